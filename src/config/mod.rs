@@ -1,0 +1,240 @@
+//! What the operator asked for, as checked, immutable sections. No I/O: text comes in, sections or errors go out.
+//!
+//! Each room takes its own section (`Shard::new(&config::Cache)`), never the whole config.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+/// Everything a node needs to know before it starts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Cores, I/O backend, how long a drain may take.
+    pub node: Node,
+    /// Addresses and sizes of the UDP data plane.
+    pub udp: Udp,
+    /// Limits of the TCP listeners.
+    pub tcp: Tcp,
+    /// The cache shards.
+    pub cache: Cache,
+    /// Who may ask.
+    pub acl: Acl,
+    /// Whom we ask, how long we wait.
+    pub forward: Forward,
+    /// What CHAOS questions learn about us.
+    pub identity: Identity,
+    /// Zones answered from the config itself.
+    pub local: Vec<LocalZone>,
+    /// How much is logged.
+    pub log: Log,
+}
+
+/// Which logical CPUs get a worker.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CoreSelection {
+    /// One per physical core that the process may use.
+    Auto,
+    /// Exactly these logical CPUs, in this order, without duplicates.
+    Cpus(Vec<usize>),
+    /// One per physical core of this NUMA node (the OS's number).
+    Numa(u32),
+}
+
+/// How datagrams cross the kernel's door.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum IoBackend {
+    /// Multishot `recvmsg` into provided buffers and `send` on a raw ring.
+    Uring,
+    /// `recvmmsg` and `sendmmsg`, with a ring only for readiness.
+    Mmsg,
+}
+
+/// `[node]`: the process as a whole.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Node {
+    /// Which CPUs get a worker.
+    pub cores: CoreSelection,
+    /// Addresses served over UDP and TCP alike. Never empty.
+    pub listen: Vec<SocketAddr>,
+    /// I/O backend of the UDP data plane.
+    pub io: IoBackend,
+    /// How long an idle worker polls its ring before it sleeps; zero means never.
+    pub spin_before_sleep: Duration,
+    /// How long a drain waits for answers in flight.
+    pub drain: Duration,
+}
+
+/// `[udp]`: the datagram plane of one core.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Udp {
+    /// Largest reply we send over UDP, whatever the client offers, in bytes (RFC 9715 §3.2).
+    pub reply_bytes_max: u16,
+    /// Receive buffers per core; a power of two.
+    pub receive_buffers: u16,
+    /// Send buffers per core; replies beyond wait for none and are dropped and counted.
+    pub send_buffers: u16,
+    /// `SO_RCVBUF` and `SO_SNDBUF` asked for on each listener, in bytes.
+    pub socket_buffer_bytes: usize,
+}
+
+/// `[tcp]`: limits that keep stream clients cheap (RFC 7766 §6).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Tcp {
+    /// Open connections per listener and core; at the limit the longest idle one is closed for a newcomer.
+    pub connections_max: usize,
+    /// Open connections of one client address per core; more are closed at once.
+    pub connections_per_client_max: usize,
+    /// Queries of one connection being resolved at a time; more wait unread in the kernel.
+    pub pipeline_max: usize,
+    /// A connection without a complete query for this long is closed.
+    pub idle_timeout: Duration,
+    /// A client that takes no byte of a waiting reply for this long is closed.
+    pub write_timeout: Duration,
+    /// Reply bytes held per connection; at the limit we stop reading from it.
+    pub output_bytes_max: usize,
+}
+
+/// `[cache]`: one shard per core.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Cache {
+    /// Bytes for all shards together, index and metadata included.
+    pub bytes: usize,
+    /// TTLs below are raised to this, in seconds.
+    pub ttl_min: u32,
+    /// TTLs above are cut to this, in seconds.
+    pub ttl_max: u32,
+    /// Negative answers live at most this long, in seconds (RFC 2308 §5).
+    pub negative_ttl_max: u32,
+}
+
+/// `[acl]`: whose queries are answered; all others get REFUSED.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Acl {
+    /// Prefixes that may ask.
+    pub allow: Vec<IpNet>,
+}
+
+/// `[forward]`: the recursive resolvers we forward to, in order of preference.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Forward {
+    /// Upstreams. Never empty.
+    pub upstreams: Vec<SocketAddr>,
+    /// How long one UDP attempt waits for its answer.
+    pub attempt_timeout: Duration,
+    /// How long a client's question may take in all.
+    pub deadline: Duration,
+    /// UDP sockets (random source ports) per core and address family.
+    pub sockets: usize,
+    /// Questions being resolved per core; more get SERVFAIL.
+    pub inflight_max: usize,
+    /// Clients waiting for one question; more get SERVFAIL.
+    pub waiters_max: usize,
+}
+
+/// `[identity]`: answers to CHAOS TXT questions; what is not set is REFUSED.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Identity {
+    /// For `version.bind` and `version.server`.
+    pub version: Option<String>,
+    /// For `id.server` and `hostname.bind` (RFC 4892 §2).
+    pub id: Option<String>,
+}
+
+/// `[[local]]`: a zone whose records stand in the config.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LocalZone {
+    /// Apex of the zone, in presentation form with the final dot.
+    pub zone: String,
+    /// Records in zone-file syntax (RFC 1035 §5); relative names are below `zone`.
+    pub records: String,
+    /// Where `records` begins, for error messages: `file:line`.
+    pub place: String,
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogLevel {
+    /// Only what stops the node.
+    Error,
+    /// And what an operator should mend.
+    Warn,
+    /// And what the node does in the large.
+    Info,
+    /// And single decisions.
+    Debug,
+}
+
+/// `[log]`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Log {
+    /// The least important level that is printed.
+    pub level: LogLevel,
+}
+
+impl Default for Node {
+    fn default() -> Self {
+        Self {
+            cores: CoreSelection::Auto,
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 5353))],
+            io: IoBackend::Uring,
+            spin_before_sleep: Duration::ZERO,
+            drain: Duration::from_secs(2),
+        }
+    }
+}
+
+impl Default for Udp {
+    fn default() -> Self {
+        Self {
+            reply_bytes_max: 1232,
+            receive_buffers: 1024,
+            send_buffers: 1024,
+            socket_buffer_bytes: 4 << 20,
+        }
+    }
+}
+
+impl Default for Tcp {
+    fn default() -> Self {
+        Self {
+            connections_max: 1024,
+            connections_per_client_max: 128,
+            pipeline_max: 64,
+            idle_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(5),
+            output_bytes_max: 128 << 10,
+        }
+    }
+}
+
+impl Default for Cache {
+    fn default() -> Self {
+        Self { bytes: 256 << 20, ttl_min: 0, ttl_max: 86_400, negative_ttl_max: 3_600 }
+    }
+}
+
+impl Default for Acl {
+    /// Loopback, private, shared and link-local ranges: a fresh node is never an open resolver.
+    fn default() -> Self {
+        const PRIVATE: [&str; 9] = [
+            "127.0.0.0/8",
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "100.64.0.0/10",
+            "169.254.0.0/16",
+            "::1/128",
+            "fc00::/7",
+            "fe80::/10",
+        ];
+        let allow = PRIVATE.iter().map(|text| text.parse().expect("the table holds prefixes"));
+        Self { allow: allow.collect() }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: LogLevel::Info }
+    }
+}

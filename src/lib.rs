@@ -1,0 +1,10 @@
+//! heimdall-uring: a DNS resolver for bare-metal Linux, one glommio executor, raw ring and cache shard per core.
+//!
+//! The core (`time config observe wire cache policy resolve serve`) has no I/O and no clock and builds alone with
+//! `--no-default-features`; the edge (`sys net upstream node cli`) joins it to the kernel. See docs/ARCHITECTURE.md.
+
+pub mod config;
+pub mod time;
+
+#[cfg(feature = "node")]
+pub mod net;

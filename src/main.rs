@@ -1,0 +1,3 @@
+//! The program: allocator and entry point, nothing else.
+
+fn main() {}
