@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod time;
+pub mod wire;
 
 #[cfg(feature = "node")]
 pub mod net;
