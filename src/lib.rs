@@ -3,7 +3,10 @@
 //! The core (`time config observe wire cache policy resolve serve`) has no I/O and no clock and builds alone with
 //! `--no-default-features`; the edge (`sys net upstream node cli`) joins it to the kernel. See docs/ARCHITECTURE.md.
 
+pub mod cache;
 pub mod config;
+pub mod observe;
+pub mod policy;
 pub mod time;
 pub mod wire;
 

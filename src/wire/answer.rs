@@ -10,6 +10,11 @@ use super::response::{Record, Response, Section};
 use super::{Class, Flags, HEADER_BYTES, Header, MESSAGE_BYTES_MAX, Rcode, Rtype};
 use crate::time::CacheTime;
 
+/// A pointer to the first name of a message: the question's.
+const QUESTION_POINTER: u16 = 0xC00C;
+
+const _: () = assert!(QUESTION_POINTER & 0x3FFF == 12 && HEADER_BYTES == 12);
+
 /// What stands in a reply's header and where the body may be cut.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Shape {
@@ -132,6 +137,48 @@ impl AnswerBuilder {
     ) -> Result<(), Full> {
         self.open(section);
         let (ttl_at, open) = self.encoder.begin_record(owner, rtype, class, ttl)?;
+        self.encoder.bytes(rdata)?;
+        self.encoder.end_rdata(open)?;
+        self.close(section, ttl_at, ttl)
+    }
+
+    /// Writes an answer record whose owner is the question's name, whatever that will be: the body then fits every name.
+    ///
+    /// # Errors
+    /// [`Full`]; the builder must then be thrown away.
+    pub fn write_for_question(
+        &mut self,
+        rtype: Rtype,
+        class: Class,
+        ttl: u32,
+        rdata: &[u8],
+    ) -> Result<(), Full> {
+        self.open(Section::Answer);
+        self.encoder.u16(QUESTION_POINTER)?;
+        let (ttl_at, open) = self.encoder.begin_record_body(rtype, class, ttl)?;
+        self.encoder.bytes(rdata)?;
+        self.encoder.end_rdata(open)?;
+        self.close(Section::Answer, ttl_at, ttl)
+    }
+
+    /// Writes a record of class IN without any compression: the body then fits every question.
+    ///
+    /// # Errors
+    /// [`Full`]; the builder must then be thrown away.
+    ///
+    /// # Panics
+    /// When sections are not filled in order.
+    pub fn write_plain(
+        &mut self,
+        section: Section,
+        owner: Name<'_>,
+        rtype: Rtype,
+        ttl: u32,
+        rdata: &[u8],
+    ) -> Result<(), Full> {
+        self.open(section);
+        self.encoder.bytes(owner.as_bytes())?;
+        let (ttl_at, open) = self.encoder.begin_record_body(rtype, Class::IN, ttl)?;
         self.encoder.bytes(rdata)?;
         self.encoder.end_rdata(open)?;
         self.close(section, ttl_at, ttl)

@@ -86,6 +86,19 @@ impl Encoder {
         ttl: u32,
     ) -> Result<(usize, OpenRdata), Full> {
         self.name(owner)?;
+        self.begin_record_body(rtype, class, ttl)
+    }
+
+    /// As [`Encoder::begin_record`], for an owner that the caller has written.
+    ///
+    /// # Errors
+    /// [`Full`].
+    pub fn begin_record_body(
+        &mut self,
+        rtype: Rtype,
+        class: Class,
+        ttl: u32,
+    ) -> Result<(usize, OpenRdata), Full> {
         self.u16(rtype.0)?;
         self.u16(class.0)?;
         let ttl_at = self.message.len();

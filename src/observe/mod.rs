@@ -1,0 +1,9 @@
+//! What a core tells about itself: counters that only their core writes and anyone may read, and their text form.
+
+mod counter;
+mod serving;
+mod text;
+
+pub use counter::{Counter, Gauge};
+pub use serving::{Fault, ServingCounters, Transport};
+pub use text::{Exposition, Kind};

@@ -1,0 +1,219 @@
+//! What `serve` counts: one block per core, written by that core only.
+
+use super::text::{Exposition, Kind};
+use super::{Counter, Gauge};
+use crate::wire::{Malformed, Rcode};
+
+/// How a query reached us.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Transport {
+    /// A datagram.
+    Udp,
+    /// A stream.
+    Tcp,
+}
+
+/// Why a message was not a query: the causes of [`Malformed`] without their details.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(missing_docs, reason = "the variants are those of wire::Malformed")]
+pub enum Fault {
+    Short,
+    Response,
+    Opcode,
+    Truncated,
+    QuestionCount,
+    RecordCount,
+    Name,
+    Question,
+    Record,
+    TwoOpts,
+    Opt,
+    TrailingBytes,
+}
+
+impl Fault {
+    const ALL: [(Self, &'static str); 12] = [
+        (Self::Short, "short"),
+        (Self::Response, "response"),
+        (Self::Opcode, "opcode"),
+        (Self::Truncated, "truncated"),
+        (Self::QuestionCount, "question_count"),
+        (Self::RecordCount, "record_count"),
+        (Self::Name, "name"),
+        (Self::Question, "question"),
+        (Self::Record, "record"),
+        (Self::TwoOpts, "two_opts"),
+        (Self::Opt, "opt"),
+        (Self::TrailingBytes, "trailing_bytes"),
+    ];
+}
+
+impl From<Malformed> for Fault {
+    fn from(malformed: Malformed) -> Self {
+        match malformed {
+            Malformed::Short => Self::Short,
+            Malformed::Response => Self::Response,
+            Malformed::Opcode(_) => Self::Opcode,
+            Malformed::Truncated => Self::Truncated,
+            Malformed::QuestionCount(_) => Self::QuestionCount,
+            Malformed::RecordCount => Self::RecordCount,
+            Malformed::Name(_) => Self::Name,
+            Malformed::Question => Self::Question,
+            Malformed::Record => Self::Record,
+            Malformed::TwoOpts => Self::TwoOpts,
+            Malformed::Opt(_) => Self::Opt,
+            Malformed::TrailingBytes => Self::TrailingBytes,
+        }
+    }
+}
+
+/// RCODEs that are counted one by one; the last place takes all others.
+const RCODES: [(Rcode, &str); 8] = [
+    (Rcode::NOERROR, "NOERROR"),
+    (Rcode::FORMERR, "FORMERR"),
+    (Rcode::SERVFAIL, "SERVFAIL"),
+    (Rcode::NXDOMAIN, "NXDOMAIN"),
+    (Rcode::NOTIMP, "NOTIMP"),
+    (Rcode::REFUSED, "REFUSED"),
+    (Rcode::BADVERS, "BADVERS"),
+    (Rcode(u16::MAX), "OTHER"),
+];
+
+/// The counters of one core's serving. Padded, so that no two cores write to one cache line.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ServingCounters {
+    queries: [Counter; 2],
+    faults: [Counter; Fault::ALL.len()],
+    responses: [Counter; RCODES.len()],
+    /// Replies that had to be cut and carry TC.
+    pub truncated: Counter,
+    /// Queries that got no reply by decision.
+    pub dropped: Counter,
+    /// Queries answered from the cache.
+    pub hits: Counter,
+    /// Queries that the cache could not answer.
+    pub misses: Counter,
+    /// Misses that joined a question already being resolved.
+    pub coalesced: Counter,
+    /// Misses refused because too much was being resolved.
+    pub overload: Counter,
+    /// Queries answered from local data.
+    pub local: Counter,
+    /// Questions that no upstream answered.
+    pub failures: Counter,
+    /// Answers put into the cache.
+    pub inserts: Counter,
+    /// Answers that made room for others before their time.
+    pub evictions: Gauge,
+    /// Answers in the cache.
+    pub entries: Gauge,
+    /// Bytes held by the cache.
+    pub cache_bytes: Gauge,
+}
+
+impl ServingCounters {
+    /// Counts a message that arrived over `transport`.
+    #[inline]
+    pub fn query(&self, transport: Transport) {
+        let [udp, tcp] = &self.queries;
+        match transport {
+            Transport::Udp => udp.bump(),
+            Transport::Tcp => tcp.bump(),
+        }
+    }
+
+    /// Counts a message that is no query.
+    pub fn fault(&self, malformed: Malformed) {
+        let fault = Fault::from(malformed);
+        for (counter, (known, _)) in self.faults.iter().zip(Fault::ALL) {
+            if known == fault {
+                counter.bump();
+            }
+        }
+    }
+
+    /// Counts a reply with `rcode`.
+    #[inline]
+    pub fn response(&self, rcode: Rcode) {
+        let place = match rcode.0 {
+            low @ 0..=5 => usize::from(low),
+            16 => 6,
+            _ => 7,
+        };
+        if let Some(counter) = self.responses.get(place) {
+            counter.bump();
+        }
+    }
+
+    /// Writes all counters of `core`.
+    pub fn expose(&self, core: usize, out: &mut Exposition) {
+        let core = core.to_string();
+        let mut counter = |name, help, labels: &[(&str, &str)], value| {
+            let labels = [labels, &[("core", core.as_str())]].concat();
+            out.sample(Kind::Counter, name, help, &labels, value);
+        };
+        for (proto, count) in ["udp", "tcp"].into_iter().zip(&self.queries) {
+            let labels = [("proto", proto)];
+            counter("dns_queries_total", "Messages received", &labels, count.value());
+        }
+        for (count, (_, cause)) in self.faults.iter().zip(Fault::ALL) {
+            let labels = [("cause", cause)];
+            counter("dns_malformed_total", "Messages that are no query", &labels, count.value());
+        }
+        for (count, (_, rcode)) in self.responses.iter().zip(RCODES) {
+            let labels = [("rcode", rcode)];
+            counter("dns_responses_total", "Replies sent", &labels, count.value());
+        }
+        let plain = [
+            ("dns_truncated_total", "Replies cut, with TC", &self.truncated),
+            ("dns_dropped_total", "Queries without a reply", &self.dropped),
+            ("dns_cache_hits_total", "Queries answered from the cache", &self.hits),
+            ("dns_cache_misses_total", "Queries not in the cache", &self.misses),
+            ("dns_cache_inserts_total", "Answers stored", &self.inserts),
+            ("dns_coalesced_total", "Misses that joined another", &self.coalesced),
+            ("dns_overload_total", "Misses refused for want of room", &self.overload),
+            ("dns_local_total", "Queries answered from local data", &self.local),
+            ("dns_resolution_failures_total", "Questions nobody answered", &self.failures),
+        ];
+        for (name, help, count) in plain {
+            counter(name, help, &[], count.value());
+        }
+        let evictions = self.evictions.value();
+        counter("dns_cache_evictions_total", "Answers evicted before their time", &[], evictions);
+        let labels = [("core", core.as_str())];
+        let entries = self.entries.value();
+        out.sample(Kind::Gauge, "dns_cache_entries", "Answers in the cache", &labels, entries);
+        let bytes = self.cache_bytes.value();
+        out.sample(Kind::Gauge, "dns_cache_bytes", "Bytes held by the cache", &labels, bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_rcode_lands_in_its_own_place() {
+        let counters = ServingCounters::default();
+        for (rcode, _) in RCODES {
+            counters.response(rcode);
+        }
+        counters.response(Rcode(23));
+        let counts = counters.responses.each_ref().map(Counter::value);
+        assert_eq!(counts, [1, 1, 1, 1, 1, 1, 1, 2]);
+    }
+
+    #[test]
+    fn exposition_names_core_and_cause() {
+        let counters = ServingCounters::default();
+        counters.fault(Malformed::Opcode(5));
+        counters.query(Transport::Tcp);
+        let mut out = Exposition::default();
+        counters.expose(3, &mut out);
+        let text = out.finish();
+        assert!(text.contains("dns_malformed_total{cause=\"opcode\",core=\"3\"} 1\n"), "{text}");
+        assert!(text.contains("dns_queries_total{proto=\"tcp\",core=\"3\"} 1\n"), "{text}");
+        assert!(text.contains("dns_queries_total{proto=\"udp\",core=\"3\"} 0\n"), "{text}");
+    }
+}

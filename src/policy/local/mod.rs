@@ -1,0 +1,102 @@
+//! Hot path. Zones that the operator answers himself. Everything is an answer in wire form before the first query comes.
+
+mod zone;
+
+use std::collections::HashMap;
+
+use ahash::RandomState;
+use thiserror::Error;
+
+use crate::config;
+use crate::wire::answer::AnswerBuilder;
+use crate::wire::name::NAME_BYTES_MAX;
+use crate::wire::{AnswerBuf, Class, Name, Rcode, Rtype, case};
+use zone::Zone;
+
+/// TTL of the answer to ANY, in seconds (RFC 8482 §4.2 advises a long one).
+const ANY_TTL: u32 = 3_600;
+
+/// Why a zone in the config cannot be served.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+#[error("{place}: local zone \"{zone}\": {problem}")]
+pub struct LocalError {
+    /// Where its records begin: `file:line`.
+    pub place: String,
+    /// The apex as configured.
+    pub zone: String,
+    /// What is wrong and what would be right.
+    pub problem: String,
+}
+
+/// All local zones by apex.
+#[derive(Debug, Default)]
+pub struct LocalData {
+    /// Keyed by the folded wire form of the apex.
+    zones: HashMap<Box<[u8]>, Zone, RandomState>,
+    /// Bit `n` is set when some apex has `n` labels: other suffixes need no look-up.
+    apex_depths: u128,
+}
+
+impl LocalData {
+    /// Compiles the zones of the config.
+    ///
+    /// # Errors
+    /// [`LocalError`] for the first zone that is broken or named twice.
+    pub fn new(sections: &[config::LocalZone]) -> Result<Self, LocalError> {
+        let mut data = Self::default();
+        for section in sections {
+            let (apex, zone) = Zone::compile(section)?;
+            data.apex_depths |= 1 << apex.as_name().labels().count();
+            let mut key = apex;
+            key.make_lower();
+            if data.zones.insert(key.as_name().as_bytes().into(), zone).is_some() {
+                return Err(LocalError {
+                    place: section.place.clone(),
+                    zone: section.zone.clone(),
+                    problem: "is defined twice: join the two".into(),
+                });
+            }
+        }
+        Ok(data)
+    }
+
+    /// The operator's answer to `qname`, `qtype`: `None` when no zone of his holds the name.
+    #[inline]
+    #[must_use]
+    pub fn lookup(&self, qname: Name<'_>, qtype: Rtype) -> Option<&AnswerBuf> {
+        if self.zones.is_empty() {
+            return None;
+        }
+        self.lookup_zones(qname, qtype)
+    }
+
+    fn lookup_zones(&self, qname: Name<'_>, qtype: Rtype) -> Option<&AnswerBuf> {
+        let mut folded = [0; NAME_BYTES_MAX];
+        let len = qname.as_bytes().len();
+        case::lower_into(qname.as_bytes(), &mut folded);
+        let folded = &folded[..len];
+        let depth = qname.labels().count();
+        // The longest apex wins: it is found first.
+        for (above, suffix) in qname.suffixes().enumerate() {
+            if self.apex_depths >> (depth - above) & 1 == 0 {
+                continue;
+            }
+            let start = len - suffix.as_bytes().len();
+            if let Some(zone) = self.zones.get(&folded[start..]) {
+                return Some(zone.lookup(folded, start, qtype));
+            }
+        }
+        None
+    }
+}
+
+/// The one small answer to ANY: a HINFO record that says why (RFC 8482 §4.2).
+#[must_use]
+pub fn any_answer() -> AnswerBuf {
+    let mut builder = AnswerBuilder::new(Name::ROOT, Rtype::ANY, Class::IN, Rcode::NOERROR)
+        .expect("an empty message has room");
+    // The owner must be the name asked for, whatever it is: a pointer to the question, not the root.
+    let written = builder.write_for_question(Rtype::HINFO, Class::IN, ANY_TTL, b"\x07RFC8482\x00");
+    written.expect("an empty message has room");
+    builder.finish()
+}

@@ -1,0 +1,128 @@
+//! A compiled zone against what a client would see.
+
+use super::super::LocalData;
+use super::*;
+use crate::time::CacheTime;
+use crate::wire::patch::{self, Framing};
+use crate::wire::{Encoder, Header, Query, Response};
+
+const RECORDS: &str = r#"
+$TTL 3600
+@        SOA ns hostmaster 1 3600 600 86400 300
+         NS  ns
+ns       A   192.0.2.53
+www  60  A   192.0.2.1
+www  30  A   192.0.2.2
+www      TXT "a \"quoted\" text"
+alias    CNAME WWW
+outside  CNAME example.net.
+loop     CNAME loop2
+loop2    CNAME loop
+a.b.c    AAAA 2001:db8::1
+*.wild   A   192.0.2.9
+*.cwild  CNAME www
+"#;
+
+fn section(records: &str) -> config::LocalZone {
+    config::LocalZone {
+        zone: "Corp.Example.".into(),
+        records: records.into(),
+        place: "test.toml:7".into(),
+    }
+}
+
+/// What a client reads for `name` and `qtype`: RCODE and "owner type rdata-length ttl" per record.
+fn ask(name: &str, qtype: Rtype) -> Option<(Rcode, Vec<String>)> {
+    let data = LocalData::new(&[section(RECORDS)]).unwrap();
+    let name = NameBuf::from_text(name).unwrap();
+    let header = Header { id: 1, flags: Flags(0), counts: [1, 0, 0, 0] };
+    let mut encoder = Encoder::new(header, 512);
+    encoder.question(name.as_name(), qtype, Class::IN).unwrap();
+    let message = encoder.into_message();
+    let query = Query::parse(&message).unwrap();
+    let answer = data.lookup(query.qname, qtype)?.view(CacheTime::default());
+    let mut out = [0; 1232];
+    let framing = Framing { limit: 1232, payload_bytes: 1232, ede: None };
+    let len = patch::reply(&query, &answer, 0, framing, &mut out).unwrap();
+    let response = Response::parse(&out[..len]).unwrap();
+    let lines = response.records.iter().map(|record| {
+        let owner = response.owner(record).unwrap();
+        format!("{:?} {} {} {}", owner, record.rtype.0, record.rdata_len, record.ttl)
+    });
+    Some((response.rcode(), lines.collect()))
+}
+
+#[test]
+fn name_and_type_give_the_whole_rrset_with_one_ttl() {
+    let (rcode, records) = ask("WWW.corp.example", Rtype::A).unwrap();
+    assert_eq!(rcode, Rcode::NOERROR);
+    assert_eq!(records, ["WWW.corp.example. 1 4 30", "WWW.corp.example. 1 4 30"]);
+}
+
+#[test]
+fn other_zones_are_not_ours() {
+    for name in ["example.", "badcorp.example.", "corp.example.net.", "."] {
+        assert!(ask(name, Rtype::A).is_none(), "{name}");
+    }
+}
+
+#[test]
+fn missing_type_is_nodata_and_missing_name_is_nxdomain_both_with_soa() {
+    for (name, rcode) in [
+        ("www.corp.example.", Rcode::NOERROR),
+        ("b.c.corp.example.", Rcode::NOERROR),
+        ("nothing.corp.example.", Rcode::NXDOMAIN),
+        ("x.www.corp.example.", Rcode::NXDOMAIN),
+    ] {
+        let (seen, records) = ask(name, Rtype::MX).unwrap();
+        assert_eq!(seen, rcode, "{name}");
+        assert_eq!(records.len(), 1);
+        assert!(records[0].to_lowercase().starts_with("corp.example. 6 "), "{records:?}");
+        assert!(records[0].ends_with(" 300"), "{records:?}");
+    }
+}
+
+#[test]
+fn alias_is_followed_within_the_zone() {
+    let (_, records) = ask("alias.corp.example.", Rtype::A).unwrap();
+    assert_eq!(records.len(), 3, "{records:?}");
+    assert!(records[0].starts_with("alias.corp.example. 5 "));
+    assert!(records[1].starts_with("www.corp.example. 1 4 "));
+    let (_, records) = ask("alias.corp.example.", Rtype::MX).unwrap();
+    assert_eq!(records.len(), 1);
+    let (_, records) = ask("outside.corp.example.", Rtype::A).unwrap();
+    assert_eq!(records.len(), 1);
+}
+
+#[test]
+fn alias_loop_ends() {
+    let (rcode, records) = ask("loop.corp.example.", Rtype::A).unwrap();
+    assert_eq!((rcode, records.len()), (Rcode::NOERROR, 2));
+}
+
+#[test]
+fn wildcard_answers_in_the_name_that_was_asked() {
+    let (_, records) = ask("any.thing.wild.corp.example.", Rtype::A).unwrap();
+    assert_eq!(records, ["any.thing.wild.corp.example. 1 4 3600"]);
+    let (rcode, _) = ask("wild.corp.example.", Rtype::A).unwrap();
+    assert_eq!(rcode, Rcode::NOERROR);
+    let (_, records) = ask("a.longer.name.cwild.corp.example.", Rtype::A).unwrap();
+    assert_eq!(records.len(), 3, "{records:?}");
+    assert!(records[1].starts_with("www.corp.example. 1 4 "), "{records:?}");
+}
+
+#[test]
+fn mistakes_are_named_with_their_place() {
+    for (records, part) in [
+        ("www A 300.1.1.1", "line 2:1: expected IPv4 address"),
+        ("ok A 192.0.2.1\nwww.other. A 192.0.2.1", "www.other. lies outside the zone"),
+        ("www CNAME a\nwww A 192.0.2.1", "CNAME and other data"),
+        ("$INCLUDE other", "$INCLUDE is not offered"),
+    ] {
+        let error = LocalData::new(&[section(records)]).unwrap_err().to_string();
+        assert!(error.starts_with("test.toml:7: local zone \"Corp.Example.\": "), "{error}");
+        assert!(error.contains(part), "{error}");
+    }
+    let twice = LocalData::new(&[section(""), section("")]).unwrap_err().to_string();
+    assert!(twice.contains("defined twice"), "{twice}");
+}

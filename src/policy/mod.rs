@@ -1,0 +1,90 @@
+//! Hot path. What a client may have: whether it may ask at all, and what the operator answers in the world's stead.
+
+pub mod acl;
+pub mod identity;
+pub mod local;
+
+use std::net::IpAddr;
+
+pub use acl::Acl;
+pub use identity::Identity;
+pub use local::{LocalData, LocalError};
+
+use crate::time::CacheTime;
+use crate::wire::{Answer, AnswerBuf, Class, Ede, Flags, Query, Rcode, Rtype};
+
+/// What the policy says to a query.
+#[derive(Debug)]
+pub enum Ruling<'a> {
+    /// Nothing: look further.
+    Pass,
+    /// This code, for this reason.
+    Refuse(Rcode, Option<Ede>),
+    /// The operator's own answer.
+    Answer(Answer<'a>),
+}
+
+/// Everything that rules over queries; immutable, shared by all cores, replaced as a whole.
+#[derive(Debug)]
+pub struct Policy {
+    acl: Acl,
+    identity: Identity,
+    local: LocalData,
+    any: AnswerBuf,
+}
+
+impl Policy {
+    /// Joins the parts.
+    #[must_use]
+    pub fn new(acl: Acl, identity: Identity, local: LocalData) -> Self {
+        Self { acl, identity, local, any: local::any_answer() }
+    }
+
+    /// Rules over `query` from `client`. `now` becomes the age of local answers, which have none.
+    #[inline]
+    pub fn rule(&self, query: &Query<'_>, client: IpAddr, now: CacheTime) -> Ruling<'_> {
+        if !self.acl.allows(client) {
+            return Ruling::Refuse(Rcode::REFUSED, Some(Ede::PROHIBITED));
+        }
+        if query.edns.is_some_and(|edns| edns.version > 0) {
+            return Ruling::Refuse(Rcode::BADVERS, None);
+        }
+        if query.qclass != Class::IN || is_meta(query.qtype) {
+            return self.rule_special(query, now);
+        }
+        if let Some(answer) = self.local.lookup(query.qname, query.qtype) {
+            return Ruling::Answer(answer.view(now));
+        }
+        if query.header.flags.has(Flags::RD) {
+            Ruling::Pass
+        } else {
+            // Answers from the cache would tell one client what others asked (as Unbound's `allow` refuses).
+            Ruling::Refuse(Rcode::REFUSED, Some(Ede::NOT_AUTHORITATIVE))
+        }
+    }
+
+    fn rule_special(&self, query: &Query<'_>, now: CacheTime) -> Ruling<'_> {
+        match (query.qclass, query.qtype) {
+            (Class::CH, _) => match self.identity.lookup(query.qname, query.qtype) {
+                Some(answer) => Ruling::Answer(answer.view(now)),
+                None => Ruling::Refuse(Rcode::REFUSED, None),
+            },
+            (Class::IN, Rtype::ANY) => Ruling::Answer(self.any.view(now)),
+            (Class::IN, Rtype::AXFR | Rtype::IXFR) => Ruling::Refuse(Rcode::REFUSED, None),
+            (Class::IN, Rtype::MAILA | Rtype::MAILB | Rtype::TKEY) => {
+                Ruling::Refuse(Rcode::NOTIMP, Some(Ede::NOT_SUPPORTED))
+            }
+            (Class::IN, _) => Ruling::Refuse(Rcode::FORMERR, None),
+            _ => Ruling::Refuse(Rcode::REFUSED, Some(Ede::NOT_SUPPORTED)),
+        }
+    }
+}
+
+/// Types that name no data: 0 is reserved, 41 is OPT, 249 to 255 are question-only or for transactions
+/// (RFC 6895 §3.1). Other numbers of that range are unknown types like all others.
+const fn is_meta(qtype: Rtype) -> bool {
+    matches!(qtype.0, 0 | 41 | 249..=255)
+}
+
+#[cfg(test)]
+mod tests;
