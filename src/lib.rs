@@ -7,6 +7,8 @@ pub mod cache;
 pub mod config;
 pub mod observe;
 pub mod policy;
+pub mod resolve;
+pub mod serve;
 pub mod time;
 pub mod wire;
 

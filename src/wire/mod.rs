@@ -21,7 +21,7 @@ pub use edns::{Ede, Edns};
 pub use encode::Encoder;
 pub use header::{Flags, Header};
 pub use name::{Name, NameBuf, NameError};
-pub use query::{Malformed, Query};
+pub use query::{Malformed, Query, QueryBuf};
 pub use response::{Record, Response, ResponseError};
 
 /// Length of the fixed header (RFC 1035 §4.1.1).

@@ -54,6 +54,11 @@ impl<'a> Name<'a> {
         }
     }
 
+    /// Views octets that were parsed as a name before.
+    pub(super) const fn of_checked(bytes: &'a [u8]) -> Self {
+        Self(bytes)
+    }
+
     /// The wire form, root label included.
     #[must_use]
     pub const fn as_bytes(self) -> &'a [u8] {

@@ -102,6 +102,39 @@ impl<'a> Query<'a> {
     }
 }
 
+/// A query that outlives its datagram: while its question is being resolved.
+#[derive(Clone, Debug)]
+pub struct QueryBuf {
+    header: Header,
+    question: Box<[u8]>,
+    edns: Option<Edns>,
+}
+
+impl QueryBuf {
+    /// Copies what a reply needs.
+    #[must_use]
+    pub fn new(query: &Query<'_>) -> Self {
+        Self { header: query.header, question: query.question.into(), edns: query.edns }
+    }
+
+    /// The query as it was parsed.
+    #[must_use]
+    pub fn view(&self) -> Query<'_> {
+        let qname_len = self.question.len() - TYPE_AND_CLASS_BYTES;
+        let (qname, rest) = self.question.split_at(qname_len);
+        let pair = |at| rest.get(at..).and_then(|rest| rest.first_chunk()).copied();
+        let pair = |at| u16::from_be_bytes(pair(at).unwrap_or_default());
+        Query {
+            header: self.header,
+            question: &self.question,
+            qname: Name::of_checked(qname),
+            qtype: Rtype(pair(0)),
+            qclass: Class(pair(2)),
+            edns: self.edns,
+        }
+    }
+}
+
 fn check_header(header: &Header) -> Result<(), Malformed> {
     let flags = header.flags;
     if flags.has(Flags::QR) {
@@ -183,6 +216,15 @@ mod tests {
         let query = Query::parse(&bytes).unwrap();
         assert!(query.wants_dnssec());
         assert_eq!(query.edns.unwrap().payload_bytes, 1232);
+    }
+
+    #[test]
+    fn kept_query_is_the_same_query() {
+        let bytes = message(|bytes| bytes[11] = 1, &[QUESTION, OPT]);
+        let query = Query::parse(&bytes).unwrap();
+        let kept = QueryBuf::new(&query);
+        let view = kept.view();
+        assert_eq!(format!("{view:?}"), format!("{query:?}"));
     }
 
     #[test]

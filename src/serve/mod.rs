@@ -1,0 +1,10 @@
+//! One query in, one reply out: joins policy, cache and resolution, and counts what happened. No I/O, no clock.
+//!
+//! Every transport, the fuzzer and the benches call the same [`Core::answer`].
+
+mod answer;
+mod miss;
+mod reply;
+
+pub use answer::{Client, Core, Verdict};
+pub use miss::{Admission, Asking, Ticket, Unresolved};

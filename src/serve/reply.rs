@@ -1,0 +1,106 @@
+//! Hot path. From an answer to the bytes of one client's reply; hits, misses, local data and refusals all pass here.
+
+use super::answer::{Client, Verdict};
+use crate::config;
+use crate::observe::{ServingCounters, Transport};
+use crate::time::Now;
+use crate::wire::patch::{self, Framing};
+use crate::wire::{
+    Answer, CLASSIC_UDP_BYTES, Ede, Flags, HEADER_BYTES, Header, MESSAGE_BYTES_MAX, Malformed,
+    Query, Rcode,
+};
+
+/// How large replies may be.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    udp_bytes_max: u16,
+}
+
+impl Limits {
+    pub(super) const fn new(udp: &config::Udp) -> Self {
+        Self { udp_bytes_max: udp.reply_bytes_max }
+    }
+
+    /// Longest reply to `query` over `transport`, in bytes (RFC 6891 §6.2.3 to §6.2.5).
+    fn bytes(self, query: &Query<'_>, transport: Transport) -> usize {
+        match (transport, query.edns) {
+            (Transport::Tcp, _) => MESSAGE_BYTES_MAX,
+            (Transport::Udp, None) => CLASSIC_UDP_BYTES.min(self.udp_bytes_max).into(),
+            (Transport::Udp, Some(edns)) => {
+                edns.payload_bytes.max(CLASSIC_UDP_BYTES).min(self.udp_bytes_max).into()
+            }
+        }
+    }
+}
+
+/// A reply about to be written.
+#[derive(Clone, Copy)]
+pub(super) struct Reply<'a, 'm> {
+    pub(super) query: &'a Query<'m>,
+    pub(super) client: Client,
+    pub(super) limits: Limits,
+}
+
+impl Reply<'_, '_> {
+    /// Writes `answer` into `out` and counts it.
+    #[inline]
+    pub(super) fn write(
+        self,
+        answer: &Answer<'_>,
+        ede: Option<Ede>,
+        now: Now,
+        counters: &ServingCounters,
+        out: &mut [u8],
+    ) -> Verdict {
+        let framing = Framing {
+            limit: self.limits.bytes(self.query, self.client.transport),
+            payload_bytes: self.limits.udp_bytes_max,
+            ede,
+        };
+        let age = now.cache.seconds_since(answer.stored);
+        let Some(len) = patch::reply(self.query, answer, age, framing, out) else {
+            counters.dropped.bump();
+            return Verdict::Drop;
+        };
+        counters.response(answer.shape.rcode);
+        if Header::read(out).is_some_and(|header| header.flags.has(Flags::TC)) {
+            counters.truncated.bump();
+        }
+        Verdict::Reply(len)
+    }
+}
+
+/// Answers what is no query: FORMERR where a header can be trusted, NOTIMP for other opcodes, else silence.
+pub(super) fn reject(
+    malformed: Malformed,
+    message: &[u8],
+    counters: &ServingCounters,
+    out: &mut [u8],
+) -> Verdict {
+    counters.fault(malformed);
+    let rcode = match malformed {
+        Malformed::Short | Malformed::Response => None,
+        Malformed::Opcode(_) => Some(Rcode::NOTIMP),
+        Malformed::Truncated
+        | Malformed::QuestionCount(_)
+        | Malformed::RecordCount
+        | Malformed::Name(_)
+        | Malformed::Question
+        | Malformed::Record
+        | Malformed::TwoOpts
+        | Malformed::Opt(_)
+        | Malformed::TrailingBytes => Some(Rcode::FORMERR),
+    };
+    let header = Header::read(message.get(..HEADER_BYTES).unwrap_or_default());
+    let (Some(rcode), Some(header)) = (rcode, header) else {
+        counters.dropped.bump();
+        return Verdict::Drop;
+    };
+    match patch::bare(header.id, header.flags, rcode, out) {
+        Some(len) => {
+            counters.response(rcode);
+            Verdict::Reply(len)
+        }
+        None => Verdict::Drop,
+    }
+}

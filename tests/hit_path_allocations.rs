@@ -1,0 +1,134 @@
+//! The hit path allocates nothing: a counting allocator watches whole answers, from datagram to reply.
+#![expect(unsafe_code, reason = "a global allocator is an unsafe trait")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::Arc;
+use std::time::Duration;
+
+use heimdall_uring::cache::Shard;
+use heimdall_uring::config;
+use heimdall_uring::observe::Transport;
+use heimdall_uring::policy::{Acl, Identity, LocalData, Policy};
+use heimdall_uring::serve::{Admission, Client, Core, Verdict};
+use heimdall_uring::time::{CacheTime, Now};
+use heimdall_uring::wire::answer::AnswerBuilder;
+use heimdall_uring::wire::response::Section;
+use heimdall_uring::wire::{Class, Encoder, Flags, Header, NameBuf, Rcode, Rtype};
+
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
+
+// SAFETY: every call goes to the system allocator unchanged; only a thread-local number is touched beside it.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        // SAFETY: the caller keeps `GlobalAlloc::alloc`'s contract, which is the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: `block` came from `alloc` above with the same layout, so from the system allocator.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const CLIENT: Client = Client {
+    address: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+    transport: Transport::Udp,
+};
+
+fn core() -> Core<()> {
+    let forward = config::Forward {
+        upstreams: Vec::new(),
+        attempt_timeout: Duration::ZERO,
+        deadline: Duration::ZERO,
+        sockets: 0,
+        inflight_max: 100,
+        waiters_max: 100,
+    };
+    let local = config::LocalZone {
+        zone: "local.test.".into(),
+        records: "@ SOA ns host 1 2 3 4 5\nwww A 192.0.2.1".into(),
+        place: String::new(),
+    };
+    let policy = Policy::new(
+        Acl::new(&config::Acl::default()),
+        Identity::new(&config::Identity::default()),
+        LocalData::new(&[local]).unwrap(),
+    );
+    let shard = Shard::new(1 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
+    Core::new(Arc::new(policy), shard, &forward, &config::Udp::default(), Arc::default())
+}
+
+fn query(name: &str, qtype: Rtype, with_edns: bool) -> Vec<u8> {
+    let additional = u16::from(with_edns);
+    let header = Header { id: 7, flags: Flags(Flags::RD), counts: [1, 0, 0, additional] };
+    let mut encoder = Encoder::new(header, 512);
+    let name = NameBuf::from_text(name).unwrap();
+    encoder.question(name.as_name(), qtype, Class::IN).unwrap();
+    if with_edns {
+        encoder.bytes(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]).unwrap();
+    }
+    encoder.into_message()
+}
+
+fn resolve(core: &mut Core<()>, message: &[u8], addresses: u8) {
+    let now = Now::default();
+    let mut out = [0; 4096];
+    let Verdict::Miss(ticket) = core.answer(message, CLIENT, now, &mut out) else { panic!() };
+    let Admission::Ask(asking) = core.admit(ticket, (), now, &mut out) else { panic!() };
+    let query = asking.query();
+    let mut builder =
+        AnswerBuilder::new(query.qname, query.qtype, query.qclass, Rcode::NOERROR).unwrap();
+    for last in 0..addresses {
+        let rdata = [192, 0, 2, last];
+        builder.write(Section::Answer, query.qname, query.qtype, Class::IN, 300, &rdata).unwrap();
+    }
+    core.finish(&asking, Ok(builder.finish()), now, &mut out, |(), _| {});
+}
+
+#[test]
+fn hits_local_answers_refusals_and_malformed_messages_allocate_nothing() {
+    let mut core = core();
+    resolve(&mut core, &query("www.example.com.", Rtype::A, false), 1);
+    resolve(&mut core, &query("many.example.com.", Rtype::A, false), 90);
+    let stranger = Client { address: [8, 8, 8, 8].into(), ..CLIENT };
+    let mut broken = query("www.example.com.", Rtype::A, true);
+    broken.truncate(30);
+    let cases = [
+        ("hit", CLIENT, query("WWW.example.com.", Rtype::A, false)),
+        ("hit with EDNS", CLIENT, query("www.EXAMPLE.com.", Rtype::A, true)),
+        ("truncated hit", CLIENT, query("many.example.com.", Rtype::A, false)),
+        ("local answer", CLIENT, query("www.local.test.", Rtype::A, true)),
+        ("local NXDOMAIN", CLIENT, query("no.local.test.", Rtype::A, true)),
+        ("ANY", CLIENT, query("www.example.com.", Rtype::ANY, true)),
+        ("stranger", stranger, query("www.example.com.", Rtype::A, true)),
+        ("malformed", CLIENT, broken),
+    ];
+    let mut out = [0; 1232];
+    for (what, client, message) in &cases {
+        for second in 0..100 {
+            let now = Now { cache: CacheTime::from_millis(second * 1000), ..Now::default() };
+            let before = ALLOCATIONS.with(Cell::get);
+            let verdict = core.answer(message, *client, now, &mut out);
+            let after = ALLOCATIONS.with(Cell::get);
+            assert!(matches!(verdict, Verdict::Reply(_)), "{what}: {verdict:?}");
+            assert_eq!(after - before, 0, "{what} allocated");
+        }
+    }
+}
+
+#[test]
+fn counting_allocator_counts() {
+    let before = ALLOCATIONS.with(Cell::get);
+    drop(std::hint::black_box(Box::new(1)));
+    assert_eq!(ALLOCATIONS.with(Cell::get) - before, 1);
+}
