@@ -14,3 +14,5 @@ pub mod wire;
 
 #[cfg(feature = "node")]
 pub mod net;
+#[cfg(feature = "node")]
+pub mod sys;

@@ -2,6 +2,8 @@
 //!
 //! `net` and `serve` do not know each other: `node::worker` joins them.
 
+pub mod tcp;
+
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
