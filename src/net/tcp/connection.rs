@@ -19,6 +19,7 @@ use super::frame::{self, Frame, Input, Output};
 use super::seats::Seat;
 use super::{Bell, Core, Scratch};
 use crate::net::{Path, Respond, Responder, TcpPath, TcpReply};
+use crate::sys::listen::reset_on_close;
 
 /// Queries and reads one connection gets before the others have their turn.
 const TURN_WORK_MAX: usize = 128;
@@ -132,6 +133,16 @@ impl Connection {
         let _ = Pin::new(&mut *self.stream.borrow_mut()).poll_close(cx);
     }
 
+    /// The last act, before the drop closes the socket.
+    fn hang_up(&self, end: End, cx: &mut Context<'_>) {
+        match end {
+            // Who does not read gets no FIN behind data that stays in the kernel. Fails only on a closed socket.
+            End::Slow => drop(reset_on_close(&*self.stream.borrow())),
+            // Not left to the drop: a poll that the ring still holds would delay the FIN.
+            End::Done | End::Broken | End::Evicted | End::Idle | End::Unanswered => self.finish(cx),
+        }
+    }
+
     /// Closes one query. False when none is open: then the responder spoke twice.
     fn close_query(&self) -> bool {
         let unanswered = self.unanswered.get();
@@ -208,8 +219,7 @@ pub(super) async fn converse<R: Respond>(
             End::Slow => counters.closed_slow.add(1),
             End::Unanswered => counters.closed_unanswered.add(1),
         }
-        // Not left to the drop: a poll that the ring still holds would delay the FIN.
-        conversation.connection.finish(cx);
+        conversation.connection.hang_up(end, cx);
         Poll::Ready(())
     })
     .await;
