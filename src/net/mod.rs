@@ -2,7 +2,9 @@
 //!
 //! `net` and `serve` do not know each other: `node::worker` joins them.
 
+mod arena;
 pub mod tcp;
+pub mod udp;
 
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;

@@ -1,19 +1,27 @@
-//! Hands a descriptor that we own to a type that wants a raw one.
+//! Hands a descriptor to a type of another crate, without naming that crate here.
 //!
 //! Invariants:
-//! * I1: the descriptor is open, and nobody else will close it: `OwnedFd` says so.
-//! * I2: from then on the adopting type alone closes it.
-#![expect(unsafe_code, reason = "FromRawFd is unsafe; glommio's sockets know no safe way in")]
+//! * I1: an `OwnedFd` is open and nobody else owns it.
 
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
-/// Makes a `T` of `fd`; the `T` closes it.
-///
-/// The caller chooses a `T` that suits the descriptor: a listener for a listening socket, and so on. The wrong one
-/// is memory-safe, but each of its calls fails.
+/// Makes a `T` that owns `fd`.
 #[must_use]
 pub fn adopt<T: FromRawFd>(fd: OwnedFd) -> T {
-    let raw = fd.into_raw_fd();
-    // SAFETY: `raw` was owned until the line above gave it up (I1), and is not used after this call (I2).
-    unsafe { T::from_raw_fd(raw) }
+    // SAFETY: `fd` is open and ours alone (I1), and `into_raw_fd` gives that ownership to `T`.
+    unsafe { T::from_raw_fd(fd.into_raw_fd()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_descriptor_changes_hands() {
+        let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let adopted: std::os::unix::net::UnixStream = adopt(near.into());
+        drop(adopted);
+        let read = std::io::Read::read(&mut &far, &mut [0; 1]).unwrap();
+        assert_eq!(read, 0, "the adopter closed it");
+    }
 }

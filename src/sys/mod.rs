@@ -1,4 +1,24 @@
-//! The kernel's doors, and the home of `unsafe`: each file opens with its numbered invariants. No policy here.
+//! The kernel's doors: rings, mappings, socket options, control messages. The home of `unsafe`.
+//!
+//! Everything public here is safe to call. Each file that needs `unsafe` begins with its numbered invariants. No file
+//! here knows what a datagram means, and none names an executor.
+#![expect(
+    unsafe_code,
+    reason = "system calls and memory shared with the kernel; STYLE's first door"
+)]
 
+pub mod address;
 pub mod adopt;
+pub mod cmsg;
+pub mod datagram;
+pub mod errno;
+pub mod eventfd;
 pub mod listen;
+pub mod mmap;
+pub mod mmsg;
+mod owners;
+pub mod pool;
+mod provided;
+mod send_header;
+pub mod sockopt;
+pub mod uring;

@@ -1,0 +1,92 @@
+//! Opening the plane's sockets, and what to tell the operator when that fails.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::config;
+use crate::sys::sockopt::{self, Bound, UdpSettings};
+
+/// Why a data plane could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A listener could not be bound.
+    #[error("cannot listen on UDP {address}: {}", explain(.cause))]
+    Listen {
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the kernel said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The buffers could not be mapped.
+    #[error(
+        "cannot map the datagram buffers: {cause}; lower udp.receive_buffers or udp.send_buffers"
+    )]
+    Memory {
+        /// What the kernel said.
+        #[source]
+        cause: io::Error,
+    },
+    /// The ring could not be opened.
+    #[error("cannot open an io_uring: {}", explain_ring(.cause))]
+    Ring {
+        /// What the kernel said.
+        #[source]
+        cause: io::Error,
+    },
+}
+
+fn explain(cause: &io::Error) -> String {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => "the address is in use by another process".to_owned(),
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has it".to_owned(),
+        io::ErrorKind::PermissionDenied => {
+            "permission denied; ports below 1024 need CAP_NET_BIND_SERVICE".to_owned()
+        }
+        _ => cause.to_string(),
+    }
+}
+
+fn explain_ring(cause: &io::Error) -> String {
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "permission denied; see sysctl kernel.io_uring_disabled and the sandbox's seccomp filter".to_owned()
+        }
+        io::ErrorKind::OutOfMemory => "out of locked memory; raise LimitMEMLOCK (ulimit -l)".to_owned(),
+        io::ErrorKind::InvalidInput => "the kernel is too old; provided-buffer rings need Linux 6.0".to_owned(),
+        _ => cause.to_string(),
+    }
+}
+
+/// Binds one of the core's listeners.
+///
+/// # Errors
+/// [`OpenError::Listen`].
+pub(super) fn bind_listener(address: SocketAddr, udp: &config::Udp) -> Result<Bound, OpenError> {
+    let settings = UdpSettings { is_shared: true, buffer_bytes: Some(udp.socket_buffer_bytes) };
+    sockopt::bind_udp(address, settings).map_err(|cause| OpenError::Listen { address, cause })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_name_the_address_and_what_to_do() {
+        let udp = config::Udp::default();
+        let foreign = "192.0.2.1:20290".parse().unwrap();
+        let error = bind_listener(foreign, &udp).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cannot listen on UDP 192.0.2.1:20290: no interface of this machine has it"
+        );
+    }
+
+    #[test]
+    fn a_taken_address_is_said_to_be_in_use() {
+        let alone = UdpSettings { is_shared: false, buffer_bytes: None };
+        let taken = sockopt::bind_udp("127.0.0.1:0".parse().unwrap(), alone).unwrap();
+        let error = bind_listener(taken.address, &config::Udp::default()).unwrap_err();
+        assert!(error.to_string().ends_with("in use by another process"), "{error}");
+    }
+}

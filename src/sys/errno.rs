@@ -1,0 +1,6 @@
+//! Error numbers of the kernel that callers tell apart, so that only this room names libc.
+
+pub use libc::{
+    EACCES, EAGAIN, EBADF, ECANCELED, ECONNREFUSED, EHOSTUNREACH, EINVAL, EMSGSIZE, ENETDOWN,
+    ENETUNREACH, ENOBUFS, ENOMEM, ENOTSOCK, EOPNOTSUPP, EPERM,
+};
