@@ -1,5 +1,12 @@
-//! What to ask and what to believe: questions in flight, choice of upstreams, doubt about their answers. No I/O, no clock.
+//! What to ask and what to believe: questions in flight, choice of upstreams, doubt about their answers.
+//!
+//! No I/O, no clock: what resolution needs from the world stands in [`ports`], and `upstream` provides it for real.
 
+pub mod exchange;
+pub mod forward;
 pub mod inflight;
+pub mod ports;
+pub mod scrub;
 
+pub use forward::{Failure, Forwarder};
 pub use inflight::{Inflight, Joined};

@@ -27,7 +27,7 @@ pub enum ResponseError {
 }
 
 /// The sections that hold records (RFC 1035 §4.1).
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum Section {
     /// What was asked for.
     Answer,
