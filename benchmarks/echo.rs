@@ -101,10 +101,14 @@ async fn serve(arguments: &Arguments, stop: &AtomicBool) -> std::io::Result<()> 
     writeln!(out, "{counts:?}")
 }
 
-/// CPU time of this process so far, user and system, in nanoseconds.
+/// CPU time of all threads of this process so far, user and system, in nanoseconds.
 fn cpu_nanoseconds() -> std::io::Result<u64> {
     // The scheduler's own account; /proc/self/stat has only hundredths of a second.
-    let text = std::fs::read_to_string("/proc/self/schedstat")?;
-    let first = text.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
-    first.ok_or_else(|| std::io::Error::other("/proc/self/schedstat: no CPU time in it"))
+    let mut sum = 0;
+    for task in std::fs::read_dir("/proc/self/task")? {
+        let text = std::fs::read_to_string(task?.path().join("schedstat"))?;
+        let first = text.split_ascii_whitespace().next().and_then(|word| word.parse::<u64>().ok());
+        sum += first.ok_or_else(|| std::io::Error::other("schedstat has no CPU time in it"))?;
+    }
+    Ok(sum)
 }

@@ -5,11 +5,15 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 /// Bytes of the larger of the two forms.
 pub const ADDRESS_BYTES_MAX: usize = size_of::<libc::sockaddr_in6>();
 
+/// The same, as a `socklen_t`.
+pub(super) const ADDRESS_LEN_MAX: libc::socklen_t = 28;
+
 const V4_BYTES: usize = size_of::<libc::sockaddr_in>();
 const FAMILY_V4: u16 = 2;
 const FAMILY_V6: u16 = 10;
 const _: () = assert!(FAMILY_V4 as i32 == libc::AF_INET && FAMILY_V6 as i32 == libc::AF_INET6);
 const _: () = assert!(V4_BYTES == 16 && ADDRESS_BYTES_MAX == 28);
+const _: () = assert!(ADDRESS_LEN_MAX as usize == ADDRESS_BYTES_MAX);
 
 /// A socket address in the kernel's form.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,7 +44,7 @@ impl RawAddress {
                 bytes[4..8].copy_from_slice(&v6.flowinfo().to_ne_bytes());
                 bytes[8..24].copy_from_slice(&v6.ip().octets());
                 bytes[24..28].copy_from_slice(&v6.scope_id().to_ne_bytes());
-                raw.len = 28;
+                raw.len = ADDRESS_LEN_MAX;
             }
         }
         raw

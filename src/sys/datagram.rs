@@ -7,12 +7,15 @@ use super::cmsg::{self, Attached, RECEIVE_CONTROL_BYTES};
 
 /// Room for the sender's address; a little more than either form needs, so that what follows stays aligned.
 pub const NAME_BYTES: usize = 32;
+/// The same, as a `socklen_t`.
+pub(super) const NAME_LEN: libc::socklen_t = 32;
 /// Bytes before the payload in a buffer filled by a multishot receive: header, name, control.
 pub const PREFIX_BYTES: usize = HEADER_BYTES + NAME_BYTES + RECEIVE_CONTROL_BYTES;
 
 /// `struct io_uring_recvmsg_out`: name, control and payload length, flags; four `u32`.
 const HEADER_BYTES: usize = 16;
-const _: () = assert!(NAME_BYTES >= address::ADDRESS_BYTES_MAX && PREFIX_BYTES % 16 == 0);
+const _: () = assert!(NAME_BYTES >= address::ADDRESS_BYTES_MAX && PREFIX_BYTES.is_multiple_of(16));
+const _: () = assert!(NAME_LEN as usize == NAME_BYTES);
 
 /// One datagram and what the kernel said about it.
 #[derive(Clone, Copy, Debug)]

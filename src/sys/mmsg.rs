@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use super::address;
 use super::cmsg::{self, RECEIVE_CONTROL_BYTES};
-use super::datagram::{Datagram, NAME_BYTES};
+use super::datagram::{Datagram, NAME_BYTES, NAME_LEN};
 use super::pool::{Pool, Slot};
 use super::send_header::SendHeader;
 
@@ -99,7 +99,7 @@ impl ReceiveBatch {
         for (message, ((name, control), vector)) in self.messages.iter_mut().zip(parts) {
             let header = &mut message.msg_hdr;
             header.msg_name = name.0.as_mut_ptr().cast();
-            header.msg_namelen = const { NAME_BYTES as u32 };
+            header.msg_namelen = NAME_LEN;
             header.msg_iov = &raw mut *vector;
             header.msg_iovlen = 1;
             header.msg_control = control.0.as_mut_ptr().cast();

@@ -68,7 +68,7 @@ pub fn bind_udp(address: SocketAddr, settings: UdpSettings) -> io::Result<Bound>
 /// The kernel's, for a descriptor that is no Internet socket.
 pub fn local_address(socket: impl AsFd) -> io::Result<SocketAddr> {
     let mut bytes = [0u8; address::ADDRESS_BYTES_MAX];
-    let mut len = const { address::ADDRESS_BYTES_MAX as libc::socklen_t };
+    let mut len = address::ADDRESS_LEN_MAX;
     let name = bytes.as_mut_ptr().cast();
     // SAFETY: `name` is `len` writable bytes, and `len` is writable (I1).
     check(unsafe { libc::getsockname(socket.as_fd().as_raw_fd(), name, &raw mut len) })?;
@@ -127,6 +127,10 @@ fn set_buffers(fd: &OwnedFd, bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Bytes of an integer option.
+const OPTION_LEN: libc::socklen_t = 4;
+const _: () = assert!(OPTION_LEN as usize == size_of::<i32>());
+
 /// Sets an option whose value is a plain C type.
 pub(super) fn set<T: Copy>(fd: &impl AsRawFd, level: i32, option: i32, value: T) -> io::Result<()> {
     let len = libc::socklen_t::try_from(size_of::<T>()).expect("option values are small");
@@ -137,7 +141,7 @@ pub(super) fn set<T: Copy>(fd: &impl AsRawFd, level: i32, option: i32, value: T)
 
 fn get(fd: &OwnedFd, level: i32, option: i32) -> io::Result<i32> {
     let mut value = 0i32;
-    let mut len = const { size_of::<i32>() as libc::socklen_t };
+    let mut len = OPTION_LEN;
     let pointer = (&raw mut value).cast();
     // SAFETY: `value` is `len` writable bytes, and `len` is writable (I1).
     check(unsafe { libc::getsockopt(fd.as_raw_fd(), level, option, pointer, &raw mut len) })?;

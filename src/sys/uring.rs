@@ -20,7 +20,7 @@ use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{IoUring, cqueue, opcode};
 
 use super::cmsg::RECEIVE_CONTROL_BYTES;
-use super::datagram::NAME_BYTES;
+use super::datagram::NAME_LEN;
 use super::pool::{Pool, Slot};
 use super::provided::Group;
 use super::send_header::SendHeader;
@@ -130,7 +130,7 @@ impl Ring {
         let ring = build(size, &mut fallbacks)?;
         // SAFETY: null pointers and zero lengths are a valid, empty `msghdr`.
         let mut template: libc::msghdr = unsafe { std::mem::zeroed() };
-        template.msg_namelen = const { NAME_BYTES as u32 };
+        template.msg_namelen = NAME_LEN;
         template.msg_controllen = RECEIVE_CONTROL_BYTES;
         let headers = std::iter::repeat_with(SendHeader::empty);
         let mut ring = Self {
@@ -222,7 +222,7 @@ impl Ring {
     /// # Errors
     /// [`Full`].
     pub fn poll(&mut self, target: Target, socket: u16) -> Result<(), Full> {
-        let readable = const { libc::POLLIN as u32 };
+        let readable = u32::from(libc::POLLIN.unsigned_abs());
         let entry = opcode::PollAdd::new(Fd(target.fd), readable).multi(true).build();
         let data = UserData { kind: Kind::Poll, group: 0, index: socket };
         self.push(&entry.flags(target.flags).user_data(data.pack()))

@@ -201,9 +201,8 @@ impl Mmsg {
             let socket = first.socket;
             let Some(fd) = sockets.fd(socket) else { continue };
             batch.push(first.slot, first.len, first.to, first.local);
-            while !batch.is_full()
-                && let Some(next) = outgoing.pop_front_if(|next| next.socket == socket)
-            {
+            while !batch.is_full() && outgoing.front().is_some_and(|next| next.socket == socket) {
+                let Some(next) = outgoing.pop_front() else { break };
                 batch.push(next.slot, next.len, next.to, next.local);
             }
             let sent = batch.flush(fd, |errno| plane.counts.send_refused(errno));

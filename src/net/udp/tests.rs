@@ -80,7 +80,7 @@ fn one_backend(io: IoBackend, wishes: &Wishes, body: &impl AsyncFn(Rc<Plane>, Rc
             listen: &wishes.listen,
             upstream_sockets_max: wishes.upstream_sockets_max,
             spin_before_sleep: wishes.spin,
-            ring: wishes.ring.unwrap_or(ring_size(&wishes.udp)),
+            ring: wishes.ring.unwrap_or_else(|| ring_size(&wishes.udp)),
         };
         let plane = Plane::open(&setup).unwrap();
         let echo = Rc::new(Echo::default());
