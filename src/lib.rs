@@ -16,3 +16,5 @@ pub mod wire;
 pub mod net;
 #[cfg(feature = "node")]
 pub mod sys;
+#[cfg(feature = "node")]
+pub mod upstream;

@@ -3,7 +3,9 @@
 mod counter;
 mod serving;
 mod text;
+mod upstream;
 
 pub use counter::{Counter, Gauge};
 pub use serving::{Fault, ServingCounters, Transport};
 pub use text::{Exposition, Kind};
+pub use upstream::UpstreamCounters;

@@ -1,0 +1,293 @@
+//! The core's pool of upstream-facing UDP sockets: unforeseeable ports, and for each query in flight the one datagram
+//! that answers it.
+//!
+//! Every port is drawn by the same rule from the same range on every core, so that the ports of one core tell nothing
+//! about it (mapping them was CVE-2026-50252). A socket is replaced after [`USES_MAX`] queries: ports that an observer
+//! has learnt are soon worth nothing.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+
+use ahash::RandomState;
+use futures_lite::future::or;
+use glommio::timer::Timer;
+
+use super::{ChaCha, MonotonicClock};
+use crate::net::SocketId;
+use crate::net::udp::Plane;
+use crate::observe::UpstreamCounters;
+use crate::resolve::exchange;
+use crate::resolve::ports::ExchangeError;
+use crate::time::Deadline;
+use crate::wire::Header;
+
+/// Lowest source port: below are most of the services that would miss theirs (RFC 6056 §3.2 leaves the range to us).
+const PORT_MIN: u16 = 10_000;
+
+/// Ports tried before a socket is given up for now: a machine with most ports taken has other troubles.
+const DRAWS_MAX: u32 = 64;
+
+/// Queries after which a socket is replaced by one with a fresh port.
+const USES_MAX: u32 = 4_096;
+
+/// Sockets tried for a query whose ID is already in flight on the first.
+const COLLISIONS_MAX: u32 = 8;
+
+/// What the pool needs of the data plane.
+pub trait DatagramSockets {
+    /// Opens a socket, alone on its port.
+    ///
+    /// # Errors
+    /// `AddrInUse` when the port is taken; others when no socket can be had.
+    fn open(&self, bind: SocketAddr) -> io::Result<SocketId>;
+
+    /// Closes a socket; its id may come back only when nothing of it is left.
+    fn close(&self, socket: SocketId);
+
+    /// Sends a datagram; says whether there was room for it.
+    fn send(&self, socket: SocketId, to: SocketAddr, datagram: &[u8]) -> bool;
+}
+
+impl DatagramSockets for Plane {
+    fn open(&self, bind: SocketAddr) -> io::Result<SocketId> {
+        self.open_socket(bind)
+    }
+
+    fn close(&self, socket: SocketId) {
+        self.close_socket(socket);
+    }
+
+    fn send(&self, socket: SocketId, to: SocketAddr, datagram: &[u8]) -> bool {
+        self.send_from(socket, to, datagram).is_ok()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Usage {
+    uses: u32,
+    in_flight: u32,
+    is_retired: bool,
+}
+
+/// A query in flight, as the datagrams that arrive find it.
+#[derive(Debug)]
+struct Pending {
+    upstream: SocketAddr,
+    query: Box<[u8]>,
+    slot: Rc<Slot>,
+}
+
+/// Where the answer is put.
+#[derive(Debug, Default)]
+struct Slot {
+    answer: RefCell<Option<Vec<u8>>>,
+    waker: RefCell<Option<Waker>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    v4: Vec<SocketId>,
+    v6: Vec<SocketId>,
+    usage: HashMap<SocketId, Usage, RandomState>,
+    pending: HashMap<(SocketId, u16), Pending, RandomState>,
+}
+
+/// The sockets and the queries in flight of one core.
+#[derive(Debug)]
+pub struct Pool<S> {
+    sockets: Rc<S>,
+    sockets_max: usize,
+    clock: MonotonicClock,
+    entropy: Rc<ChaCha>,
+    counters: Arc<UpstreamCounters>,
+    state: RefCell<State>,
+}
+
+impl<S: DatagramSockets> Pool<S> {
+    /// An empty pool of at most `sockets_max` sockets per family.
+    #[must_use]
+    pub fn new(
+        sockets: Rc<S>,
+        sockets_max: usize,
+        clock: MonotonicClock,
+        entropy: Rc<ChaCha>,
+        counters: Arc<UpstreamCounters>,
+    ) -> Self {
+        let state = RefCell::default();
+        Self { sockets, sockets_max, clock, entropy, counters, state }
+    }
+
+    /// As [`crate::resolve::ports::Transport::datagram`].
+    ///
+    /// # Errors
+    /// [`ExchangeError::Exhausted`] when there is no socket or no room; [`ExchangeError::TimedOut`].
+    pub async fn exchange(
+        &self,
+        upstream: SocketAddr,
+        query: &[u8],
+        deadline: Deadline,
+    ) -> Result<Vec<u8>, ExchangeError> {
+        let left = deadline.remaining(self.clock.monotonic()).ok_or(ExchangeError::TimedOut)?;
+        let Some(flight) = self.begin(upstream, query) else {
+            self.counters.exhausted.bump();
+            return Err(ExchangeError::Exhausted);
+        };
+        self.counters.datagrams.bump();
+        // No room to send is a lost datagram: the wait is bounded, and others may find room.
+        self.sockets.send(flight.key.0, upstream, query);
+        let arrival = poll_fn(|cx| match flight.slot.answer.take() {
+            Some(answer) => Poll::Ready(Some(answer)),
+            None => {
+                flight.slot.waker.replace(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        });
+        let alarm = async {
+            Timer::new(left).await;
+            None
+        };
+        let outcome = or(arrival, alarm).await.ok_or(ExchangeError::TimedOut);
+        match outcome {
+            Ok(_) => self.counters.responses.bump(),
+            Err(_) => self.counters.timeouts.bump(),
+        }
+        outcome
+    }
+
+    /// Takes a datagram: the answer to a query in flight, or nothing.
+    pub fn deliver(&self, socket: SocketId, from: SocketAddr, datagram: &[u8]) {
+        let state = self.state.borrow();
+        let id = Header::read(datagram).map(|header| header.id);
+        let Some(pending) = id.and_then(|id| state.pending.get(&(socket, id))) else {
+            return self.counters.wrong_id.bump();
+        };
+        if (from.ip(), from.port()) != (pending.upstream.ip(), pending.upstream.port()) {
+            return self.counters.wrong_source.bump();
+        }
+        if !exchange::answers(&pending.query, datagram) {
+            return self.counters.wrong_question.bump();
+        }
+        pending.slot.answer.replace(Some(datagram.to_vec()));
+        if let Some(waker) = pending.slot.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Gives `query` a socket on which its ID is free.
+    fn begin(&self, upstream: SocketAddr, query: &[u8]) -> Option<Flight<'_, S>> {
+        let id = Header::read(query)?.id;
+        for _ in 0..COLLISIONS_MAX {
+            let socket = self.draw_socket(upstream.is_ipv4())?;
+            let mut state = self.state.borrow_mut();
+            if state.pending.contains_key(&(socket, id)) {
+                continue;
+            }
+            let slot = Rc::new(Slot::default());
+            let pending = Pending { upstream, query: query.into(), slot: Rc::clone(&slot) };
+            state.pending.insert((socket, id), pending);
+            self.counters.in_flight.set(state.pending.len() as u64);
+            let usage = state.usage.entry(socket).or_default();
+            usage.uses += 1;
+            usage.in_flight += 1;
+            return Some(Flight { pool: self, key: (socket, id), slot });
+        }
+        None
+    }
+
+    /// A random socket of the family: a new one while the pool is filling, a replaced one when it is worn.
+    fn draw_socket(&self, is_v4: bool) -> Option<SocketId> {
+        let count = self.state.borrow_mut().sockets(is_v4).len();
+        if count < self.sockets_max
+            && let Some(socket) = self.open(is_v4)
+        {
+            self.state.borrow_mut().sockets(is_v4).push(socket);
+            return Some(socket);
+        }
+        if count == 0 {
+            return None;
+        }
+        let place = self.entropy.below(count);
+        let socket = self.state.borrow_mut().sockets(is_v4)[place];
+        let is_worn = |usage: &Usage| usage.uses >= USES_MAX;
+        let is_worn = self.state.borrow().usage.get(&socket).is_some_and(is_worn);
+        match if is_worn { self.open(is_v4) } else { None } {
+            Some(fresh) => {
+                self.state.borrow_mut().sockets(is_v4)[place] = fresh;
+                self.retire(socket);
+                Some(fresh)
+            }
+            None => Some(socket),
+        }
+    }
+
+    fn open(&self, is_v4: bool) -> Option<SocketId> {
+        let any: IpAddr =
+            if is_v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        for _ in 0..DRAWS_MAX {
+            let offset = self.entropy.below(usize::from(u16::MAX - PORT_MIN) + 1);
+            let port = PORT_MIN + u16::try_from(offset).expect("the range has 16 bits");
+            match self.sockets.open(SocketAddr::new(any, port)) {
+                Ok(socket) => {
+                    self.counters.sockets_opened.bump();
+                    self.state.borrow_mut().usage.insert(socket, Usage::default());
+                    return Some(socket);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
+                Err(_) => return None,
+            }
+        }
+        None
+    }
+
+    /// Lets a socket go as soon as nothing is in flight on it.
+    fn retire(&self, socket: SocketId) {
+        if let Some(usage) = self.state.borrow_mut().usage.get_mut(&socket) {
+            usage.is_retired = true;
+        }
+        self.close_if_done(socket);
+    }
+
+    fn close_if_done(&self, socket: SocketId) {
+        let mut state = self.state.borrow_mut();
+        let is_done = |usage: &Usage| usage.is_retired && usage.in_flight == 0;
+        if state.usage.get(&socket).is_some_and(is_done) {
+            state.usage.remove(&socket);
+            self.sockets.close(socket);
+        }
+    }
+}
+
+impl State {
+    const fn sockets(&mut self, is_v4: bool) -> &mut Vec<SocketId> {
+        if is_v4 { &mut self.v4 } else { &mut self.v6 }
+    }
+}
+
+/// A query in flight, as its own task holds it; over when dropped.
+struct Flight<'a, S: DatagramSockets> {
+    pool: &'a Pool<S>,
+    key: (SocketId, u16),
+    slot: Rc<Slot>,
+}
+
+impl<S: DatagramSockets> Drop for Flight<'_, S> {
+    fn drop(&mut self) {
+        let mut state = self.pool.state.borrow_mut();
+        state.pending.remove(&self.key);
+        self.pool.counters.in_flight.set(state.pending.len() as u64);
+        if let Some(usage) = state.usage.get_mut(&self.key.0) {
+            usage.in_flight -= 1;
+        }
+        drop(state);
+        self.pool.close_if_done(self.key.0);
+    }
+}
+
+#[cfg(test)]
+mod tests;

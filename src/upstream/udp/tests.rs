@@ -1,0 +1,190 @@
+//! The pool over sockets that exist only on paper.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use futures_lite::future::{poll_once, zip};
+use glommio::LocalExecutor;
+
+use super::*;
+
+/// Sockets on paper: which are open, and what was sent.
+#[derive(Debug, Default)]
+struct Paper {
+    open: RefCell<Vec<(SocketId, u16)>>,
+    opened: Cell<u16>,
+    closed: RefCell<Vec<SocketId>>,
+    sent: RefCell<Vec<(SocketId, SocketAddr, Vec<u8>)>>,
+}
+
+impl DatagramSockets for Paper {
+    fn open(&self, bind: SocketAddr) -> io::Result<SocketId> {
+        if self.open.borrow().iter().any(|&(_, port)| port == bind.port()) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        let socket = SocketId(self.opened.get());
+        self.opened.set(socket.0 + 1);
+        self.open.borrow_mut().push((socket, bind.port()));
+        Ok(socket)
+    }
+
+    fn close(&self, socket: SocketId) {
+        self.open.borrow_mut().retain(|&(open, _)| open != socket);
+        self.closed.borrow_mut().push(socket);
+    }
+
+    fn send(&self, socket: SocketId, to: SocketAddr, datagram: &[u8]) -> bool {
+        self.sent.borrow_mut().push((socket, to, datagram.to_vec()));
+        true
+    }
+}
+
+fn pool(sockets_max: usize) -> (Rc<Paper>, Pool<Paper>) {
+    let sockets = Rc::new(Paper::default());
+    let entropy = Rc::new(ChaCha::from_seed([3; 32]));
+    let clock = MonotonicClock::start();
+    let pool = Pool::new(Rc::clone(&sockets), sockets_max, clock, entropy, Arc::default());
+    (sockets, pool)
+}
+
+fn query(id: u16) -> Vec<u8> {
+    let [high, low] = id.to_be_bytes();
+    let mut query = vec![high, low];
+    query.extend(b"\x01\x00\x00\x01\x00\x00\x00\x00\x00\x00\x01a\x00\x00\x01\x00\x01");
+    query
+}
+
+fn reply(query: &[u8]) -> Vec<u8> {
+    let mut reply = query.to_vec();
+    reply[2] |= 0x80;
+    reply
+}
+
+fn upstream() -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 53], 53))
+}
+
+fn soon(pool: &Pool<Paper>) -> Deadline {
+    Deadline::after(pool.clock.monotonic(), Duration::from_secs(20))
+}
+
+#[test]
+fn only_the_asked_server_port_id_and_question_end_an_exchange() {
+    LocalExecutor::default().run(async {
+        let (sockets, pool) = pool(2);
+        let asked = query(0x1234);
+        let exchange = pool.exchange(upstream(), &asked, soon(&pool));
+        let forge = async {
+            let (socket, _, _) = sockets.sent.borrow()[0].clone();
+            let good = reply(&asked);
+            let other_port = SocketAddr::from(([192, 0, 2, 53], 54));
+            pool.deliver(socket, SocketAddr::from(([192, 0, 2, 54], 53)), &good);
+            pool.deliver(socket, other_port, &good);
+            pool.deliver(SocketId(socket.0 + 1), upstream(), &good);
+            pool.deliver(socket, upstream(), &reply(&query(0x1235)));
+            pool.deliver(socket, upstream(), &asked);
+            pool.deliver(socket, upstream(), &good[..11]);
+            let mut other_name = good.clone();
+            other_name[13] = b'b';
+            pool.deliver(socket, upstream(), &other_name);
+            pool.deliver(socket, upstream(), &good);
+        };
+        let (outcome, ()) = zip(exchange, forge).await;
+        assert_eq!(outcome, Ok(reply(&asked)));
+        let seen = [&pool.counters.wrong_source, &pool.counters.wrong_id];
+        assert_eq!(seen.map(crate::observe::Counter::value), [2, 3]);
+        assert_eq!(pool.counters.wrong_question.value(), 2);
+        assert!(pool.state.borrow().pending.is_empty());
+    });
+}
+
+#[test]
+fn silence_ends_at_the_deadline_and_leaves_nothing_behind() {
+    LocalExecutor::default().run(async {
+        let (_, pool) = pool(2);
+        let deadline = Deadline::after(pool.clock.monotonic(), Duration::from_millis(20));
+        let outcome = pool.exchange(upstream(), &query(1), deadline).await;
+        assert_eq!(outcome, Err(ExchangeError::TimedOut));
+        assert!(pool.state.borrow().pending.is_empty());
+        assert_eq!(pool.counters.timeouts.value(), 1);
+    });
+}
+
+#[test]
+fn no_two_queries_in_flight_share_socket_and_id() {
+    LocalExecutor::default().run(async {
+        let (sockets, pool) = pool(4);
+        let asked = query(7);
+        let flights: Vec<_> = (0..4).filter_map(|_| pool.begin(upstream(), &asked)).collect();
+        let mut keys: Vec<_> = flights.iter().map(|flight| flight.key).collect();
+        keys.sort_by_key(|&(SocketId(number), _)| number);
+        keys.dedup();
+        assert_eq!(keys.len(), flights.len());
+        assert_eq!(flights.len(), 4);
+        assert!(pool.begin(upstream(), &asked).is_none(), "all four are taken");
+        drop(flights);
+        assert!(pool.begin(upstream(), &asked).is_some());
+        assert_eq!(sockets.open.borrow().len(), 4);
+    });
+}
+
+#[test]
+fn worn_socket_is_replaced_and_closed_once_nothing_is_in_flight_on_it() {
+    LocalExecutor::default().run(async {
+        let (sockets, pool) = pool(1);
+        let last = pool.begin(upstream(), &query(0)).unwrap();
+        let worn = last.key.0;
+        for id in 1..=u16::try_from(USES_MAX).unwrap() {
+            drop(pool.begin(upstream(), &query(id)));
+        }
+        let fresh = pool.begin(upstream(), &query(1)).unwrap();
+        assert_ne!(fresh.key.0, worn);
+        assert!(sockets.closed.borrow().is_empty(), "a query is still in flight on it");
+        drop(last);
+        assert_eq!(*sockets.closed.borrow(), [worn]);
+        assert_eq!(sockets.open.borrow().len(), 1);
+    });
+}
+
+#[test]
+fn dropped_exchange_is_forgotten() {
+    LocalExecutor::default().run(async {
+        let (_, pool) = pool(1);
+        let asked = query(1);
+        let exchange = pool.exchange(upstream(), &asked, soon(&pool));
+        assert!(poll_once(exchange).await.is_none());
+        assert!(pool.state.borrow().pending.is_empty());
+    });
+}
+
+#[test]
+fn ports_of_all_cores_come_from_one_population() {
+    // Two hundred cores with their own seeds: the range in 16 bands, chi-square over each core's and over all ports.
+    let mut all = [0u32; 16];
+    let mut extreme = 0;
+    for core in 0..200u8 {
+        let sockets = Rc::new(Paper::default());
+        let entropy = Rc::new(ChaCha::from_seed([core; 32]));
+        let clock = MonotonicClock::start();
+        let pool = Pool::new(Rc::clone(&sockets), 128, clock, entropy, Arc::default());
+        let mut bands = [0u32; 16];
+        for _ in 0..128 {
+            pool.open(true).unwrap();
+        }
+        for &(_, port) in sockets.open.borrow().iter() {
+            assert!(port >= PORT_MIN);
+            let span = usize::from(u16::MAX - PORT_MIN) + 1;
+            bands[usize::from(port - PORT_MIN) * 16 / span] += 1;
+        }
+        // 99th percentile of chi-square with 15 degrees of freedom.
+        extreme += u32::from(chi_square(&bands, 8.0) > 30.58);
+        all.iter_mut().zip(bands).for_each(|(sum, band)| *sum += band);
+    }
+    assert!(extreme <= 8, "{extreme} of 200 cores stand out, 2 are expected");
+    // 99.9th percentile.
+    assert!(chi_square(&all, 1_600.0) < 37.70, "{all:?}");
+}
+
+fn chi_square(counts: &[u32], expected: f64) -> f64 {
+    counts.iter().map(|&count| (f64::from(count) - expected).powi(2) / expected).sum()
+}
