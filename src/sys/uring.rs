@@ -343,6 +343,12 @@ impl Ring {
         })
     }
 
+    /// Whether operations still wait although they were handed over: the kernel was short of memory for them.
+    #[must_use]
+    pub fn is_held_up(&mut self) -> bool {
+        !self.ring.submission().is_empty()
+    }
+
     /// Whether completions wait in the kernel's slow list for room in the queue; [`Self::enter`] fetches them.
     #[must_use]
     pub fn is_overflowing(&mut self) -> bool {

@@ -108,23 +108,24 @@ impl Mmsg {
         Ok(count)
     }
 
-    /// Starts polls that wait for it and takes note of readable sockets. Whether more is to come.
+    /// Starts polls that wait for it and takes note of readable sockets. Whether something is left that no completion
+    /// will announce.
     fn look(&self, plane: &Plane) -> io::Result<bool> {
         let mut ring = self.ring.borrow_mut();
         let mut sockets = plane.sockets.borrow_mut();
+        let mut is_unfinished = false;
         while let Some((index, target)) = sockets.arm_next() {
             if ring.poll(target, index).is_err() {
-                sockets.ended(index);
+                is_unfinished = sockets.ended(index);
                 break;
             }
         }
         drop(sockets);
-        self.queue_cancels(&mut ring);
+        is_unfinished |= !self.queue_cancels(&mut ring);
         ring.enter()?;
         plane.counts.enters.add(1);
-        loop {
-            // One statement: `reap_socket` borrows the ring too.
-            let Some(event) = ring.next_event() else { break };
+        while let Some(event) = ring.next_event() {
+            // Noting an event may free a socket's number, which the ring must hear.
             drop(ring);
             self.note(plane, &event)?;
             ring = self.ring.borrow_mut();
@@ -134,7 +135,7 @@ impl Mmsg {
         }
         let is_overflowing = ring.is_overflowing();
         plane.counts.completion_overflows.add(u64::from(is_overflowing));
-        Ok(is_overflowing)
+        Ok(is_unfinished || is_overflowing || ring.is_held_up())
     }
 
     fn note(&self, plane: &Plane, event: &Event) -> io::Result<()> {
@@ -183,13 +184,16 @@ impl Mmsg {
         self.cancels.borrow_mut().push(index);
     }
 
-    fn queue_cancels(&self, ring: &mut Ring) {
+    /// Whether all could be queued.
+    fn queue_cancels(&self, ring: &mut Ring) -> bool {
         let mut cancels = self.cancels.borrow_mut();
         while let Some(index) = cancels.pop() {
             if ring.cancel(Multishot::Poll, index).is_err() {
-                return cancels.push(index);
+                cancels.push(index);
+                return false;
             }
         }
+        true
     }
 
     /// Sends what is queued, one call per run of datagrams from the same socket.

@@ -47,9 +47,9 @@ impl Uring {
     /// Handles up to a batch of what arrived and sends what is queued. Whether there was anything to do.
     pub(super) fn turn<R: Respond>(&self, plane: &Plane, responder: &R) -> io::Result<bool> {
         if self.pending.borrow().is_empty() {
-            let is_overflowing = self.enter(plane)?;
+            let is_unfinished = self.enter(plane)?;
             if self.pending.borrow().is_empty() {
-                return Ok(is_overflowing);
+                return Ok(is_unfinished);
             }
         }
         responder.begin();
@@ -88,22 +88,25 @@ impl Uring {
         Ok(())
     }
 
-    /// Starts receives that wait for it, sends what is queued, fetches completions. Whether more wait in the kernel.
+    /// Starts receives that wait for it, sends what is queued, fetches completions. Whether something is left
+    /// that no completion will announce: the plane must come back soon instead of sleeping.
     fn enter(&self, plane: &Plane) -> io::Result<bool> {
         let mut ring = self.ring.borrow_mut();
         let mut sockets = plane.sockets.borrow_mut();
+        let mut is_unfinished = false;
         while let Some((index, target)) = sockets.arm_next() {
             let group = if index < sockets.listeners() { self.clients } else { self.upstreams };
             if ring.receive(target, group, index).is_err() {
-                sockets.ended(index);
+                is_unfinished = sockets.ended(index);
                 break;
             }
         }
-        self.queue_cancels(&mut ring, sockets.listeners());
+        is_unfinished |= !self.queue_cancels(&mut ring, sockets.listeners());
         drop(sockets);
         ring.enter()?;
         plane.counts.enters.add(1);
-        self.settle(plane, &mut ring)
+        is_unfinished |= self.settle(plane, &mut ring)?;
+        Ok(is_unfinished || ring.is_held_up())
     }
 
     /// Takes completions in: sends are over, all else waits its turn. Whether more wait in the kernel.
@@ -151,14 +154,17 @@ impl Uring {
         self.cancels.borrow_mut().push(index);
     }
 
-    fn queue_cancels(&self, ring: &mut Ring, listeners: u16) {
+    /// Whether all could be queued.
+    fn queue_cancels(&self, ring: &mut Ring, listeners: u16) -> bool {
         let mut cancels = self.cancels.borrow_mut();
         while let Some(index) = cancels.pop() {
             let group = if index < listeners { self.clients } else { self.upstreams };
             if ring.cancel(Multishot::Receive(group), index).is_err() {
-                return cancels.push(index);
+                cancels.push(index);
+                return false;
             }
         }
+        true
     }
 
     pub(super) fn flush(&self, plane: &Plane) -> io::Result<()> {
