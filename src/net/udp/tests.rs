@@ -72,7 +72,8 @@ fn each_backend(wishes: &Wishes, body: impl AsyncFn(Rc<Plane>, Rc<Echo>)) {
 }
 
 fn one_backend(io: IoBackend, wishes: &Wishes, body: &impl AsyncFn(Rc<Plane>, Rc<Echo>)) {
-    let builder = LocalExecutorBuilder::new(Placement::Unbound).io_memory(1 << 20);
+    // Little locked memory: tests run side by side, and a fresh machine allows a user 8 MiB in all.
+    let builder = LocalExecutorBuilder::new(Placement::Unbound).io_memory(64 << 10).ring_depth(16);
     builder.make().unwrap().run(async {
         let setup = Setup {
             udp: &wishes.udp,
@@ -80,7 +81,7 @@ fn one_backend(io: IoBackend, wishes: &Wishes, body: &impl AsyncFn(Rc<Plane>, Rc
             listen: &wishes.listen,
             upstream_sockets_max: wishes.upstream_sockets_max,
             spin_before_sleep: wishes.spin,
-            ring: wishes.ring.unwrap_or_else(|| ring_size(&wishes.udp)),
+            ring: wishes.ring.unwrap_or(RingSize { submissions: 64, completions: 256 }),
         };
         let plane = Plane::open(&setup).unwrap();
         let echo = Rc::new(Echo::default());
