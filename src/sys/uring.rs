@@ -126,8 +126,13 @@ impl Ring {
     /// # Errors
     /// The kernel's: `PermissionDenied` where io_uring is forbidden, `OutOfMemory` where memlock is too small.
     pub fn open(size: RingSize, send_pool: Rc<Pool>) -> io::Result<Self> {
+        Self::open_from(0, size, send_pool)
+    }
+
+    /// As [`Self::open`], from the set of flags `first` on.
+    fn open_from(first: usize, size: RingSize, send_pool: Rc<Pool>) -> io::Result<Self> {
         let mut fallbacks = Vec::new();
-        let ring = build(size, &mut fallbacks)?;
+        let ring = build(first, size, &mut fallbacks)?;
         // SAFETY: null pointers and zero lengths are a valid, empty `msghdr`.
         let mut template: libc::msghdr = unsafe { std::mem::zeroed() };
         template.msg_namelen = NAME_LEN;
@@ -470,8 +475,8 @@ fn register_ring(fd: RawFd, operation: libc::c_long, update: &mut RegisterUpdate
     unsafe { libc::syscall(libc::SYS_io_uring_register, fd, operation, &raw mut *update, one) }
 }
 
-/// Opens the ring with the best set of flags that the kernel takes.
-fn build(size: RingSize, fallbacks: &mut Vec<Fallback>) -> io::Result<IoUring> {
+/// Opens the ring with the best set of flags that the kernel takes, from the set `first` on.
+fn build(first: usize, size: RingSize, fallbacks: &mut Vec<Fallback>) -> io::Result<IoUring> {
     let attempts: [fn(&mut io_uring::Builder); 4] = [
         |b| {
             b.setup_single_issuer().setup_coop_taskrun().setup_defer_taskrun().setup_submit_all();
@@ -485,7 +490,7 @@ fn build(size: RingSize, fallbacks: &mut Vec<Fallback>) -> io::Result<IoUring> {
         |_| {},
     ];
     let mut refusal = io::Error::from(io::ErrorKind::Unsupported);
-    for (step, set_flags) in attempts.into_iter().enumerate() {
+    for (step, set_flags) in attempts.into_iter().enumerate().skip(first) {
         let mut builder = IoUring::builder();
         builder.setup_clamp().setup_cqsize(size.completions.max(size.submissions));
         set_flags(&mut builder);
@@ -542,7 +547,33 @@ impl UserData {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
+    use crate::sys::datagram::Datagram;
+    use crate::sys::mmap::Map;
+    use crate::sys::pool::stride;
+    use crate::sys::sockopt::{UdpSettings, bind_udp};
+
+    const SIZE: RingSize = RingSize { submissions: 8, completions: 16 };
+    const ALONE: UdpSettings = UdpSettings { is_shared: false, buffer_bytes: None };
+
+    fn pool(slot_bytes: usize, count: u16) -> Rc<Pool> {
+        let len = stride(slot_bytes) * usize::from(count);
+        let [region] = Map::anonymous(len).unwrap().split([len]).unwrap();
+        Pool::new(region, slot_bytes, count).unwrap()
+    }
+
+    /// The next event, within a bounded number of looks.
+    fn next(ring: &mut Ring) -> Event {
+        for _ in 0..100_000 {
+            ring.enter().unwrap();
+            if let Some(event) = ring.next_event() {
+                return event;
+            }
+        }
+        panic!("nothing happened");
+    }
 
     #[test]
     fn user_data_survives_the_round_trip() {
@@ -550,5 +581,62 @@ mod tests {
             let data = UserData { kind, group: 3, index: 0xabcd };
             assert_eq!(UserData::unpack(data.pack()), data);
         }
+    }
+
+    #[test]
+    fn datagrams_cross_whatever_flags_the_kernel_takes() {
+        for first in 0..4 {
+            let (send, receive) = (pool(64, 2), pool(512, 2));
+            let mut ring = Ring::open_from(first, SIZE, Rc::clone(&send)).unwrap();
+            assert!(first == 0 || ring.fallbacks().contains(&Fallback::TaskrunNotDeferred));
+            let bound = bind_udp("127.0.0.1:0".parse().unwrap(), ALONE).unwrap();
+            // Once by its number, once by its descriptor.
+            if first % 2 == 0 {
+                ring.register_files(1);
+            }
+            let target = ring.attach(0, bound.fd.as_fd());
+            let group = ring.add_group(Rc::clone(&receive)).unwrap();
+            ring.receive(target, group, 7).unwrap();
+            for round in 0..10u8 {
+                let mut slot = send.take().unwrap();
+                slot[0] = round;
+                ring.send(target, slot, 1, bound.address, None).unwrap();
+                let (mut is_sent, mut payload) = (false, None);
+                while !is_sent || payload.is_none() {
+                    match next(&mut ring) {
+                        Event::Sent(errno) => is_sent = errno == 0,
+                        Event::Received { socket: 7, buffer, len, .. } => {
+                            let datagram = Datagram::parse(&buffer[..len]).unwrap();
+                            assert_eq!(datagram.from, Some(bound.address));
+                            payload = Some(datagram.payload.to_vec());
+                        }
+                        event => panic!("{event:?}"),
+                    }
+                }
+                assert_eq!(payload, Some(vec![round]));
+            }
+            drop(ring);
+            assert_eq!(send.free(), 2, "all sends are over");
+        }
+    }
+
+    #[test]
+    fn a_cancelled_receive_ends_and_says_so() {
+        let mut ring = Ring::open(SIZE, pool(64, 1)).unwrap();
+        let bound = bind_udp("[::1]:0".parse().unwrap(), ALONE).unwrap();
+        let target = ring.attach(0, bound.fd.as_fd());
+        let group = ring.add_group(pool(512, 1)).unwrap();
+        ring.receive(target, group, 3).unwrap();
+        ring.cancel(Multishot::Receive(group), 3).unwrap();
+        let mut events = [next(&mut ring), next(&mut ring)];
+        events.sort_by_key(|event| matches!(event, Event::Cancelled { .. }));
+        assert!(matches!(events[0], Event::Ended { socket: 3, errno: libc::ECANCELED }));
+        assert!(matches!(events[1], Event::Cancelled { socket: 3 }));
+    }
+
+    #[test]
+    fn a_group_needs_a_power_of_two() {
+        let mut ring = Ring::open(SIZE, pool(64, 1)).unwrap();
+        assert!(ring.add_group(pool(512, 3)).is_err());
     }
 }

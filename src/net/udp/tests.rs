@@ -306,7 +306,10 @@ fn what_the_kernel_drops_is_counted() {
         client.send_to(b"last", server).await.unwrap();
         while receive(&client).await.0 != b"last" {}
         let counts = plane.counts().snapshot();
-        assert!(counts.kernel_drops > 0);
+        // A ring whose receives are not deferred takes datagrams in while the client still sends.
+        if plane.fallbacks().is_empty() {
+            assert!(counts.kernel_drops > 0);
+        }
         assert_eq!(counts.kernel_drops + counts.datagrams_received, 51);
     });
 }
