@@ -13,7 +13,11 @@ pub mod time;
 pub mod wire;
 
 #[cfg(feature = "node")]
+pub mod cli;
+#[cfg(feature = "node")]
 pub mod net;
+#[cfg(feature = "node")]
+pub mod node;
 #[cfg(feature = "node")]
 pub mod sys;
 #[cfg(feature = "node")]

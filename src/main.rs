@@ -1,3 +1,10 @@
 //! The program: allocator and entry point, nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    heimdall_uring::cli::run()
+}

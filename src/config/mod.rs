@@ -1,14 +1,26 @@
 //! What the operator asked for, as checked, immutable sections. No I/O: text comes in, sections or errors go out.
 //!
-//! Each room takes its own section (`Shard::new(&config::Cache)`), never the whole config.
+//! Each room takes its own section (`Shard::new(&config::Cache)`), never the whole config. `keys` is the one table of
+//! what can be set; files, environment and flags all go through it.
+
+mod error;
+mod keys;
+mod load;
+pub mod resolv;
+mod value;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use error::ConfigError;
+pub use keys::{KEYS, Key};
+pub use load::{File, Flag};
+pub use value::Value;
+
 /// Everything a node needs to know before it starts.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Config {
     /// Cores, I/O backend, how long a drain may take.
     pub node: Node,
@@ -89,7 +101,7 @@ pub struct Tcp {
     pub pipeline_max: usize,
     /// A connection without a complete query for this long is closed.
     pub idle_timeout: Duration,
-    /// A client that takes no byte of a waiting reply for this long is closed.
+    /// A client that takes neither a kilobyte nor all of what waits for it in this time is closed.
     pub write_timeout: Duration,
     /// Reply bytes held per connection; at the limit we stop reading from it.
     pub output_bytes_max: usize,
@@ -118,7 +130,7 @@ pub struct Acl {
 /// `[forward]`: the recursive resolvers we forward to, in order of preference.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Forward {
-    /// Upstreams. Never empty.
+    /// Upstreams. Empty only until the system's own have been looked up.
     pub upstreams: Vec<SocketAddr>,
     /// How long one UDP attempt waits for its answer.
     pub attempt_timeout: Duration,
@@ -211,6 +223,19 @@ impl Default for Tcp {
 impl Default for Cache {
     fn default() -> Self {
         Self { bytes: 256 << 20, ttl_min: 0, ttl_max: 86_400, negative_ttl_max: 3_600 }
+    }
+}
+
+impl Default for Forward {
+    fn default() -> Self {
+        Self {
+            upstreams: Vec::new(),
+            attempt_timeout: Duration::from_millis(800),
+            deadline: Duration::from_secs(5),
+            sockets: 128,
+            inflight_max: 4096,
+            waiters_max: 4096,
+        }
     }
 }
 

@@ -37,6 +37,18 @@ impl Gauge {
         self.0.store(value, Relaxed);
     }
 
+    /// One more. Only the owning core may call this.
+    #[inline]
+    pub fn raise(&self) {
+        self.set(self.value().wrapping_add(1));
+    }
+
+    /// One less. Only the owning core may call this.
+    #[inline]
+    pub fn lower(&self) {
+        self.set(self.value().wrapping_sub(1));
+    }
+
     /// The present value, from any thread.
     #[must_use]
     pub fn value(&self) -> u64 {

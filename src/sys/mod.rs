@@ -19,6 +19,7 @@ pub mod mmsg;
 mod owners;
 pub mod pool;
 mod provided;
+pub mod rlimit;
 mod send_header;
 pub mod sockopt;
 pub mod uring;

@@ -68,7 +68,7 @@ impl Connection {
     /// Opens an idle connection on `seat`.
     pub(super) fn open(core: Rc<Core>, stream: TcpStream, seat: Seat<Weak<Self>>) -> Rc<Self> {
         core.counters.accepted.add(1);
-        core.counters.open.add(1);
+        core.counters.open.raise();
         let connection = Rc::new(Self {
             core,
             stream: RefCell::new(stream),
@@ -196,8 +196,8 @@ impl std::fmt::Debug for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.core.counters.open.subtract(1);
-        if self.core.counters.open.read() == 0 {
+        self.core.counters.open.lower();
+        if self.core.counters.open.value() == 0 {
             self.core.emptied.ring();
         }
     }

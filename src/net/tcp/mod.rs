@@ -31,7 +31,7 @@ use glommio::net::{TcpListener, TcpStream};
 use glommio::timer::Timer;
 
 use self::connection::Connection;
-pub use self::counters::{Count, Counters};
+pub use self::counters::Counters;
 use self::seats::{Clients, Refusal, Seats};
 use crate::config;
 use crate::net::{Respond, Responder};
@@ -102,7 +102,7 @@ impl Tcp {
     /// Waits until no connection is open. One waiter at a time; the caller sets the limit.
     pub async fn drained(&self) {
         poll_fn(|cx| {
-            if self.core.counters.open.read() == 0 {
+            if self.core.counters.open.value() == 0 {
                 return Poll::Ready(());
             }
             self.core.emptied.listen(cx.waker());

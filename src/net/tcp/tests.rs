@@ -310,8 +310,8 @@ fn hundred_pipelined_queries_overtake_the_slow_first() {
     client.send(&stream);
     let expected: Vec<u16> = (1..99).chain([0, 99]).collect();
     assert_eq!(client.reply_ids(100), expected);
-    assert_eq!(server.counters.queries.read(), 100);
-    assert_eq!(server.counters.replies.read(), 100);
+    assert_eq!(server.counters.queries.value(), 100);
+    assert_eq!(server.counters.replies.value(), 100);
 }
 
 #[test]
@@ -335,9 +335,9 @@ fn full_pipeline_stops_reading_until_an_answer_comes() {
     (0..4).for_each(|id| stream.extend(query(id, Mode::Hold, 0)));
     (4..50).for_each(|id| stream.extend(query(id, Mode::Echo, 0)));
     client.send(&stream);
-    eventually("four queries are in flight", || server.counters.queries.read() == 4);
+    eventually("four queries are in flight", || server.counters.queries.value() == 4);
     other.assert_served(1);
-    assert_eq!(server.counters.queries.read(), 5);
+    assert_eq!(server.counters.queries.value(), 5);
     other.ask(2, Mode::Release);
     let expected: Vec<u16> = [3, 2, 1, 0].into_iter().chain(4..50).collect();
     assert_eq!(client.reply_ids(50), expected);
@@ -398,8 +398,8 @@ fn message_too_short_for_a_header_ends_the_connection() {
         assert_eq!(client.reply_id(), 1);
         client.assert_closed();
     }
-    assert_eq!(server.counters.malformed.read(), 12);
-    assert_eq!(server.counters.queries.read(), 12);
+    assert_eq!(server.counters.malformed.value(), 12);
+    assert_eq!(server.counters.queries.value(), 12);
 }
 
 #[test]
@@ -413,7 +413,7 @@ fn half_closed_client_gets_what_is_in_flight() {
     client.send(&stream);
     client.0.shutdown(Shutdown::Write).unwrap();
     assert_eq!(client.reply_ids(4), [2, 3, 4, 5]);
-    eventually("the trailing half is noticed", || server.counters.malformed.read() == 1);
+    eventually("the trailing half is noticed", || server.counters.malformed.value() == 1);
     server.order(RELEASE);
     assert_eq!(client.reply_id(), 1);
     client.assert_closed();
@@ -426,7 +426,7 @@ fn trailing_half_of_a_prefix_ends_quietly() {
     client.send(&[0]);
     client.0.shutdown(Shutdown::Write).unwrap();
     client.assert_closed();
-    assert_eq!(server.counters.malformed.read(), 1);
+    assert_eq!(server.counters.malformed.value(), 1);
 }
 
 #[test]
@@ -436,8 +436,8 @@ fn idle_connection_is_closed_and_a_used_one_before_it_served() {
     client.assert_served(1);
     client.assert_closed();
     silent.assert_closed();
-    assert_eq!(server.counters.closed_idle.read(), 2);
-    eventually("nobody is left", || server.counters.open.read() == 0);
+    assert_eq!(server.counters.closed_idle.value(), 2);
+    eventually("nobody is left", || server.counters.open.value() == 0);
 }
 
 #[test]
@@ -447,10 +447,10 @@ fn trickled_query_is_cut_though_bytes_keep_coming() {
     client.send(&[255, 255]);
     eventually("the trickle is cut", || {
         let _ = (&client.0).write(&[0]);
-        server.counters.closed_idle.read() == 1
+        server.counters.closed_idle.value() == 1
     });
     client.assert_closed();
-    assert_eq!(server.counters.queries.read(), 0);
+    assert_eq!(server.counters.queries.value(), 0);
 }
 
 #[test]
@@ -459,7 +459,7 @@ fn trickle_beside_work_in_flight_is_cut_and_the_work_answered() {
     let mut client = server.client();
     client.ask(1, Mode::Hold);
     client.send(&query(2, Mode::Echo, 0)[..5]);
-    eventually("the trickle is cut", || server.counters.closed_idle.read() == 1);
+    eventually("the trickle is cut", || server.counters.closed_idle.value() == 1);
     server.order(RELEASE);
     assert_eq!(client.reply_id(), 1);
     client.assert_closed();
@@ -471,7 +471,7 @@ fn lost_query_does_not_hold_its_connection() {
     let mut client = server.client();
     client.ask(1, Mode::Never);
     client.assert_closed();
-    assert_eq!(server.counters.closed_unanswered.read(), 1);
+    assert_eq!(server.counters.closed_unanswered.value(), 1);
 }
 
 #[test]
@@ -484,8 +484,8 @@ fn slow_reader_stops_our_reading_and_is_closed() {
     });
     let mut client = server.client();
     (0..QUERIES).for_each(|id| client.send(&query(id, Mode::Big, 60_000)));
-    eventually("the slow reader is closed", || server.counters.closed_slow.read() == 1);
-    assert!(server.counters.queries.read() < u64::from(QUERIES) / 2);
+    eventually("the slow reader is closed", || server.counters.closed_slow.value() == 1);
+    assert!(server.counters.queries.value() < u64::from(QUERIES) / 2);
     let taken = client.read_until_reset();
     assert!(taken < usize::from(QUERIES) / 2 * 60_002);
     server.client().assert_served(1);
@@ -509,7 +509,7 @@ fn burst_of_late_answers_beyond_the_bound_leaves_through_the_kernel() {
     (0..3).for_each(|id| client.send(&query(id, Mode::HoldBig, 40_000)));
     client.ask(3, Mode::Release);
     assert_eq!(client.reply_ids(4), [2, 1, 0, 3]);
-    assert_eq!(server.counters.closed_slow.read(), 0);
+    assert_eq!(server.counters.closed_slow.value(), 0);
 }
 
 #[test]
@@ -517,9 +517,9 @@ fn burst_of_late_answers_nobody_reads_is_not_kept() {
     let server = Server::start(config::Tcp { output_bytes_max: 16 << 10, ..config() });
     let mut client = server.client();
     (0..60).for_each(|id| client.send(&query(id, Mode::HoldBig, 65_535)));
-    eventually("all are in flight", || server.counters.queries.read() == 60);
+    eventually("all are in flight", || server.counters.queries.value() == 60);
     server.order(RELEASE);
-    eventually("the client is given up", || server.counters.closed_slow.read() == 1);
+    eventually("the client is given up", || server.counters.closed_slow.value() == 1);
     assert!(client.read_until_reset() < 60 * 65_537);
 }
 
@@ -529,9 +529,9 @@ fn full_listener_refuses_when_nobody_is_idle() {
     let (mut one, mut two) = (server.client(), server.client());
     one.ask(1, Mode::Hold);
     two.ask(2, Mode::Hold);
-    eventually("both are busy", || server.counters.queries.read() == 2);
+    eventually("both are busy", || server.counters.queries.value() == 2);
     server.client().assert_closed();
-    assert_eq!(server.counters.refused_full.read(), 1);
+    assert_eq!(server.counters.refused_full.value(), 1);
     server.order(RELEASE);
     assert_eq!((one.reply_id(), two.reply_id()), (1, 2));
 }
@@ -548,8 +548,8 @@ fn full_listener_closes_the_longest_idle_for_a_newcomer() {
     three.assert_served(4);
     two.assert_closed();
     one.assert_served(5);
-    assert_eq!(server.counters.evicted_idle.read(), 1);
-    assert_eq!(server.counters.refused_full.read(), 0);
+    assert_eq!(server.counters.evicted_idle.value(), 1);
+    assert_eq!(server.counters.refused_full.value(), 0);
 }
 
 #[test]
@@ -557,7 +557,7 @@ fn half_a_query_does_not_protect_from_eviction() {
     let server = Server::start(config::Tcp { connections_max: 1, ..config() });
     let mut trickler = server.client();
     trickler.send(&[0, 99, 1]);
-    eventually("it is in", || server.counters.open.read() == 1);
+    eventually("it is in", || server.counters.open.value() == 1);
     server.client().assert_served(1);
     trickler.assert_closed();
 }
@@ -574,9 +574,9 @@ fn client_beyond_its_share_is_refused_over_all_listeners() {
     two.assert_served(2);
     Client::connect(server.addrs[0]).assert_closed();
     Client::connect(server.addrs[1]).assert_closed();
-    assert_eq!(server.counters.refused_client.read(), 2);
+    assert_eq!(server.counters.refused_client.value(), 2);
     drop(two);
-    eventually("its seat is free", || server.counters.open.read() == 1);
+    eventually("its seat is free", || server.counters.open.value() == 1);
     Client::connect(server.addrs[1]).assert_served(3);
 }
 
@@ -589,11 +589,11 @@ fn reset_in_the_middle_frees_everything_and_late_replies_are_dropped() {
     let mut prefix = [0; 2];
     client.0.read_exact(&mut prefix).unwrap();
     drop(client); // bytes unread: the kernel sends RST
-    eventually("the connection is gone", || server.counters.open.read() == 0);
+    eventually("the connection is gone", || server.counters.open.value() == 0);
     let mut other = server.client();
     other.ask(3, Mode::Release);
     assert_eq!(other.reply_id(), 3);
-    assert_eq!(server.counters.replies.read(), 2);
+    assert_eq!(server.counters.replies.value(), 2);
 }
 
 #[test]
@@ -602,7 +602,7 @@ fn drain_closes_the_idle_and_answers_the_rest() {
     let (mut idle, mut busy) = (server.client(), server.client());
     idle.assert_served(1);
     busy.ask(2, Mode::Hold);
-    eventually("it is in flight", || server.counters.queries.read() == 2);
+    eventually("it is in flight", || server.counters.queries.value() == 2);
     server.order(CLOSE);
     idle.assert_closed();
     assert!(server.drained.try_recv().is_err(), "one is still in flight");
@@ -612,7 +612,7 @@ fn drain_closes_the_idle_and_answers_the_rest() {
     drop(busy);
     server.drained.recv_timeout(PATIENCE).unwrap();
     eventually("newcomers are not let in", || TcpStream::connect(server.addrs[0]).is_err());
-    assert_eq!(server.counters.accepted.read(), 2);
+    assert_eq!(server.counters.accepted.value(), 2);
 }
 
 #[test]
@@ -626,7 +626,7 @@ fn drain_of_an_unused_core_ends_at_once() {
 fn failing_accept_is_counted_and_ends_only_with_the_drain() {
     let unbound = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
     let server = Server::start_with(config(), vec![unbound.into()]);
-    eventually("accept fails again and again", || server.counters.accept_errors.read() >= 3);
+    eventually("accept fails again and again", || server.counters.accept_errors.value() >= 3);
     server.order(CLOSE);
     server.drained.recv_timeout(PATIENCE).unwrap();
 }
@@ -643,13 +643,13 @@ fn want_of_descriptors_evicts_the_idle_and_pauses() {
         let mut pause = ACCEPT_PAUSE_MIN;
         let error = io::Error::from(ErrorKind::ConnectionAborted);
         listener.wait_out(&GlommioError::IoError(error), &mut pause).await;
-        assert_eq!((pause, tcp.core.counters.evicted_idle.read()), (ACCEPT_PAUSE_MIN, 0));
+        assert_eq!((pause, tcp.core.counters.evicted_idle.value()), (ACCEPT_PAUSE_MIN, 0));
 
         const EMFILE: i32 = 24;
         let error = io::Error::from_raw_os_error(EMFILE);
         listener.wait_out(&GlommioError::IoError(error), &mut pause).await;
-        assert_eq!((pause, tcp.core.counters.evicted_idle.read()), (ACCEPT_PAUSE_MIN * 2, 1));
-        assert_eq!(tcp.core.counters.accept_errors.read(), 2);
+        assert_eq!((pause, tcp.core.counters.evicted_idle.value()), (ACCEPT_PAUSE_MIN * 2, 1));
+        assert_eq!(tcp.core.counters.accept_errors.value(), 2);
         tcp.drained().await;
     });
     core.unwrap().join().unwrap();

@@ -1,20 +1,7 @@
 //! What the data plane of one core counts. Written by that core alone, readable from any thread.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
+use crate::observe::{Counter, Exposition, Kind};
 use crate::sys::errno;
-
-/// A counter with one writer.
-#[derive(Debug, Default)]
-pub(super) struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds `n`. Only the core that owns the counter may call this: it is no atomic addition.
-    #[inline]
-    pub(super) fn add(&self, n: u64) {
-        self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
-    }
-}
 
 macro_rules! counts {
     ($($(#[doc = $text:literal])+ $name:ident,)+) => {
@@ -27,7 +14,18 @@ macro_rules! counts {
             /// The values now; each is right, together they are not one instant.
             #[must_use]
             pub fn snapshot(&self) -> Snapshot {
-                Snapshot { $($name: self.$name.0.load(Ordering::Relaxed),)+ }
+                Snapshot { $($name: self.$name.value(),)+ }
+            }
+
+            /// Writes all counters of `core`.
+            pub fn expose(&self, core: usize, out: &mut Exposition) {
+                let core = core.to_string();
+                let labels = [("core", core.as_str())];
+                $(
+                    let name = concat!("udp_", stringify!($name), "_total");
+                    let help = concat!($($text),+).trim_ascii();
+                    out.sample(Kind::Counter, name, help, &labels, self.$name.value());
+                )+
             }
         }
 

@@ -1,0 +1,264 @@
+//! The command line: arguments become a config and one call. Nothing here knows how a node works.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use thiserror::Error;
+
+use crate::config::{Config, ConfigError, File, Flag, IoBackend, LogLevel, Value, resolv};
+use crate::node::{self, NodeError};
+
+/// Where the system keeps its own upstreams.
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+
+/// Exit code for what the operator must mend.
+const EXIT_USAGE: u8 = 2;
+
+/// Exit code of a node that could not start or had to stop.
+const EXIT_FAILURE: u8 = 1;
+
+/// A DNS resolver: one executor, one io_uring and one cache shard per core.
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Arguments {
+    /// CPUs that get a worker: "auto", "numa:0", "0-15" or "0,2,4-7" [default: one per physical core]
+    #[arg(long, value_name = "CPUS")]
+    cores: Option<String>,
+    /// Config file (TOML); see docs/CONFIGURATION.md
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Address to serve over UDP and TCP; may be repeated; replaces those of the config
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    listen: Vec<String>,
+    /// Resolver to forward to; may be repeated; replaces those of the config [default: /etc/resolv.conf]
+    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    upstream: Vec<String>,
+    /// How datagrams cross the kernel's door: "uring" or "mmsg"
+    #[arg(long, value_name = "BACKEND")]
+    io: Option<String>,
+    /// Check everything, print what would run, and exit
+    #[arg(long)]
+    check: bool,
+    /// Print the machine and the chosen CPUs, and exit
+    #[arg(long)]
+    print_topology: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  heimdall-uring --listen 127.0.0.1:5353
+  heimdall-uring --cores 0-15 --listen 0.0.0.0:53 --listen [::]:53 --upstream 192.0.2.1
+  heimdall-uring --config /etc/heimdall-uring/node.toml --check
+
+Every key of the config can be set by a variable: HEIMDALL_CACHE_SIZE=2GiB sets cache.size.
+Flags win over variables, variables over the file.
+Signals: SIGTERM and SIGINT drain and exit, SIGUSR1 prints all counters.";
+
+/// What keeps a command from being carried out.
+#[derive(Debug, Error)]
+enum Refusal {
+    #[error("--config {path}: {cause}")]
+    Unreadable { path: String, cause: std::io::Error },
+    #[error("{0}")]
+    Config(#[from] ConfigError),
+    #[error(
+        "no upstream: --upstream, HEIMDALL_FORWARD_UPSTREAMS and forward.upstreams are not set, and {RESOLV_CONF} {0}"
+    )]
+    NoUpstream(String),
+    #[error(
+        "upstream {upstream} is this node itself (it listens on {listen}): questions would run in circles"
+    )]
+    AsksItself { upstream: SocketAddr, listen: SocketAddr },
+    #[error("{0}")]
+    Node(#[from] NodeError),
+}
+
+impl Refusal {
+    const fn exit_code(&self) -> u8 {
+        match self {
+            Self::Node(NodeError::Local(_) | NodeError::Placement(_)) => EXIT_USAGE,
+            Self::Node(_) => EXIT_FAILURE,
+            Self::Unreadable { .. }
+            | Self::Config(_)
+            | Self::NoUpstream(_)
+            | Self::AsksItself { .. } => EXIT_USAGE,
+        }
+    }
+}
+
+/// Runs the program with the process's own arguments and environment.
+#[must_use]
+pub fn run() -> ExitCode {
+    match carry_out(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(refusal) => {
+            // A closed standard error cannot be told anything.
+            let _ = writeln!(std::io::stderr(), "heimdall-uring: {refusal}");
+            ExitCode::from(refusal.exit_code())
+        }
+    }
+}
+
+fn carry_out(arguments: &Arguments) -> Result<(), Refusal> {
+    let (config, upstream_source) = assemble(arguments)?;
+    if arguments.print_topology {
+        print(&node::topology_report(&config.node.cores)?);
+        return Ok(());
+    }
+    if arguments.check {
+        node::check(&config)?;
+        let machine = node::topology_report(&config.node.cores)?;
+        print(&format!("{}\n{machine}\nconfig is good\n", describe(&config, &upstream_source)));
+        return Ok(());
+    }
+    log_to_stderr(config.log.level);
+    Ok(node::serve(config)?)
+}
+
+/// The config from all sources, and where its upstreams come from.
+fn assemble(arguments: &Arguments) -> Result<(Config, String), Refusal> {
+    let text = match &arguments.config {
+        None => None,
+        Some(path) => {
+            let name = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .map_err(|cause| Refusal::Unreadable { path: name.clone(), cause })?;
+            Some((name, text))
+        }
+    };
+    let file = text.as_ref().map(|(name, text)| File { name, text });
+    let environment = std::env::vars_os().filter_map(|(name, value)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into()))
+    });
+    let mut config = Config::load(file, environment, &flags(arguments))?;
+    let mut source = "flag, environment or config".to_owned();
+    if config.forward.upstreams.is_empty() && !arguments.print_topology {
+        config.forward.upstreams = system_upstreams()?;
+        RESOLV_CONF.clone_into(&mut source);
+    }
+    refuse_circles(&config)?;
+    Ok((config, source))
+}
+
+fn flags(arguments: &Arguments) -> Vec<Flag> {
+    let text = |text: &Option<String>| text.clone().map(Value::Text);
+    let list = |items: &Vec<String>| (!items.is_empty()).then(|| Value::List(items.clone()));
+    let all = [
+        ("--cores", "node", "cores", text(&arguments.cores)),
+        ("--io", "node", "io", text(&arguments.io)),
+        ("--listen", "node", "listen", list(&arguments.listen)),
+        ("--upstream", "forward", "upstreams", list(&arguments.upstream)),
+    ];
+    let given = all
+        .into_iter()
+        .filter_map(|(flag, table, name, value)| Some(Flag { flag, table, name, value: value? }));
+    given.collect()
+}
+
+fn system_upstreams() -> Result<Vec<SocketAddr>, Refusal> {
+    let text = std::fs::read_to_string(RESOLV_CONF)
+        .map_err(|cause| Refusal::NoUpstream(format!("cannot be read: {cause}")))?;
+    let servers = resolv::name_servers(&text);
+    if servers.is_empty() {
+        return Err(Refusal::NoUpstream("names no server".to_owned()));
+    }
+    Ok(servers)
+}
+
+/// Refuses upstreams that are this node's own listeners.
+fn refuse_circles(config: &Config) -> Result<(), Refusal> {
+    for &upstream in &config.forward.upstreams {
+        for &listen in &config.node.listen {
+            let is_own_address = match (listen.ip(), upstream.ip()) {
+                (IpAddr::V4(any), IpAddr::V4(asked)) if any.is_unspecified() => asked.is_loopback(),
+                (IpAddr::V6(any), IpAddr::V6(asked)) if any.is_unspecified() => asked.is_loopback(),
+                (own, asked) => own == asked,
+            };
+            if is_own_address && listen.port() == upstream.port() {
+                return Err(Refusal::AsksItself { upstream, listen });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The config in force, for people.
+fn describe(config: &Config, upstream_source: &str) -> String {
+    let list = |addresses: &[SocketAddr]| {
+        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+    };
+    let io = match config.node.io {
+        IoBackend::Uring => "uring",
+        IoBackend::Mmsg => "mmsg",
+    };
+    let zones: Vec<&str> = config.local.iter().map(|local| local.zone.as_str()).collect();
+    let zones = if zones.is_empty() { "none".to_owned() } else { zones.join(", ") };
+    format!(
+        "listen:    {} (UDP and TCP)\nupstreams: {} (from {upstream_source})\n\
+         backend:   {io}\ncache:     {} MiB for all cores\nallowed:   {} prefix(es)\nlocal:     {zones}\n",
+        list(&config.node.listen),
+        list(&config.forward.upstreams),
+        config.cache.bytes >> 20,
+        config.acl.allow.len(),
+    )
+}
+
+fn print(text: &str) {
+    // A closed pipe is the reader's choice.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+fn log_to_stderr(level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => tracing::Level::ERROR,
+        LogLevel::Warn => tracing::Level::WARN,
+        LogLevel::Info => tracing::Level::INFO,
+        LogLevel::Debug => tracing::Level::DEBUG,
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(listen: &str, upstream: &str) -> Config {
+        let mut config = Config::default();
+        config.node.listen = vec![listen.parse().unwrap()];
+        config.forward.upstreams = vec![upstream.parse().unwrap()];
+        config
+    }
+
+    #[test]
+    fn arguments_are_well_formed() {
+        use clap::CommandFactory as _;
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn node_never_asks_itself() {
+        for (listen, upstream) in [
+            ("127.0.0.1:53", "127.0.0.1:53"),
+            ("0.0.0.0:53", "127.0.0.53:53"),
+            ("[::]:53", "[::1]:53"),
+        ] {
+            assert!(refuse_circles(&config(listen, upstream)).is_err(), "{listen} {upstream}");
+        }
+        for (listen, upstream) in [
+            ("127.0.0.1:5353", "127.0.0.1:53"),
+            ("127.0.0.1:53", "127.0.0.53:53"),
+            ("0.0.0.0:53", "192.0.2.1:53"),
+            ("[::]:53", "127.0.0.1:53"),
+        ] {
+            assert!(refuse_circles(&config(listen, upstream)).is_ok(), "{listen} {upstream}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The one table of everything that can be set: by file, by environment, by flag; docs/CONFIGURATION.md is held against it.
+
+use super::value::{self, Value};
+use super::{Config, CoreSelection};
+
+/// One thing that can be set.
+#[derive(Clone, Copy)]
+pub struct Key {
+    /// The table it stands in.
+    pub table: &'static str,
+    /// Its name in the table.
+    pub name: &'static str,
+    /// What it takes, for error messages.
+    pub expected: &'static str,
+    /// Its default, as it would be written in the file.
+    pub default: &'static str,
+    /// Sets it; `None` when the value is not what it takes.
+    pub(super) set: fn(&mut Config, &Value) -> Option<()>,
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.table, self.name)
+    }
+}
+
+impl Key {
+    /// The environment variable that sets it: `HEIMDALL_CACHE_SIZE` for `cache.size`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("HEIMDALL_{}_{}", self.table, self.name).to_uppercase()
+    }
+}
+
+/// Assigns when the value could be read.
+fn assign<T>(target: &mut T, value: Option<T>) -> Option<()> {
+    *target = value?;
+    Some(())
+}
+
+macro_rules! keys {
+    ($($table:ident.$name:ident = $default:literal, $expected:literal, $set:expr;)+) => {
+        /// All keys but those of `[[local]]`, table by table.
+        pub const KEYS: &[Key] = &[$(Key {
+            table: stringify!($table),
+            name: stringify!($name),
+            expected: $expected,
+            default: $default,
+            set: $set,
+        },)+];
+    };
+}
+
+keys! {
+    node.cores = "\"auto\"", "\"auto\", \"numa:0\" or CPUs such as \"0-15\" or \"0,2,4-7\"",
+        |c, v| assign::<CoreSelection>(&mut c.node.cores, value::cores(v.text()?));
+    node.listen = "[\"127.0.0.1:5353\"]",
+        "addresses with ports, each once, such as [\"127.0.0.1:53\", \"[::1]:53\"]",
+        |c, v| assign(&mut c.node.listen, v.list(value::listener));
+    node.io = "\"uring\"", "\"uring\" or \"mmsg\"",
+        |c, v| assign(&mut c.node.io, value::io_backend(v.text()?));
+    node.spin = "\"0us\"", "a duration up to 10ms such as \"50us\"",
+        |c, v| assign(&mut c.node.spin_before_sleep, v.duration(0..=10));
+    node.drain = "\"2s\"", "a duration up to 60s such as \"2s\"",
+        |c, v| assign(&mut c.node.drain, v.duration(0..=60_000));
+
+    udp.reply_bytes_max = "1232", "a number of bytes from 512 to 1400",
+        |c, v| assign(&mut c.udp.reply_bytes_max, v.count(512..=1_400));
+    udp.receive_buffers = "1024", "a power of two from 64 to 32768",
+        |c, v| assign(&mut c.udp.receive_buffers, v.power_of_two(64..=32_768));
+    udp.send_buffers = "1024", "a power of two from 64 to 32768",
+        |c, v| assign(&mut c.udp.send_buffers, v.power_of_two(64..=32_768));
+    udp.socket_buffer = "\"4MiB\"", "a size from 64KiB to 1GiB such as \"4MiB\"",
+        |c, v| assign(&mut c.udp.socket_buffer_bytes, v.size(64 << 10..=1 << 30));
+
+    tcp.connections_max = "1024", "a number from 1 to 1000000",
+        |c, v| assign(&mut c.tcp.connections_max, v.count(1..=1_000_000));
+    tcp.connections_per_client_max = "128", "a number from 1 to 1000000",
+        |c, v| assign(&mut c.tcp.connections_per_client_max, v.count(1..=1_000_000));
+    tcp.pipeline_max = "64", "a number from 1 to 10000",
+        |c, v| assign(&mut c.tcp.pipeline_max, v.count(1..=10_000));
+    tcp.idle_timeout = "\"10s\"", "a duration from 100ms to 1h such as \"10s\"",
+        |c, v| assign(&mut c.tcp.idle_timeout, v.duration(100..=3_600_000));
+    tcp.write_timeout = "\"5s\"", "a duration from 100ms to 1h such as \"5s\"",
+        |c, v| assign(&mut c.tcp.write_timeout, v.duration(100..=3_600_000));
+    tcp.output_max = "\"128KiB\"", "a size from 64KiB to 64MiB such as \"128KiB\"",
+        |c, v| assign(&mut c.tcp.output_bytes_max, v.size(64 << 10..=64 << 20));
+
+    cache.size = "\"256MiB\"", "a size from 1MiB to 1TiB such as \"2GiB\"",
+        |c, v| assign(&mut c.cache.bytes, v.size(1 << 20..=1 << 40));
+    cache.ttl_min = "0", "a number of seconds from 0 to 3600",
+        |c, v| assign(&mut c.cache.ttl_min, v.count(0..=3_600));
+    cache.ttl_max = "86400", "a number of seconds from 1 to 604800",
+        |c, v| assign(&mut c.cache.ttl_max, v.count(1..=604_800));
+    cache.negative_ttl_max = "3600", "a number of seconds from 1 to 86400",
+        |c, v| assign(&mut c.cache.negative_ttl_max, v.count(1..=86_400));
+
+    acl.allow = "loopback, private, shared and link-local ranges",
+        "prefixes such as [\"192.0.2.0/24\", \"::1\"], each once, without bits behind the prefix",
+        |c, v| assign(&mut c.acl.allow, v.list_or_none(value::prefix));
+
+    forward.upstreams = "the servers of /etc/resolv.conf",
+        "addresses with or without ports, each once, such as [\"192.0.2.1\", \"[2001:db8::1]:5300\"]",
+        |c, v| assign(&mut c.forward.upstreams, v.list(value::upstream));
+    forward.attempt_timeout = "\"800ms\"", "a duration from 10ms to 30s such as \"800ms\"",
+        |c, v| assign(&mut c.forward.attempt_timeout, v.duration(10..=30_000));
+    forward.deadline = "\"5s\"", "a duration from 10ms to 60s such as \"5s\"",
+        |c, v| assign(&mut c.forward.deadline, v.duration(10..=60_000));
+    forward.sockets = "128", "a number from 1 to 4096",
+        |c, v| assign(&mut c.forward.sockets, v.count(1..=4_096));
+    forward.inflight_max = "4096", "a number from 1 to 1000000",
+        |c, v| assign(&mut c.forward.inflight_max, v.count(1..=1_000_000));
+    forward.waiters_max = "4096", "a number from 1 to 1000000",
+        |c, v| assign(&mut c.forward.waiters_max, v.count(1..=1_000_000));
+
+    identity.version = "refused", "a text",
+        |c, v| assign(&mut c.identity.version, Some(Some(v.text()?.to_owned())));
+    identity.id = "refused", "a text",
+        |c, v| assign(&mut c.identity.id, Some(Some(v.text()?.to_owned())));
+
+    log.level = "\"info\"", "\"error\", \"warn\", \"info\" or \"debug\"",
+        |c, v| assign(&mut c.log.level, value::log_level(v.text()?));
+}

@@ -1,0 +1,281 @@
+//! From text to sections: file first, then environment, then flags; each later one wins.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{KEYS, Key};
+use super::{Config, ConfigError, LocalZone, Value};
+
+/// Largest config file that is read, in bytes: local zones may be long, but not endless.
+const FILE_BYTES_MAX: usize = 16 << 20;
+
+/// Prefix of the variables that belong to us.
+const VARIABLE_PREFIX: &str = "HEIMDALL_";
+
+/// Keys of a `[[local]]` table.
+const LOCAL_KEYS: [&str; 2] = ["zone", "records"];
+
+/// A config file.
+#[derive(Clone, Copy, Debug)]
+pub struct File<'a> {
+    /// Its name, for error messages.
+    pub name: &'a str,
+    /// What stands in it.
+    pub text: &'a str,
+}
+
+/// A command line flag that sets a key.
+#[derive(Clone, Debug)]
+pub struct Flag {
+    /// The flag as written, for error messages.
+    pub flag: &'static str,
+    /// The table of the key.
+    pub table: &'static str,
+    /// The name of the key.
+    pub name: &'static str,
+    /// Its value.
+    pub value: Value,
+}
+
+impl Config {
+    /// The defaults, changed by `file`, then by those of the `environment`'s variables that begin with `HEIMDALL_`,
+    /// then by `flags`.
+    ///
+    /// # Errors
+    /// [`ConfigError`] for the first mistake; nothing is half-applied.
+    pub fn load(
+        file: Option<File<'_>>,
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: &[Flag],
+    ) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        if let Some(file) = file {
+            config.read_file(file)?;
+        }
+        for (variable, text) in environment {
+            if variable.starts_with(VARIABLE_PREFIX) {
+                config.read_variable(&variable, text)?;
+            }
+        }
+        for Flag { flag, table, name, value } in flags {
+            let key = find(table, name).expect("flags name keys of the table");
+            config.set(key, value, || (*flag).to_owned())?;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn set(
+        &mut self,
+        key: &Key,
+        value: &Value,
+        place: impl FnOnce() -> String,
+    ) -> Result<(), ConfigError> {
+        (key.set)(self, value).ok_or_else(|| ConfigError::Value {
+            place: place(),
+            key: format!("{}.{}", key.table, key.name),
+            value: value.to_string(),
+            expected: key.expected,
+        })
+    }
+
+    fn read_variable(&mut self, variable: &str, text: String) -> Result<(), ConfigError> {
+        let Some(key) = KEYS.iter().find(|key| key.variable() == variable) else {
+            let names: Vec<String> = KEYS.iter().map(Key::variable).collect();
+            return Err(unknown("environment".into(), "variable", variable, &names));
+        };
+        self.set(key, &Value::Text(text), || format!("environment: {variable}"))
+    }
+
+    fn read_file(&mut self, file: File<'_>) -> Result<(), ConfigError> {
+        if file.text.len() > FILE_BYTES_MAX {
+            return Err(ConfigError::Syntax {
+                place: file.name.to_owned(),
+                problem: format!("longer than {FILE_BYTES_MAX} bytes"),
+            });
+        }
+        let document = DeTable::parse(file.text).map_err(|error| ConfigError::Syntax {
+            place: file.place(error.span().map_or(0, |span| span.start)),
+            problem: error.message().to_owned(),
+        })?;
+        for (table, content) in document.get_ref() {
+            let place = || file.place(table.span().start);
+            match (table.get_ref().as_ref(), content.get_ref()) {
+                ("local", DeValue::Array(zones)) => {
+                    for zone in zones {
+                        self.local.push(read_local(file, zone)?);
+                    }
+                }
+                ("local", _) => {
+                    let problem = "local zones are written as [[local]] tables".into();
+                    return Err(ConfigError::Syntax { place: place(), problem });
+                }
+                (name, DeValue::Table(keys)) if KEYS.iter().any(|key| key.table == name) => {
+                    self.read_table(file, name, keys)?;
+                }
+                (name, _) => {
+                    let mut tables: Vec<String> =
+                        KEYS.iter().map(|key| key.table.to_owned()).collect();
+                    tables.dedup();
+                    tables.push("local".into());
+                    return Err(unknown(place(), "table", name, &tables));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn read_table(
+        &mut self,
+        file: File<'_>,
+        table: &str,
+        keys: &DeTable<'_>,
+    ) -> Result<(), ConfigError> {
+        for (name, value) in keys {
+            let Some(key) = find(table, name.get_ref()) else {
+                let of_table = KEYS.iter().filter(|key| key.table == table);
+                let names: Vec<String> = of_table.map(|key| key.name.to_owned()).collect();
+                let place = file.place(name.span().start);
+                return Err(unknown(place, "key", &format!("{table}.{}", name.get_ref()), &names));
+            };
+            let place = || file.place(value.span().start);
+            self.set(key, &plain(value, file), place)?;
+        }
+        Ok(())
+    }
+
+    /// What no key can see alone.
+    fn check(&self) -> Result<(), ConfigError> {
+        let conflict = |text: String| Err(ConfigError::Conflict(text));
+        let Self { cache, forward, tcp, .. } = self;
+        if cache.ttl_min > cache.ttl_max {
+            return conflict(format!(
+                "cache.ttl_min = {} is above cache.ttl_max = {}",
+                cache.ttl_min, cache.ttl_max
+            ));
+        }
+        if forward.attempt_timeout > forward.deadline {
+            return conflict(format!(
+                "forward.attempt_timeout = {:?} is above forward.deadline = {:?}",
+                forward.attempt_timeout, forward.deadline
+            ));
+        }
+        if forward.deadline >= tcp.idle_timeout * 3 {
+            return conflict(format!(
+                "forward.deadline = {:?} must be below three times tcp.idle_timeout = {:?}, or streams close before their answers come",
+                forward.deadline, tcp.idle_timeout
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl File<'_> {
+    /// `file:line` of an offset in the text.
+    fn place(&self, offset: usize) -> String {
+        let before = self.text.get(..offset).unwrap_or(self.text);
+        format!("{}:{}", self.name, before.matches('\n').count() + 1)
+    }
+}
+
+fn find(table: &str, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.table == table && key.name == name)
+}
+
+fn plain(value: &Spanned<DeValue<'_>>, file: File<'_>) -> Value {
+    let as_written = || {
+        let text = file.text.get(value.span()).unwrap_or_default();
+        Value::Other(text.chars().take(60).collect())
+    };
+    match value.get_ref() {
+        DeValue::String(text) => Value::Text(text.clone().into_owned()),
+        DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+            .map_or_else(|_| as_written(), Value::Integer),
+        DeValue::Array(items) => {
+            let texts = items.iter().map(|item| match item.get_ref() {
+                DeValue::String(text) => Some(text.clone().into_owned()),
+                _ => None,
+            });
+            texts.collect::<Option<Vec<String>>>().map_or_else(as_written, Value::List)
+        }
+        _ => as_written(),
+    }
+}
+
+fn read_local(file: File<'_>, zone: &Spanned<DeValue<'_>>) -> Result<LocalZone, ConfigError> {
+    let place = file.place(zone.span().start);
+    let DeValue::Table(keys) = zone.get_ref() else {
+        let problem = "local zones are written as [[local]] tables".into();
+        return Err(ConfigError::Syntax { place, problem });
+    };
+    let mut local = LocalZone { zone: String::new(), records: String::new(), place: place.clone() };
+    for (name, value) in keys {
+        let here = file.place(value.span().start);
+        let (target, expected) = match name.get_ref().as_ref() {
+            "zone" => (&mut local.zone, "a domain name such as \"corp.example.\""),
+            "records" => {
+                local.place.clone_from(&here);
+                (&mut local.records, "records in zone-file syntax, in \"\"\"three quotes\"\"\"")
+            }
+            other => {
+                let names = LOCAL_KEYS.map(str::to_owned);
+                let place = file.place(name.span().start);
+                return Err(unknown(place, "key", &format!("local.{other}"), &names));
+            }
+        };
+        let value = plain(value, file);
+        let Some(text) = value.text() else {
+            let key = format!("local.{}", name.get_ref());
+            return Err(ConfigError::Value {
+                place: here,
+                key,
+                value: value.to_string(),
+                expected,
+            });
+        };
+        text.clone_into(target);
+    }
+    if local.zone.is_empty() {
+        let (key, value) = ("local.zone".into(), "\"\"".into());
+        let expected = "a domain name such as \"corp.example.\"";
+        return Err(ConfigError::Value { place, key, value, expected });
+    }
+    Ok(local)
+}
+
+fn unknown(place: String, what: &'static str, name: &str, allowed: &[String]) -> ConfigError {
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let nearest = allowed.iter().min_by_key(|known| distance(last, known));
+    let meant = nearest.filter(|known| distance(last, known) <= 1 + last.len() / 4);
+    let suggestion = meant.map(|known| format!(" (did you mean \"{known}\"?)"));
+    ConfigError::Unknown {
+        place,
+        what,
+        name: name.chars().take(80).collect(),
+        suggestion: suggestion.unwrap_or_default(),
+        allowed: allowed.join(", "),
+    }
+}
+
+/// Edits between two words (Levenshtein); long words are far from everything.
+fn distance(left: &str, right: &str) -> usize {
+    const WORD_MAX: usize = 64;
+    let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
+    if left.len() > WORD_MAX || right.len() > WORD_MAX {
+        return usize::MAX;
+    }
+    let mut row: Vec<usize> = (0..=right.len()).collect();
+    for (above, l) in left.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = above + 1;
+        for (at, r) in right.iter().enumerate() {
+            let cost = diagonal + usize::from(l != r);
+            diagonal = row[at + 1];
+            row[at + 1] = cost.min(row[at] + 1).min(diagonal + 1);
+        }
+    }
+    row[right.len()]
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,136 @@
+//! Files, variables and flags as operators write them, right and wrong.
+
+use proptest::prelude::{any, proptest};
+
+use super::*;
+use crate::config::{CoreSelection, IoBackend};
+
+fn load(text: &str) -> Result<Config, ConfigError> {
+    Config::load(Some(File { name: "node.toml", text }), [], &[])
+}
+
+fn error(text: &str) -> String {
+    load(text).unwrap_err().to_string()
+}
+
+fn variable(name: &str, text: &str) -> (String, String) {
+    (name.to_owned(), text.to_owned())
+}
+
+#[test]
+fn empty_file_gives_the_defaults() {
+    assert_eq!(load("").unwrap(), Config::default());
+}
+
+#[test]
+fn stated_defaults_are_the_real_ones() {
+    for key in
+        KEYS.iter().filter(|key| key.default.starts_with(['"', '[', '0', '1', '8', '3', '4', '6']))
+    {
+        let text = format!("[{}]\n{} = {}\n", key.table, key.name, key.default);
+        assert_eq!(load(&text).unwrap(), Config::default(), "{key:?}");
+    }
+}
+
+#[test]
+fn every_key_refuses_a_value_of_another_kind_with_place_and_expectation() {
+    for key in KEYS {
+        let text = format!("# a comment\n[{}]\n\n{} = 2026-11-21\n", key.table, key.name);
+        let error = error(&text);
+        let start = format!("node.toml:4: {}.{} = 2026-11-21: expected ", key.table, key.name);
+        assert!(error.starts_with(&start), "{error}");
+        assert!(error.ends_with(key.expected), "{error}");
+    }
+}
+
+#[test]
+fn message_is_one_an_operator_can_act_on() {
+    assert_eq!(
+        error("[cache]\nsize = \"2 gigs\""),
+        "node.toml:2: cache.size = \"2 gigs\": expected a size from 1MiB to 1TiB such as \"2GiB\""
+    );
+    assert_eq!(
+        error("[cache]\n\nttl_mix = 1"),
+        "node.toml:3: unknown key \"cache.ttl_mix\" (did you mean \"ttl_min\"?); \
+         allowed: size, ttl_min, ttl_max, negative_ttl_max"
+    );
+    assert!(
+        error("\n[cahce]\n")
+            .starts_with("node.toml:2: unknown table \"cahce\" (did you mean \"cache\"?)")
+    );
+    assert!(error("listen = []").starts_with("node.toml:1: unknown table \"listen\""));
+    assert!(
+        error("[node]\nio = \"uring\"\nio = \"mmsg\"").starts_with("node.toml:3: not valid TOML")
+    );
+    assert!(error("[node\n").starts_with("node.toml:1: not valid TOML"));
+}
+
+#[test]
+fn local_zones_know_where_their_records_begin() {
+    let text = "[[local]]\nzone = \"a.\"\nrecords = \"\"\"\nwww A 192.0.2.1\n\"\"\"\n[[local]]\nzone = \"b.\"\n";
+    let config = load(text).unwrap();
+    let [first, second] = &config.local[..] else { panic!("{:?}", config.local) };
+    assert_eq!((first.zone.as_str(), first.place.as_str()), ("a.", "node.toml:3"));
+    assert_eq!((second.records.as_str(), second.place.as_str()), ("", "node.toml:6"));
+    assert!(
+        error("[[local]]\nrecords = \"\"").contains("local.zone = \"\": expected a domain name")
+    );
+    assert!(error("[[local]]\nzone = \"a.\"\nttl = 3").contains("unknown key \"local.ttl\""));
+    assert!(error("[[local]]\nzone = 5").starts_with("node.toml:2: local.zone = 5: expected"));
+    assert!(error("local = 5").contains("[[local]]"));
+}
+
+#[test]
+fn flag_beats_variable_beats_file() {
+    let file =
+        File { name: "node.toml", text: "[node]\nio = \"uring\"\ncores = \"0\"\ndrain = \"1s\"" };
+    let variables = [
+        variable("HEIMDALL_NODE_CORES", "1"),
+        variable("HEIMDALL_NODE_IO", "mmsg"),
+        variable("PATH", "/bin"),
+    ];
+    let value = Value::Text("2".into());
+    let flag = Flag { flag: "--cores", table: "node", name: "cores", value };
+    let config = Config::load(Some(file), variables, &[flag]).unwrap();
+    assert_eq!(config.node.cores, CoreSelection::Cpus(vec![2]));
+    assert_eq!(config.node.io, IoBackend::Mmsg);
+    assert_eq!(config.node.drain.as_secs(), 1);
+}
+
+#[test]
+fn variables_are_named_in_their_errors() {
+    let failed =
+        |name, text| Config::load(None, [variable(name, text)], &[]).unwrap_err().to_string();
+    let error = failed("HEIMDALL_CACHE_SIZE", "lots");
+    assert!(
+        error.starts_with("environment: HEIMDALL_CACHE_SIZE: cache.size = \"lots\": expected"),
+        "{error}"
+    );
+    let error = failed("HEIMDALL_CACHE_SIZ", "1GiB");
+    assert!(error.contains("did you mean \"HEIMDALL_CACHE_SIZE\"?"), "{error}");
+    let value = Value::Text("x".into());
+    let flag = Flag { flag: "--cores", table: "node", name: "cores", value };
+    let error = Config::load(None, [], &[flag]).unwrap_err().to_string();
+    assert!(error.starts_with("--cores: node.cores = \"x\": expected"), "{error}");
+}
+
+#[test]
+fn values_that_do_not_go_together_are_refused() {
+    assert!(error("[cache]\nttl_min = 100\nttl_max = 50").contains("cache.ttl_min = 100"));
+    assert!(error("[forward]\nattempt_timeout = \"6s\"").contains("forward.deadline"));
+    assert!(error("[tcp]\nidle_timeout = \"1s\"").contains("tcp.idle_timeout"));
+}
+
+#[test]
+fn overlong_file_is_refused_unread() {
+    assert!(error(&"#".repeat(FILE_BYTES_MAX + 1)).contains("longer than"));
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_it_panic(text in any::<String>()) {
+        let _ = load(&text);
+        let _ = load(&format!("[node]\ncores = {text}\nlisten = [{text:?}]\n"));
+        let _ = Config::load(None, [variable("HEIMDALL_NODE_LISTEN", &text)], &[]);
+    }
+}

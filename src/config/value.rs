@@ -1,0 +1,248 @@
+//! Values as operators write them: sizes, durations, counts, addresses, lists.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::{CoreSelection, IoBackend, LogLevel};
+
+/// A value before its key has looked at it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Value {
+    /// A string; from the environment and from flags everything is one.
+    Text(String),
+    /// An integer.
+    Integer(i64),
+    /// A list of strings.
+    List(Vec<String>),
+    /// Anything else, as it was written.
+    Other(String),
+}
+
+/// As the operator would write it.
+impl std::fmt::Display for Value {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "{text:?}"),
+            Self::Integer(number) => write!(f, "{number}"),
+            Self::List(items) => write!(f, "{items:?}"),
+            Self::Other(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Value {
+    /// A string.
+    pub(super) fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn count<T: TryFrom<u64>>(&self, range: RangeInclusive<u64>) -> Option<T> {
+        let number = match self {
+            Self::Integer(number) => u64::try_from(*number).ok()?,
+            Self::Text(text) => text.parse().ok()?,
+            _ => return None,
+        };
+        range.contains(&number).then_some(number).and_then(|number| T::try_from(number).ok())
+    }
+
+    /// A power of two within `range`.
+    pub(super) fn power_of_two(&self, range: RangeInclusive<u64>) -> Option<u16> {
+        self.count(range).filter(|number: &u16| number.is_power_of_two())
+    }
+
+    /// A number of bytes within `range`: an integer, or a number with `KiB`, `MiB`, `GiB` or `TiB`.
+    pub(super) fn size(&self, range: RangeInclusive<u64>) -> Option<usize> {
+        let units =
+            [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40), ("B", 1)];
+        let bytes = match self {
+            Self::Integer(number) => u64::try_from(*number).ok()?,
+            Self::Text(text) => scaled(text, &units).or_else(|| text.parse().ok())?,
+            _ => return None,
+        };
+        range.contains(&bytes).then_some(bytes).and_then(|bytes| usize::try_from(bytes).ok())
+    }
+
+    /// A duration within `range` of milliseconds: a number with `us`, `ms`, `s`, `m` or `h`.
+    pub(super) fn duration(&self, range: RangeInclusive<u64>) -> Option<Duration> {
+        let units = [
+            ("us", 1),
+            ("ms", 1_000),
+            ("s", 1_000_000),
+            ("m", 60_000_000),
+            ("h", 3_600_000_000u64),
+        ];
+        let micros = scaled(self.text()?, &units)?;
+        let bounds = range.start().saturating_mul(1_000)..=range.end().saturating_mul(1_000);
+        bounds.contains(&micros).then(|| Duration::from_micros(micros))
+    }
+
+    /// A list of at least one item, each read by `read`, none twice. From the environment: separated by commas.
+    pub(super) fn list<T: PartialEq>(&self, read: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+        let items: Vec<&str> = match self {
+            Self::List(items) => items.iter().map(String::as_str).collect(),
+            Self::Text(text) => text.split(',').map(str::trim).collect(),
+            _ => return None,
+        };
+        let items: Vec<T> = items.into_iter().map(read).collect::<Option<_>>()?;
+        let is_unique = items.iter().enumerate().all(|(at, item)| !items[..at].contains(item));
+        (is_unique && !items.is_empty()).then_some(items)
+    }
+
+    /// As [`Value::list`], but the list may be empty.
+    pub(super) fn list_or_none<T: PartialEq>(
+        &self,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Option<Vec<T>> {
+        match self {
+            Self::List(items) if items.is_empty() => Some(Vec::new()),
+            _ => self.list(read),
+        }
+    }
+}
+
+/// `number unit` with a unit of the table, with or without a space; whole numbers only.
+fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.find(|letter: char| !letter.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let (_, scale) = units.iter().find(|(name, _)| unit.trim_start() == *name)?;
+    number.parse::<u64>().ok()?.checked_mul(*scale)
+}
+
+/// A listener: address and port, which must not be 0.
+pub(super) fn listener(text: &str) -> Option<SocketAddr> {
+    text.parse().ok().filter(|address: &SocketAddr| address.port() != 0)
+}
+
+/// An upstream: an address with or without a port (53 then), `[…]` around IPv6 with one.
+pub(super) fn upstream(text: &str) -> Option<SocketAddr> {
+    let with_port = text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
+    let address = with_port.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, 53)))?;
+    (!address.ip().is_unspecified() && !address.ip().is_multicast()).then_some(address)
+}
+
+/// A prefix, or an address that stands for itself. Bits behind the prefix must be zero.
+pub(super) fn prefix(text: &str) -> Option<IpNet> {
+    let plain = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    text.parse::<IpNet>().ok().filter(|net| net.addr() == net.network()).or_else(plain)
+}
+
+/// `auto`, `numa:0`, or CPUs as `0-15` and `0,2,4-7`.
+pub(super) fn cores(text: &str) -> Option<CoreSelection> {
+    /// More CPUs than Linux knows (CONFIG_NR_CPUS ends at 8 192).
+    const CPU_MAX: usize = 8_191;
+    if text == "auto" {
+        return Some(CoreSelection::Auto);
+    }
+    if let Some(node) = text.strip_prefix("numa:") {
+        return node.parse().ok().map(CoreSelection::Numa);
+    }
+    let mut cpus = Vec::new();
+    for part in text.split(',').map(str::trim) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
+        if first > last || last > CPU_MAX {
+            return None;
+        }
+        for cpu in first..=last {
+            if cpus.contains(&cpu) {
+                return None;
+            }
+            cpus.push(cpu);
+        }
+    }
+    Some(CoreSelection::Cpus(cpus))
+}
+
+/// `uring` or `mmsg`.
+pub(super) fn io_backend(text: &str) -> Option<IoBackend> {
+    match text {
+        "uring" => Some(IoBackend::Uring),
+        "mmsg" => Some(IoBackend::Mmsg),
+        _ => None,
+    }
+}
+
+/// `error`, `warn`, `info` or `debug`.
+pub(super) fn log_level(text: &str) -> Option<LogLevel> {
+    match text {
+        "error" => Some(LogLevel::Error),
+        "warn" => Some(LogLevel::Warn),
+        "info" => Some(LogLevel::Info),
+        "debug" => Some(LogLevel::Debug),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &str) -> Value {
+        Value::Text(text.into())
+    }
+
+    #[test]
+    fn sizes_and_durations_need_their_unit_and_range() {
+        let size = |value: Value| value.size(1 << 20..=1 << 30);
+        assert_eq!(size(text("64MiB")), Some(64 << 20));
+        assert_eq!(size(text("64 MiB")), Some(64 << 20));
+        assert_eq!(size(Value::Integer(2 << 20)), Some(2 << 20));
+        for bad in ["2 gigs", "64M", "MiB", "-1MiB", "1.5MiB", "2GiB", "1KiB", "99999999999TiB", ""]
+        {
+            assert_eq!(size(text(bad)), None, "{bad}");
+        }
+        let duration = |value: &str| text(value).duration(0..=60_000);
+        assert_eq!(duration("250us"), Some(Duration::from_micros(250)));
+        assert_eq!(duration("1m"), Some(Duration::from_secs(60)));
+        for bad in ["5", "61s", "2h", "s", "1 minute"] {
+            assert_eq!(duration(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn cores_are_lists_ranges_nodes_or_auto() {
+        assert_eq!(cores("auto"), Some(CoreSelection::Auto));
+        assert_eq!(cores("numa:1"), Some(CoreSelection::Numa(1)));
+        assert_eq!(cores("0,2,4-6"), Some(CoreSelection::Cpus(vec![0, 2, 4, 5, 6])));
+        for bad in ["", "all", "3-1", "0,0", "0-2,1", "0-", "numa:", "numa:x", "0-9999999", "-1"] {
+            assert_eq!(cores(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn upstreams_may_leave_the_port_out() {
+        let address = |text| upstream(text).map(|address| address.to_string());
+        assert_eq!(address("192.0.2.1").as_deref(), Some("192.0.2.1:53"));
+        assert_eq!(address("2001:db8::1").as_deref(), Some("[2001:db8::1]:53"));
+        assert_eq!(address("[2001:db8::1]:5300").as_deref(), Some("[2001:db8::1]:5300"));
+        for bad in ["dns.example", "192.0.2.1:0", "0.0.0.0", "::", "224.0.0.1", "192.0.2.1:x"] {
+            assert_eq!(upstream(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn prefixes_must_be_exact_and_addresses_stand_for_themselves() {
+        assert_eq!(prefix("10.0.0.0/8"), "10.0.0.0/8".parse().ok());
+        assert_eq!(prefix("::1"), "::1/128".parse().ok());
+        for bad in ["10.0.0.1/8", "10.0.0.0/33", "lan", ""] {
+            assert_eq!(prefix(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn lists_hold_no_item_twice_and_come_from_text_too() {
+        assert_eq!(text("127.0.0.1:53, [::1]:53").list(listener).map(|list| list.len()), Some(2));
+        for bad in ["127.0.0.1:53,127.0.0.1:53", "127.0.0.1:0", "127.0.0.1", ""] {
+            assert_eq!(text(bad).list(listener), None, "{bad}");
+        }
+        assert_eq!(Value::List(Vec::new()).list(listener), None);
+        assert_eq!(Value::List(Vec::new()).list_or_none(prefix), Some(Vec::new()));
+    }
+}

@@ -1,0 +1,91 @@
+//! The process: which cores, how they start together, what ends them. Joins `net` to `serve` in [`worker`].
+
+mod clock;
+pub mod limits;
+mod notify;
+mod pin;
+pub mod placement;
+mod start;
+mod supervise;
+pub mod topology;
+mod worker;
+
+use std::net::SocketAddr;
+
+pub use start::serve;
+use thiserror::Error;
+
+use crate::config::CoreSelection;
+use crate::net::udp::OpenError;
+use crate::policy::LocalError;
+
+/// Why a node cannot start or had to stop, in words for the operator.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// The cores asked for cannot be had.
+    #[error("{0}")]
+    Placement(#[from] placement::PlacementError),
+    /// A local zone in the config is broken.
+    #[error("{0}")]
+    Local(#[from] LocalError),
+    /// The machine refuses what every node needs.
+    #[error("{0}")]
+    Limits(#[from] limits::Refusal),
+    /// The datagram plane of a core could not be opened.
+    #[error("core {core}: {cause}")]
+    Udp {
+        /// The worker.
+        core: usize,
+        /// What was refused.
+        #[source]
+        cause: OpenError,
+    },
+    /// A stream listener could not be opened.
+    #[error("core {core}: cannot listen on TCP {address}: {cause}")]
+    Tcp {
+        /// The worker.
+        core: usize,
+        /// The address asked for.
+        address: SocketAddr,
+        /// What the kernel said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// A worker's thread, executor or ring failed.
+    #[error("core {core} died: {cause}")]
+    Worker {
+        /// The worker.
+        core: usize,
+        /// What happened.
+        cause: String,
+    },
+    /// Signals or the entropy of the kernel cannot be had.
+    #[error("{what}: {cause}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// What the kernel said.
+        #[source]
+        cause: std::io::Error,
+    },
+}
+
+/// Checks what only a node can: local zones and the choice of cores.
+///
+/// # Errors
+/// [`NodeError`] for the first mistake.
+pub fn check(config: &crate::config::Config) -> Result<(), NodeError> {
+    crate::policy::LocalData::new(&config.local)?;
+    placement::choose(&topology::Topology::detect(), &config.node.cores)?;
+    Ok(())
+}
+
+/// The machine and the cores that `selection` gets on it, as a text for people.
+///
+/// # Errors
+/// [`NodeError::Placement`] when the selection cannot be had.
+pub fn topology_report(selection: &CoreSelection) -> Result<String, NodeError> {
+    let topology = topology::Topology::detect();
+    let seats = placement::choose(&topology, selection)?;
+    Ok(topology::report(&topology, &seats))
+}

@@ -1,0 +1,404 @@
+//! From a config to a serving process and back: threads, executors, listeners, the barrier, the drain.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Barrier};
+use std::time::Duration;
+
+use ahash::RandomState;
+use futures_lite::future::or;
+use glommio::io::BufferedFile;
+use glommio::timer::Timer;
+use glommio::{LocalExecutorBuilder, Placement};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
+
+use super::clock::Clocks;
+use super::notify::Notifier;
+use super::placement::{self, Seat};
+use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
+use super::topology::Topology;
+use super::worker::Worker;
+use super::{NodeError, limits, pin};
+use crate::cache::Shard;
+use crate::config::Config;
+use crate::net::tcp::{self, Tcp};
+use crate::net::udp::{self, Plane, Setup};
+use crate::observe::{Exposition, ServingCounters, UpstreamCounters};
+use crate::policy::{Acl, Identity, LocalData, Policy};
+use crate::resolve::Forwarder;
+use crate::serve::Core;
+use crate::sys::adopt::adopt;
+use crate::sys::eventfd::EventFd;
+use crate::sys::listen;
+use crate::upstream::{ChaCha, MonotonicClock, World};
+
+/// Memory that glommio registers for its own file I/O, of which we do none, in bytes. Its default of 10 MiB would pass
+/// the locked-memory limit of a fresh machine.
+const EXECUTOR_IO_BYTES: usize = 256 << 10;
+
+/// How long the data plane may keep timers and streams waiting while datagrams pour in.
+const PREEMPTION: Duration = Duration::from_millis(1);
+
+/// How often a worker shows that it is alive.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+/// How often the main thread looks at the heartbeats.
+const TICK: Duration = Duration::from_millis(250);
+
+/// How often a drain looks whether answers are still in flight.
+const DRAIN_STEP: Duration = Duration::from_millis(5);
+
+/// Connections that wait to be accepted.
+const TCP_BACKLOG: u32 = 1_024;
+
+/// What a worker and the main thread share.
+struct Shared {
+    policy: Arc<Policy>,
+    config: Config,
+    clock: MonotonicClock,
+    /// Keys of the shards' hashes, drawn once per process.
+    hasher: RandomState,
+    heartbeats: Vec<Heartbeat>,
+    start: Barrier,
+    must_drain: AtomicBool,
+}
+
+/// One worker as the main thread sees it.
+struct Crew {
+    counters: Counters,
+    drain: EventFd,
+}
+
+/// All counters of one core.
+#[derive(Clone)]
+struct Counters {
+    serving: Arc<ServingCounters>,
+    upstream: Arc<UpstreamCounters>,
+    udp: Arc<udp::Counts>,
+    tcp: Arc<tcp::Counters>,
+}
+
+/// What a worker tells the main thread.
+enum News {
+    /// Its listeners are open.
+    Open(Box<Crew>, Vec<SocketAddr>, Vec<String>),
+    /// They are not.
+    Failed(NodeError),
+    /// Something for the supervisor.
+    Event(Event),
+}
+
+/// Runs a node until it is told to stop.
+///
+/// # Errors
+/// [`NodeError`]: nothing was served, or the node had to stop.
+pub fn serve(config: Config) -> Result<(), NodeError> {
+    supervise::make_panics_fatal();
+    let topology = Topology::detect();
+    let seats = placement::choose(&topology, &config.node.cores)?;
+    let mut warnings = topology.warnings.clone();
+    warnings.extend(limits::prepare(&config, seats.len())?);
+    let policy = Policy::new(
+        Acl::new(&config.acl),
+        Identity::new(&config.identity),
+        LocalData::new(&config.local)?,
+    );
+    let drain = config.node.drain;
+    let shared = Arc::new(Shared {
+        policy: Arc::new(policy),
+        clock: MonotonicClock::start(),
+        hasher: RandomState::new(),
+        heartbeats: seats.iter().map(|_| Heartbeat::default()).collect(),
+        start: Barrier::new(seats.len() + 1),
+        must_drain: AtomicBool::new(false),
+        config,
+    });
+    let (sender, news) = channel();
+    let mut crew = Vec::with_capacity(seats.len());
+    // One after the other, so that sockets stand in their group in the order of the cores.
+    for seat in &seats {
+        let (member, addresses, refused) = open(seat, &shared, &sender, &news)?;
+        tracing::info!("core {} on CPU {} listens on {}", seat.core, seat.cpu, list(&addresses));
+        warnings.extend(refused);
+        crew.push(member);
+    }
+    warnings.dedup();
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    forward_signals(sender)?;
+    for heartbeat in &shared.heartbeats {
+        heartbeat.beat(shared.clock.monotonic());
+    }
+    shared.start.wait();
+    let status = format!("serving on {} core(s)", crew.len());
+    tracing::info!("{status}");
+    let notifier = Notifier::new();
+    notifier.ready(&status);
+    let outcome = watch(&shared, &crew, &news, &notifier, drain);
+    dump(&crew);
+    outcome
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Starts a worker and waits until its listeners are open.
+fn open(
+    seat: &Seat,
+    shared: &Arc<Shared>,
+    sender: &Sender<News>,
+    news: &Receiver<News>,
+) -> Result<(Crew, Vec<SocketAddr>, Vec<String>), NodeError> {
+    let core = seat.core;
+    let thread = std::thread::Builder::new().name(format!("core-{core}"));
+    let (seat, shared, sender) = (seat.clone(), Arc::clone(shared), sender.clone());
+    let spawned = thread.spawn(move || run_worker(&seat, &shared, &sender));
+    spawned.map_err(|cause| NodeError::System { what: "cannot start a thread", cause })?;
+    match news.recv() {
+        Ok(News::Open(member, addresses, warnings)) => Ok((*member, addresses, warnings)),
+        Ok(News::Failed(error)) => Err(error),
+        Ok(News::Event(_)) | Err(_) => {
+            let cause = "it ended before its listeners were open".to_owned();
+            Err(NodeError::Worker { core, cause })
+        }
+    }
+}
+
+fn forward_signals(sender: Sender<News>) -> Result<(), NodeError> {
+    let fail = |cause| NodeError::System { what: "cannot catch signals", cause };
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP]).map_err(fail)?;
+    let thread = std::thread::Builder::new().name("signals".into());
+    let forward = move || {
+        for signal in signals.forever() {
+            let event = match signal {
+                SIGUSR1 => Event::Dump,
+                SIGHUP => {
+                    tracing::warn!("SIGHUP: this version reads its config at start only");
+                    continue;
+                }
+                _ => Event::Stop,
+            };
+            // The main thread outlives this one.
+            let _ = sender.send(News::Event(event));
+        }
+    };
+    thread.spawn(forward).map(drop).map_err(fail)
+}
+
+/// The main thread from the first answer to the last.
+fn watch(
+    shared: &Shared,
+    crew: &[Crew],
+    news: &Receiver<News>,
+    notifier: &Notifier,
+    drain: Duration,
+) -> Result<(), NodeError> {
+    let mut supervisor = Supervisor::new(&shared.heartbeats, drain);
+    let ping_interval = notifier.watchdog_interval().unwrap_or(Duration::MAX);
+    let mut pinged = shared.clock.monotonic();
+    loop {
+        let event = match news.recv_timeout(TICK.min(ping_interval)) {
+            Ok(News::Event(event)) => event,
+            Ok(News::Open(..) | News::Failed(_)) | Err(RecvTimeoutError::Timeout) => Event::Tick,
+            Err(RecvTimeoutError::Disconnected) => unreachable!("the signal thread never ends"),
+        };
+        let now = shared.clock.monotonic();
+        for order in supervisor.handle(event, now) {
+            match order {
+                Order::Drain => {
+                    tracing::info!("stopping: answers in flight get {drain:?}");
+                    notifier.stopping();
+                    shared.must_drain.store(true, Ordering::Release);
+                    crew.iter().for_each(|member| member.drain.signal());
+                }
+                Order::Dump => dump(crew),
+                Order::Ping if now.since(pinged) >= ping_interval => {
+                    pinged = now;
+                    notifier.ping();
+                }
+                Order::Ping => {}
+                Order::Warn(warning) => tracing::warn!("{warning}"),
+                Order::Leave => return Ok(()),
+                Order::Die { core, problem } => {
+                    return Err(NodeError::Worker { core, cause: problem });
+                }
+            }
+        }
+    }
+}
+
+/// Prints all counters to standard error.
+fn dump(crew: &[Crew]) {
+    let mut text = Exposition::default();
+    for (core, member) in crew.iter().enumerate() {
+        let Counters { serving, upstream, udp, tcp } = &member.counters;
+        serving.expose(core, &mut text);
+        upstream.expose(core, &mut text);
+        udp.expose(core, &mut text);
+        tcp.expose(core, &mut text);
+    }
+    // A closed standard error is no reason to stop.
+    let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), text.finish().as_bytes());
+}
+
+/// A worker's thread from start to end.
+fn run_worker(seat: &Seat, shared: &Shared, sender: &Sender<News>) {
+    let core = seat.core;
+    let warnings = pin::settle(seat);
+    let executor = LocalExecutorBuilder::new(Placement::Fixed(seat.cpu))
+        .name(&format!("core-{core}"))
+        .io_memory(EXECUTOR_IO_BYTES)
+        .preempt_timer(PREEMPTION)
+        .make();
+    let outcome = match executor {
+        Ok(executor) => executor.run(work(core, shared, sender, warnings)),
+        Err(error) => Err(NodeError::Worker { core, cause: format!("no executor: {error}") }),
+    };
+    // Nobody listens any more once the process is on its way out.
+    let _ = sender.send(match outcome {
+        Ok(()) => News::Event(Event::Ended { core, problem: None }),
+        Err(error @ (NodeError::Udp { .. } | NodeError::Tcp { .. })) => News::Failed(error),
+        Err(NodeError::Worker { cause, .. }) => {
+            News::Event(Event::Ended { core, problem: Some(cause) })
+        }
+        Err(error) => News::Failed(error),
+    });
+}
+
+/// A worker's life on its executor: open, wait for the others, serve, drain.
+async fn work(
+    core: usize,
+    shared: &Shared,
+    sender: &Sender<News>,
+    mut warnings: Vec<String>,
+) -> Result<(), NodeError> {
+    let config = &shared.config;
+    let system = |what| move |cause| NodeError::System { what, cause };
+    let upstream_max = u16::try_from(4 * config.forward.sockets).unwrap_or(u16::MAX);
+    let plane = Plane::open(&Setup::new(&config.node, &config.udp, upstream_max));
+    let plane = plane.map_err(|cause| NodeError::Udp { core, cause })?;
+    warnings.extend(plane.fallbacks().iter().map(ToString::to_string));
+    let counters = Counters {
+        serving: Arc::default(),
+        upstream: Arc::default(),
+        udp: plane.counts(),
+        tcp: Arc::default(),
+    };
+    let tcp = Tcp::new(&config.tcp, Arc::clone(&counters.tcp));
+    let streams = open_streams(core, &tcp, plane.addresses())?;
+    let drain = EventFd::open().map_err(system("cannot open an eventfd"))?;
+    let drain_reader = drain.duplicate().map_err(system("cannot open an eventfd"))?;
+    let worker = assemble(shared, &plane, &counters)?;
+    let member = Box::new(Crew { counters, drain });
+    let addresses = plane.addresses().to_vec();
+    // The main thread waits for this.
+    let _ = sender.send(News::Open(member, addresses, warnings));
+    shared.start.wait();
+
+    for stream in streams {
+        glommio::spawn_local(stream.serve(Rc::clone(&worker))).detach();
+    }
+    let is_over = Rc::new(Cell::new(false));
+    let failure = glommio::spawn_local(Rc::clone(&plane).run(Rc::clone(&worker)));
+    let living = or(wait_for_drain(drain_reader, &shared.must_drain), beat(core, shared));
+    let serving = async {
+        let ended = failure.await;
+        is_over.set(true);
+        ended.map_err(|error| NodeError::Worker { core, cause: format!("its ring broke: {error}") })
+    };
+    let leaving = async {
+        living.await;
+        leave(&plane, &tcp, &worker, config.node.drain, core, shared, &is_over).await;
+        std::future::pending::<Result<(), NodeError>>().await
+    };
+    or(serving, leaving).await
+}
+
+fn open_streams(
+    core: usize,
+    tcp: &Tcp,
+    addresses: &[SocketAddr],
+) -> Result<Vec<tcp::Listener>, NodeError> {
+    let open = |&address: &SocketAddr| {
+        let socket = listen::tcp_listener(address, TCP_BACKLOG);
+        let socket = socket.map_err(|cause| NodeError::Tcp { core, address, cause })?;
+        Ok(tcp.listen(socket))
+    };
+    addresses.iter().map(open).collect()
+}
+
+fn assemble(
+    shared: &Shared,
+    plane: &Rc<Plane>,
+    counters: &Counters,
+) -> Result<Rc<Worker>, NodeError> {
+    let config = &shared.config;
+    let shard_bytes = config.cache.bytes / shared.heartbeats.len();
+    let shard = Shard::new(shard_bytes, shared.hasher.clone());
+    let policy = Arc::clone(&shared.policy);
+    let serving = Arc::clone(&counters.serving);
+    let core = Core::new(policy, shard, &config.forward, &config.udp, serving);
+    let entropy = ChaCha::from_kernel();
+    let entropy = entropy
+        .map_err(|cause| NodeError::System { what: "no random numbers from the kernel", cause })?;
+    let sockets = config.forward.sockets;
+    let upstream = Arc::clone(&counters.upstream);
+    let world = World::new(Rc::clone(plane), sockets, shared.clock, entropy, upstream);
+    let forwarder = Forwarder::new(&config.forward, config.cache);
+    Ok(Worker::new(core, Clocks::new(shared.clock), Rc::clone(plane), world, forwarder))
+}
+
+/// Returns when the main thread says that the node stops.
+async fn wait_for_drain(event: std::os::fd::OwnedFd, must_drain: &AtomicBool) {
+    let event: BufferedFile = adopt(event);
+    while !must_drain.load(Ordering::Acquire) {
+        if event.read_at(0, size_of::<u64>()).await.is_err() {
+            // Without the eventfd the flag alone has to do.
+            Timer::new(HEARTBEAT).await;
+        }
+    }
+}
+
+/// Shows signs of life, for ever.
+async fn beat(core: usize, shared: &Shared) {
+    loop {
+        shared.heartbeats[core].beat(shared.clock.monotonic());
+        Timer::new(HEARTBEAT).await;
+    }
+}
+
+/// The drain: no new queries; answers in flight get `patience`; then the plane closes.
+async fn leave(
+    plane: &Plane,
+    tcp: &Tcp,
+    worker: &Worker,
+    patience: Duration,
+    core: usize,
+    shared: &Shared,
+    is_over: &Cell<bool>,
+) {
+    plane.stop_listening();
+    tcp.close();
+    let answered = async {
+        while worker.in_flight() > 0 {
+            Timer::new(DRAIN_STEP).await;
+        }
+        tcp.drained().await;
+    };
+    let cut_off = async {
+        Timer::new(patience).await;
+        let lost = worker.in_flight();
+        if lost > 0 {
+            tracing::warn!("core {core}: {lost} question(s) in flight are given up");
+        }
+    };
+    or(answered, cut_off).await;
+    shared.heartbeats[core].beat(shared.clock.monotonic());
+    if !is_over.get() {
+        plane.close();
+    }
+}

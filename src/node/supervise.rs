@@ -1,0 +1,250 @@
+//! What the main thread does while the workers serve: signals, heartbeats, the drain, and the end. A state machine
+//! without threads or clocks; [`super::start`] feeds it.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::time::{Deadline, Monotonic};
+
+/// A worker whose heartbeat stands still for this long is reported.
+const STALL_REPORTED: Duration = Duration::from_secs(10);
+
+/// A worker whose heartbeat stands still for this long takes the process down: better none than a silent dead core.
+const STALL_FATAL: Duration = Duration::from_secs(30);
+
+/// Time that the workers get beyond the drain itself to close their sockets.
+const DRAIN_GRACE: Duration = Duration::from_secs(1);
+
+/// One worker's sign of life, in a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Heartbeat(AtomicU64);
+
+impl Heartbeat {
+    pub(super) fn beat(&self, now: Monotonic) {
+        self.0.store(now.as_nanos(), Relaxed);
+    }
+
+    fn last(&self) -> Monotonic {
+        Monotonic::from_nanos(self.0.load(Relaxed))
+    }
+}
+
+/// What the main thread learns.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Event {
+    /// SIGTERM or SIGINT.
+    Stop,
+    /// SIGUSR1.
+    Dump,
+    /// A worker returned.
+    Ended {
+        /// Which.
+        core: usize,
+        /// Why, if not because it was told to.
+        problem: Option<String>,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What the main thread must do.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Order {
+    /// Tell the workers and the service manager that we stop.
+    Drain,
+    /// Print the counters.
+    Dump,
+    /// All workers are well: tell the watchdog.
+    Ping,
+    /// Say this to the operator.
+    Warn(String),
+    /// All is done: leave with success.
+    Leave,
+    /// Leave at once with failure, saying why.
+    Die {
+        /// The worker at fault.
+        core: usize,
+        /// What happened.
+        problem: String,
+    },
+}
+
+/// The state of the process.
+#[derive(Debug)]
+pub(super) struct Supervisor<'a> {
+    heartbeats: &'a [Heartbeat],
+    running: usize,
+    drain: Duration,
+    drained_by: Option<Deadline>,
+    reported: Vec<bool>,
+}
+
+impl<'a> Supervisor<'a> {
+    pub(super) fn new(heartbeats: &'a [Heartbeat], drain: Duration) -> Self {
+        let reported = vec![false; heartbeats.len()];
+        Self { heartbeats, running: heartbeats.len(), drain, drained_by: None, reported }
+    }
+
+    /// Takes note of `event` and says what to do, in order.
+    pub(super) fn handle(&mut self, event: Event, now: Monotonic) -> Vec<Order> {
+        match event {
+            Event::Stop if self.drained_by.is_some() => {
+                vec![
+                    Order::Warn("asked twice to stop: answers in flight are lost".into()),
+                    Order::Leave,
+                ]
+            }
+            Event::Stop => {
+                self.drained_by = Some(Deadline::after(now, self.drain + DRAIN_GRACE));
+                vec![Order::Drain]
+            }
+            Event::Dump => vec![Order::Dump],
+            Event::Ended { core, problem: Some(problem) } => vec![Order::Die { core, problem }],
+            Event::Ended { core, problem: None } if self.drained_by.is_none() => {
+                vec![Order::Die { core, problem: "it ended without being told to".into() }]
+            }
+            Event::Ended { problem: None, .. } => {
+                self.running -= 1;
+                if self.running == 0 { vec![Order::Leave] } else { Vec::new() }
+            }
+            Event::Tick => self.tick(now),
+        }
+    }
+
+    fn tick(&mut self, now: Monotonic) -> Vec<Order> {
+        if let Some(deadline) = self.drained_by {
+            if deadline.remaining(now).is_some() {
+                return Vec::new();
+            }
+            let late = format!("{} worker(s) did not drain in time", self.running);
+            return vec![Order::Warn(late), Order::Leave];
+        }
+        let mut orders = Vec::new();
+        for (core, heartbeat) in self.heartbeats.iter().enumerate() {
+            let silence = now.since(heartbeat.last());
+            if silence >= STALL_FATAL {
+                let problem = format!("it has not moved for {} s", silence.as_secs());
+                return vec![Order::Die { core, problem }];
+            }
+            let is_stalled = silence >= STALL_REPORTED;
+            if is_stalled && !self.reported[core] {
+                let seconds = silence.as_secs();
+                orders.push(Order::Warn(format!("core {core} has not moved for {seconds} s")));
+            }
+            self.reported[core] = is_stalled;
+        }
+        if !self.reported.contains(&true) {
+            orders.push(Order::Ping);
+        }
+        orders
+    }
+}
+
+/// Makes every panic fatal to the process, with core and place: never a silent dead core.
+pub(super) fn make_panics_fatal() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        let thread = std::thread::current();
+        let place = thread.name().unwrap_or("a nameless thread");
+        tracing::error!("{place} died: {panic}; the node stops");
+        std::process::abort();
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic::default().after(Duration::from_secs(seconds))
+    }
+
+    fn hearts(count: usize) -> Vec<Heartbeat> {
+        (0..count).map(|_| Heartbeat::default()).collect()
+    }
+
+    fn ended(core: usize) -> Event {
+        Event::Ended { core, problem: None }
+    }
+
+    #[test]
+    fn drain_ends_when_the_last_worker_has() {
+        let hearts = hearts(2);
+        let mut supervisor = Supervisor::new(&hearts, Duration::from_secs(2));
+        assert_eq!(supervisor.handle(Event::Stop, at(0)), [Order::Drain]);
+        assert_eq!(supervisor.handle(ended(1), at(1)), []);
+        assert_eq!(supervisor.handle(Event::Tick, at(1)), []);
+        assert_eq!(supervisor.handle(ended(0), at(1)), [Order::Leave]);
+    }
+
+    #[test]
+    fn drain_that_takes_too_long_is_cut_off_and_so_is_an_impatient_operator() {
+        let hearts = hearts(1);
+        let mut supervisor = Supervisor::new(&hearts, Duration::from_secs(2));
+        supervisor.handle(Event::Stop, at(0));
+        assert_eq!(supervisor.handle(Event::Tick, at(2)), []);
+        let orders = supervisor.handle(Event::Tick, at(3));
+        assert!(matches!(orders[..], [Order::Warn(_), Order::Leave]), "{orders:?}");
+        let orders = supervisor.handle(Event::Stop, at(1));
+        assert!(matches!(orders[..], [Order::Warn(_), Order::Leave]), "{orders:?}");
+    }
+
+    #[test]
+    fn worker_that_ends_by_itself_takes_the_process_down() {
+        for problem in [None, Some("ring broke".to_owned())] {
+            let hearts = hearts(2);
+            let mut supervisor = Supervisor::new(&hearts, Duration::ZERO);
+            let orders = supervisor.handle(Event::Ended { core: 1, problem }, at(0));
+            assert!(matches!(orders[..], [Order::Die { core: 1, .. }]), "{orders:?}");
+        }
+    }
+
+    #[test]
+    fn stalled_worker_is_reported_once_stops_the_pings_and_is_fatal_in_the_end() {
+        let hearts = hearts(2);
+        let mut supervisor = Supervisor::new(&hearts, Duration::ZERO);
+        let mut tick = |seconds| {
+            hearts[0].beat(at(seconds));
+            supervisor.handle(Event::Tick, at(seconds))
+        };
+        assert_eq!(tick(9), [Order::Ping]);
+        let orders = tick(10);
+        assert!(matches!(orders[..], [Order::Warn(_)]), "{orders:?}");
+        assert_eq!(tick(29), []);
+        let orders = tick(30);
+        assert!(matches!(orders[..], [Order::Die { core: 1, .. }]), "{orders:?}");
+    }
+
+    #[test]
+    fn worker_that_moves_again_is_forgiven() {
+        let hearts = hearts(1);
+        let mut supervisor = Supervisor::new(&hearts, Duration::ZERO);
+        supervisor.handle(Event::Tick, at(15));
+        hearts[0].beat(at(16));
+        assert_eq!(supervisor.handle(Event::Tick, at(17)), [Order::Ping]);
+        assert_eq!(supervisor.handle(Event::Dump, at(17)), [Order::Dump]);
+    }
+
+    /// Panics on a worker's thread when it is run by the test below, in a process of its own.
+    #[test]
+    fn panic_of_a_worker_takes_the_process_down() {
+        const MARK: &str = "HEIMDALL_TEST_PANIC";
+        if std::env::var_os(MARK).is_some() {
+            make_panics_fatal();
+            let worker = std::thread::Builder::new().name("core-7".into());
+            let _ = worker.spawn(|| panic!("on purpose")).unwrap().join();
+            return; // reached only if the panic stayed silent
+        }
+        let name = "node::supervise::tests::panic_of_a_worker_takes_the_process_down";
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(MARK, "1")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&child.stderr);
+        assert!(!child.status.success(), "{said}");
+        assert!(said.contains("core-7") && said.contains("on purpose"), "{said}");
+    }
+}

@@ -1,0 +1,132 @@
+//! Hot path. One core at work: joins the listeners of `net` to the answers of `serve`, and misses to `resolve`.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+
+use super::clock::Clocks;
+use crate::net::udp::Plane;
+use crate::net::{Path, Respond, SocketId};
+use crate::observe::Transport;
+use crate::resolve::Forwarder;
+use crate::resolve::exchange::Question;
+use crate::serve::{Admission, Asking, Client, Core, Unresolved, Verdict};
+use crate::time::Now;
+use crate::upstream::World;
+use crate::wire::MESSAGE_BYTES_MAX;
+
+/// All that one core needs to answer.
+pub(super) struct Worker {
+    core: RefCell<Core<Path>>,
+    clocks: RefCell<Clocks>,
+    now: Cell<Now>,
+    plane: Rc<Plane>,
+    world: World<Plane>,
+    forwarder: Forwarder,
+    /// Replies to those who waited are written here, one by one.
+    scratch: RefCell<Box<[u8]>>,
+    /// For the tasks that outlive a batch.
+    this: Weak<Self>,
+}
+
+impl Worker {
+    /// Joins the parts.
+    pub(super) fn new(
+        core: Core<Path>,
+        clocks: Clocks,
+        plane: Rc<Plane>,
+        world: World<Plane>,
+        forwarder: Forwarder,
+    ) -> Rc<Self> {
+        let scratch = vec![0; MESSAGE_BYTES_MAX].into_boxed_slice();
+        Rc::new_cyclic(|this| Self {
+            core: RefCell::new(core),
+            clocks: RefCell::new(clocks),
+            now: Cell::default(),
+            plane,
+            world,
+            forwarder,
+            scratch: RefCell::new(scratch),
+            this: Weak::clone(this),
+        })
+    }
+
+    /// Questions being resolved now.
+    pub(super) fn in_flight(&self) -> usize {
+        self.core.borrow().in_flight()
+    }
+
+    fn read_clocks(&self) -> Now {
+        let now = self.clocks.borrow_mut().read();
+        self.now.set(now);
+        now
+    }
+
+    /// Starts the resolution of a question that nobody has asked yet.
+    fn ask(&self, asking: Box<Asking>) {
+        let worker = self.this.upgrade().expect("a worker that answers is alive");
+        glommio::spawn_local(async move { worker.resolve(&asking).await }).detach();
+    }
+
+    async fn resolve(&self, asking: &Asking) {
+        let query = asking.query();
+        let outcome = self.forwarder.resolve(&self.world, &Question::of(&query)).await;
+        let outcome = outcome.map_err(|failure| Unresolved(failure.ede()));
+        let now = self.read_clocks();
+        let mut scratch = self.scratch.borrow_mut();
+        let mut core = self.core.borrow_mut();
+        core.finish(asking, outcome, now, &mut scratch, |path, reply| self.send(path, reply));
+    }
+
+    /// Sends a late reply; an empty one only ends the wait.
+    fn send(&self, path: &Path, reply: &[u8]) {
+        match path {
+            Path::Udp(_) if reply.is_empty() => {}
+            Path::Udp(path) => self.plane.send(path, reply),
+            Path::Tcp(path) => {
+                let Some(connection) = path.connection.upgrade() else { return };
+                if reply.is_empty() {
+                    connection.forget();
+                } else {
+                    connection.reply(reply);
+                }
+            }
+        }
+    }
+}
+
+impl Respond for Worker {
+    fn begin(&self) {
+        self.read_clocks();
+    }
+
+    fn request(&self, request: &[u8], path: &Path, reply: &mut [u8]) -> usize {
+        let transport = match path {
+            Path::Udp(_) => Transport::Udp,
+            Path::Tcp(_) => Transport::Tcp,
+        };
+        let client = Client { address: path.peer().ip(), transport };
+        let now = self.now.get();
+        let mut core = self.core.borrow_mut();
+        let len = match core.answer(request, client, now, reply) {
+            Verdict::Reply(len) => len,
+            Verdict::Drop => 0,
+            Verdict::Miss(ticket) => match core.admit(ticket, path.to_owned(), now, reply) {
+                Admission::Ask(asking) => {
+                    drop(core);
+                    self.ask(asking);
+                    return 0;
+                }
+                Admission::Joined => return 0,
+                Admission::Refused(len) => len,
+            },
+        };
+        if len == 0 {
+            self.send(path, &[]);
+        }
+        len
+    }
+
+    fn response(&self, socket: SocketId, from: std::net::SocketAddr, datagram: &[u8]) {
+        self.world.deliver(socket, from, datagram);
+    }
+}
