@@ -41,6 +41,12 @@ impl Key {
         self.set_parts(query.qname, query.qtype, query.qclass, group, bits);
     }
 
+    /// The name in lower case, in wire form.
+    #[must_use]
+    pub fn folded_name(&self) -> &[u8] {
+        &self.bytes[..self.len.saturating_sub(TAIL_BYTES)]
+    }
+
     /// The key as octets.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

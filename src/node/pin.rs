@@ -71,7 +71,7 @@ mod tests {
 
     #[test]
     fn missing_cpu_is_a_warning() {
-        let warnings = std::thread::spawn(|| settle(&seat(100_000, None))).join().unwrap();
-        assert_eq!(warnings, ["worker 0 could not be pinned to CPU 100000"]);
+        let warnings = std::thread::spawn(|| settle(&seat(1_000, None))).join().unwrap();
+        assert_eq!(warnings, ["worker 0 could not be pinned to CPU 1000"]);
     }
 }

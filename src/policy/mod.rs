@@ -40,9 +40,16 @@ impl Policy {
         Self { acl, identity, local, any: local::any_answer() }
     }
 
-    /// Rules over `query` from `client`. `now` becomes the age of local answers, which have none.
+    /// Rules over `query` from `client`. `folded` is the query's name in lower case; `now` becomes the time of local
+    /// answers, which have no age.
     #[inline]
-    pub fn rule(&self, query: &Query<'_>, client: IpAddr, now: CacheTime) -> Ruling<'_> {
+    pub fn rule(
+        &self,
+        query: &Query<'_>,
+        folded: &[u8],
+        client: IpAddr,
+        now: CacheTime,
+    ) -> Ruling<'_> {
         if !self.acl.allows(client) {
             return Ruling::Refuse(Rcode::REFUSED, Some(Ede::PROHIBITED));
         }
@@ -52,7 +59,7 @@ impl Policy {
         if query.qclass != Class::IN || is_meta(query.qtype) {
             return self.rule_special(query, now);
         }
-        if let Some(answer) = self.local.lookup(query.qname, query.qtype) {
+        if let Some(answer) = self.local.lookup(folded, query.qtype) {
             return Ruling::Answer(answer.view(now));
         }
         if query.header.flags.has(Flags::RD) {

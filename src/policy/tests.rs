@@ -26,7 +26,8 @@ fn ruling(message: &[u8], client: [u8; 4]) -> &'static str {
         LocalData::new(&[local]).unwrap(),
     );
     let query = Query::parse(message).unwrap();
-    match policy.rule(&query, client.into(), CacheTime::default()) {
+    let folded = query.qname.as_bytes().to_ascii_lowercase();
+    match policy.rule(&query, &folded, client.into(), CacheTime::default()) {
         Ruling::Pass => "pass",
         Ruling::Answer(_) => "answer",
         Ruling::Refuse(rcode, _) => rcode.mnemonic(),

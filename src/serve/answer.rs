@@ -71,7 +71,8 @@ impl<P> Core<P> {
             Err(malformed) => return reply::reject(malformed, message, &self.counters, out),
         };
         let reply = reply::Reply { query: &query, client, limits: self.limits };
-        match self.policy.rule(&query, client.address, now.cache) {
+        self.key.set(&query, DEFAULT_GROUP);
+        match self.policy.rule(&query, self.key.folded_name(), client.address, now.cache) {
             Ruling::Pass => {}
             Ruling::Refuse(rcode, ede) => {
                 let refusal = AnswerBuf::empty(rcode);
@@ -83,7 +84,6 @@ impl<P> Core<P> {
                 return reply.write(&local, None, now, &self.counters, out);
             }
         }
-        self.key.set(&query, DEFAULT_GROUP);
         match self.shard.lookup(&self.key, now) {
             Lookup::Fresh(answer) => {
                 self.counters.hits.bump();

@@ -37,24 +37,25 @@ pub enum EdnsError {
 }
 
 impl Edns {
-    /// The DO bit in the TTL field.
-    const DO: u32 = 0x8000;
+    /// The DO bit in the third octet of the TTL field.
+    const DO: u8 = 0x80;
 
     /// Reads an OPT record from behind its type field.
     ///
     /// # Errors
     /// [`EdnsError`].
     pub fn read(reader: &mut Reader<'_>) -> Result<Self, EdnsError> {
-        let payload_bytes = reader.u16().ok_or(EdnsError::Truncated)?;
-        let [extended_rcode, version, high, low] =
-            reader.u32().ok_or(EdnsError::Truncated)?.to_be_bytes();
-        let len = reader.u16().ok_or(EdnsError::Truncated)?;
-        let options = reader.bytes(usize::from(len)).ok_or(EdnsError::Truncated)?;
-        if !options.is_empty() {
+        // One bounds check for all fixed fields: this is on every hit with EDNS.
+        let fixed = reader.bytes(8).and_then(|bytes| bytes.first_chunk::<8>());
+        let &[p0, p1, extended_rcode, version, z0, _, l0, l1] =
+            fixed.ok_or(EdnsError::Truncated)?;
+        let len = u16::from_be_bytes([l0, l1]);
+        if len > 0 {
+            let options = reader.bytes(usize::from(len)).ok_or(EdnsError::Truncated)?;
             check_options(options)?;
         }
-        let wants_dnssec = u32::from(u16::from_be_bytes([high, low])) & Self::DO != 0;
-        Ok(Self { payload_bytes, version, extended_rcode, wants_dnssec })
+        let payload_bytes = u16::from_be_bytes([p0, p1]);
+        Ok(Self { payload_bytes, version, extended_rcode, wants_dnssec: z0 & Self::DO != 0 })
     }
 
     /// Writes this OPT record with at most one extended error to the front of `out` and gives its length.
@@ -69,7 +70,7 @@ impl Edns {
         let (record, rest) = out.split_first_chunk_mut::<OPT_BYTES>()?;
         let [t0, t1] = Rtype::OPT.0.to_be_bytes();
         let [p0, p1] = self.payload_bytes.to_be_bytes();
-        let do_high = if self.wants_dnssec { 0x80 } else { 0 };
+        let do_high = if self.wants_dnssec { Self::DO } else { 0 };
         let [l0, l1] = u16::try_from(with_text).ok()?.to_be_bytes();
         *record = [0, t0, t1, p0, p1, self.extended_rcode, self.version, do_high, 0, l0, l1];
         if let Some(ede) = ede {

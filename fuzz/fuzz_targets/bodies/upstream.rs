@@ -16,7 +16,7 @@ pub(crate) fn run(message: &[u8]) {
         qname: repeated.qname,
         qtype: repeated.qtype,
         qclass: repeated.qclass,
-        wants_dnssec: message.len() % 2 == 0,
+        wants_dnssec: message.len().is_multiple_of(2),
         is_checking_disabled: false,
     };
     let query = exchange::query(&question, 7, true).expect("a query always fits");

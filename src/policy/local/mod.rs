@@ -9,12 +9,14 @@ use thiserror::Error;
 
 use crate::config;
 use crate::wire::answer::AnswerBuilder;
-use crate::wire::name::NAME_BYTES_MAX;
-use crate::wire::{AnswerBuf, Class, Name, Rcode, Rtype, case};
+use crate::wire::{AnswerBuf, Class, Name, Rcode, Rtype};
 use zone::Zone;
 
 /// TTL of the answer to ANY, in seconds (RFC 8482 §4.2 advises a long one).
 const ANY_TTL: u32 = 3_600;
+
+/// Most labels of a name: 127 of one octet each, and the root.
+const LABELS_MAX: usize = 127;
 
 /// Why a zone in the config cannot be served.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
@@ -60,28 +62,28 @@ impl LocalData {
         Ok(data)
     }
 
-    /// The operator's answer to `qname`, `qtype`: `None` when no zone of his holds the name.
+    /// The operator's answer to `qtype` at the name that is `folded` (lower case, wire form): `None` when no zone of his
+    /// holds the name.
     #[inline]
     #[must_use]
-    pub fn lookup(&self, qname: Name<'_>, qtype: Rtype) -> Option<&AnswerBuf> {
-        if self.zones.is_empty() {
-            return None;
-        }
-        self.lookup_zones(qname, qtype)
+    pub fn lookup(&self, folded: &[u8], qtype: Rtype) -> Option<&AnswerBuf> {
+        if self.zones.is_empty() { None } else { self.lookup_zones(folded, qtype) }
     }
 
-    fn lookup_zones(&self, qname: Name<'_>, qtype: Rtype) -> Option<&AnswerBuf> {
-        let mut folded = [0; NAME_BYTES_MAX];
-        let len = qname.as_bytes().len();
-        case::lower_into(qname.as_bytes(), &mut folded);
-        let folded = &folded[..len];
-        let depth = qname.labels().count();
+    fn lookup_zones(&self, folded: &[u8], qtype: Rtype) -> Option<&AnswerBuf> {
+        let mut starts = [0; LABELS_MAX + 1];
+        let mut depth = 0;
+        let mut at = 0;
+        while let Some(&len @ 1..) = folded.get(at) {
+            at += 1 + usize::from(len);
+            depth += 1;
+            starts[depth] = at;
+        }
         // The longest apex wins: it is found first.
-        for (above, suffix) in qname.suffixes().enumerate() {
+        for (above, &start) in starts[..=depth].iter().enumerate() {
             if self.apex_depths >> (depth - above) & 1 == 0 {
                 continue;
             }
-            let start = len - suffix.as_bytes().len();
             if let Some(zone) = self.zones.get(&folded[start..]) {
                 return Some(zone.lookup(folded, start, qtype));
             }

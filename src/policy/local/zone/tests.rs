@@ -40,7 +40,7 @@ fn ask(name: &str, qtype: Rtype) -> Option<(Rcode, Vec<String>)> {
     encoder.question(name.as_name(), qtype, Class::IN).unwrap();
     let message = encoder.into_message();
     let query = Query::parse(&message).unwrap();
-    let answer = data.lookup(query.qname, qtype)?.view(CacheTime::default());
+    let answer = data.lookup(&folded(query.qname), qtype)?.view(CacheTime::default());
     let mut out = [0; 1232];
     let framing = Framing { limit: 1232, payload_bytes: 1232, ede: None };
     let len = patch::reply(&query, &answer, 0, framing, &mut out).unwrap();

@@ -1,0 +1,155 @@
+//! How long do the steps of a cache hit take, and the whole of it, from datagram bytes to reply bytes?
+//!
+//! `cargo bench --bench dns_performance`. Names are drawn at random from all that are resident, so that the caches of the
+//! machine see what a busy resolver shows them; the one-name figures stand beside.
+#![expect(missing_docs, reason = "criterion's macros write undocumented functions")]
+#![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use heimdall_uring::cache::{Key, Lookup, Shard};
+use heimdall_uring::config;
+use heimdall_uring::observe::Transport;
+use heimdall_uring::policy::{Acl, Identity, LocalData, Policy};
+use heimdall_uring::serve::{Admission, Client, Core, Verdict};
+use heimdall_uring::time::{CacheTime, Now};
+use heimdall_uring::wire::answer::AnswerBuilder;
+use heimdall_uring::wire::response::Section;
+use heimdall_uring::wire::{
+    AnswerBuf, Class, Encoder, Flags, Header, NameBuf, Query, Rcode, Rtype,
+};
+
+const CLIENT: Client =
+    Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), transport: Transport::Udp };
+
+/// Queries in one random order; a power of two.
+const ORDER: usize = 1 << 16;
+
+fn now() -> Now {
+    Now { cache: CacheTime::from_millis(1_000_000), ..Now::default() }
+}
+
+fn query(name: &str, with_edns: bool) -> Vec<u8> {
+    let additional = u16::from(with_edns);
+    let header = Header { id: 7, flags: Flags(Flags::RD), counts: [1, 0, 0, additional] };
+    let mut encoder = Encoder::new(header, 512);
+    let name = NameBuf::from_text(name).unwrap();
+    encoder.question(name.as_name(), Rtype::A, Class::IN).unwrap();
+    if with_edns {
+        encoder.bytes(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]).unwrap();
+    }
+    encoder.into_message()
+}
+
+fn answer(message: &[u8]) -> AnswerBuf {
+    let query = Query::parse(message).unwrap();
+    let mut builder =
+        AnswerBuilder::new(query.qname, query.qtype, query.qclass, Rcode::NOERROR).unwrap();
+    let rdata = [192, 0, 2, 1];
+    builder.write(Section::Answer, query.qname, Rtype::A, Class::IN, 3_600, &rdata).unwrap();
+    builder.finish()
+}
+
+/// Names of some twenty octets, as real ones are.
+fn name(number: usize) -> String {
+    format!("host{number:07}.site{:03}.example.com.", number % 997)
+}
+
+fn core() -> Core<()> {
+    let forward = config::Forward::default();
+    let local = config::LocalZone {
+        zone: "heimdall.test.".into(),
+        records: "hello A 192.0.2.53".into(),
+        place: String::new(),
+    };
+    let policy = Policy::new(
+        Acl::new(&config::Acl::default()),
+        Identity::new(&config::Identity::default()),
+        LocalData::new(&[local]).unwrap(),
+    );
+    let shard = Shard::new(256 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
+    Core::new(Arc::new(policy), shard, &forward, &config::Udp::default(), Arc::default())
+}
+
+/// A core that holds an answer for each of `count` names, and queries for them in random order.
+fn filled(count: usize) -> (Core<()>, Vec<Vec<u8>>) {
+    let mut core = core();
+    let mut out = vec![0; 1232];
+    let queries: Vec<Vec<u8>> = (0..count).map(|number| query(&name(number), true)).collect();
+    for message in &queries {
+        let Verdict::Miss(ticket) = core.answer(message, CLIENT, now(), &mut out) else { panic!() };
+        let Admission::Ask(asking) = core.admit(ticket, (), now(), &mut out) else { panic!() };
+        core.finish(&asking, Ok(answer(message)), now(), &mut out, |(), _| {});
+    }
+    let mut state = 1u64;
+    let order = (0..ORDER).map(|_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        queries[usize::try_from(state >> 33).unwrap() % count].clone()
+    });
+    (core, order.collect())
+}
+
+fn parse(criterion: &mut Criterion) {
+    for (title, with_edns) in [("parse/plain", false), ("parse/edns", true)] {
+        let message = query("www.example.com.", with_edns);
+        criterion.bench_function(title, |bencher| {
+            bencher.iter(|| Query::parse(black_box(&message)).unwrap());
+        });
+    }
+}
+
+fn hit(criterion: &mut Criterion) {
+    for (title, count) in
+        [("hit/one name", 1), ("hit/10 thousand names", 10_000), ("hit/1 million names", 1_000_000)]
+    {
+        let mut filled_core = None;
+        criterion.bench_function(title, |bencher| {
+            let (core, order) = filled_core.get_or_insert_with(|| filled(count));
+            let mut out = vec![0; 1232];
+            let mut turn = 0;
+            bencher.iter(|| {
+                turn = (turn + 1) % ORDER;
+                let verdict = core.answer(black_box(&order[turn]), CLIENT, now(), &mut out);
+                assert!(matches!(verdict, Verdict::Reply(_)));
+            });
+        });
+    }
+}
+
+fn shard(criterion: &mut Criterion) {
+    let key_of = |number: usize| {
+        let mut key = Key::default();
+        key.set(&Query::parse(&query(&name(number), true)).unwrap(), 0);
+        key
+    };
+    let mut shard = Shard::new(256 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
+    for number in 0..1_000_000 {
+        shard.insert(&key_of(number), &answer(&query(&name(number), true)), now());
+    }
+    let absent: Vec<Key> = (0..4096).map(|number| key_of(2_000_000 + number)).collect();
+    let mut turn = 0;
+    criterion.bench_function("miss lookup/1 million names", |bencher| {
+        bencher.iter(|| {
+            turn = (turn + 1) % absent.len();
+            assert!(matches!(shard.lookup(&absent[turn], now()), Lookup::Absent));
+        });
+    });
+    let fresh = answer(&query(&name(0), true));
+    let mut next = 3_000_000;
+    criterion.bench_function("insert/1 million names", |bencher| {
+        bencher.iter_batched(
+            || {
+                next += 1;
+                key_of(next)
+            },
+            |key| shard.insert(&key, &fresh, now()),
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+criterion_group!(benches, parse, hit, shard);
+criterion_main!(benches);
