@@ -1,7 +1,8 @@
 //! One query to one upstream: writing it, and knowing its answer from all else that arrives.
 
 use crate::wire::{
-    CLASSIC_UDP_BYTES, Class, Edns, Encoder, Flags, Header, Name, Query, Rtype, case, name,
+    CLASSIC_UDP_BYTES, Class, Edns, Encoder, Flags, Header, Name, Query, Rcode, Response, Rtype,
+    case, name,
 };
 use crate::wire::{HEADER_BYTES, encode::Full};
 
@@ -39,12 +40,14 @@ impl<'a> Question<'a> {
 
 /// Writes the query for `question` with the given ID, with or without EDNS (RFC 6891 §6.2.2 wants both at hand).
 ///
+/// AD asks the upstream to say whether it validated (RFC 6840 §5.7).
+///
 /// # Errors
 /// [`Full`]; cannot happen for a parsed name.
 pub fn query(question: &Question<'_>, id: u16, with_edns: bool) -> Result<Vec<u8>, Full> {
     let checking = if question.is_checking_disabled { Flags::CD } else { 0 };
     let counts = [1, 0, 0, u16::from(with_edns)];
-    let header = Header { id, flags: Flags(Flags::RD | checking), counts };
+    let header = Header { id, flags: Flags(Flags::RD | Flags::AD | checking), counts };
     let mut encoder = Encoder::new(header, usize::from(CLASSIC_UDP_BYTES));
     encoder.question(question.qname, question.qtype, question.qclass)?;
     if with_edns {
@@ -63,7 +66,7 @@ pub fn query(question: &Question<'_>, id: u16, with_edns: bool) -> Result<Vec<u8
 
 /// Whether `message` answers `query`: the same ID, a response, and the same question (RFC 5452 §4.2, §4.3).
 ///
-/// A server that refuses may leave the question out; that is an answer only if it carries nothing else.
+/// A server that refuses may leave the question out; that is an answer only if it carries no more than an OPT record.
 #[must_use]
 pub fn answers(query: &[u8], message: &[u8]) -> bool {
     let (Some(asked), Some(header)) = (Header::read(query), Header::read(message)) else {
@@ -73,7 +76,11 @@ pub fn answers(query: &[u8], message: &[u8]) -> bool {
         return false;
     }
     if header.counts == [0; 4] {
-        return message.len() == HEADER_BYTES && header.flags.rcode().0 != 0;
+        return message.len() == HEADER_BYTES && is_refusal(header.flags.rcode());
+    }
+    if header.counts == [0, 0, 0, 1] {
+        let has_opt = Response::parse(message).is_ok_and(|response| response.edns.is_some());
+        return has_opt && is_refusal(header.flags.rcode());
     }
     let question = question_bytes(query);
     let [questions, ..] = header.counts;
@@ -87,6 +94,11 @@ pub fn answers(query: &[u8], message: &[u8]) -> bool {
         })
 }
 
+/// Not what a server could say without having understood the question.
+const fn is_refusal(rcode: Rcode) -> bool {
+    !matches!(rcode, Rcode::NOERROR | Rcode::NXDOMAIN)
+}
+
 /// Name and the octets of type and class of a message's question.
 fn question_bytes(message: &[u8]) -> Option<(&[u8], &[u8])> {
     let name_end = name::skip(message, HEADER_BYTES).ok()?;
@@ -98,6 +110,7 @@ fn question_bytes(message: &[u8]) -> Option<(&[u8], &[u8])> {
 mod tests {
     use super::*;
     use crate::wire::NameBuf;
+    use crate::wire::edns::OPT_BYTES;
 
     fn built(name: &str, with_edns: bool) -> Vec<u8> {
         let name = NameBuf::from_text(name).unwrap();
@@ -118,10 +131,10 @@ mod tests {
     }
 
     #[test]
-    fn query_carries_question_rd_cd_and_do() {
+    fn query_carries_question_rd_ad_cd_and_do() {
         let bytes = built("www.example.", true);
         let query = Query::parse(&bytes).unwrap();
-        assert_eq!(query.header.flags.0, Flags::RD | Flags::CD);
+        assert_eq!(query.header.flags.0, Flags::RD | Flags::AD | Flags::CD);
         assert!(query.wants_dnssec());
         assert_eq!(query.edns.unwrap().payload_bytes, 1232);
         assert!(Query::parse(&built("www.example.", false)).unwrap().edns.is_none());
@@ -157,6 +170,22 @@ mod tests {
         assert!(answers(&query, &reply));
         reply.push(0);
         assert!(!answers(&query, &reply));
+        reply.pop();
+        reply[3] = 3;
+        assert!(!answers(&query, &reply));
+    }
+
+    #[test]
+    fn opt_record_may_accompany_an_error_without_question() {
+        let query = built("www.example.", true);
+        let opt = query.len() - OPT_BYTES;
+        let mut reply = [&reply_to(&query)[..HEADER_BYTES], &query[opt..]].concat();
+        reply[5] = 0;
+        assert!(!answers(&query, &reply));
+        reply[3] = 1;
+        assert!(answers(&query, &reply));
+        reply[HEADER_BYTES + 2] = 1;
+        assert!(!answers(&query, &reply), "not an OPT record");
     }
 
     #[test]

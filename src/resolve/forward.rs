@@ -2,69 +2,73 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use super::exchange::{self, Question};
-use super::ports::{Clock, Entropy, Transport};
+use super::health::Health;
+use super::ports::{Clock, Entropy, ExchangeError, Transport};
 use super::scrub::{self, Unusable};
 use crate::config;
-use crate::time::{Deadline, Monotonic};
+use crate::time::Deadline;
 use crate::wire::{AnswerBuf, Ede, Rcode};
 
-/// Times that the list of upstreams is gone through for one question. Each round waits twice as long per attempt.
-const ROUNDS_MAX: u32 = 3;
-
 /// Attempts for one question, whatever the number of upstreams: a budget against amplification.
-const ATTEMPTS_MAX: usize = 12;
+const ATTEMPTS_MAX: usize = 8;
 
-/// Failures in a row after which an upstream is asked last.
-const FAILURES_TO_SUSPEND: u32 = 3;
-
-/// First pause of an upstream that fails; it doubles with each failed probe.
-const PAUSE_MIN: Duration = Duration::from_secs(1);
-
-/// Longest such pause: after it a real query tries the upstream again.
-const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A stream may take this many times the patience of a datagram: it has a handshake before it.
+const STREAM_PATIENCE: u32 = 2;
 
 /// Why a question got no answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Failure {
     /// No upstream answered in time.
     NobodyAnswered,
-    /// Upstreams answered, but with nothing that can be used.
-    NothingUsable,
+    /// Nothing could be sent: our own sockets or buffers were exhausted.
+    Exhausted,
+    /// Datagrams came back cut, and no stream worked.
+    Stream,
+    /// An upstream says SERVFAIL.
+    Servfail,
+    /// An upstream will not or cannot answer us.
+    Refused,
+    /// An upstream gave a referral: it does not recurse.
+    Lame,
+    /// An upstream's answer was broken, or did not belong to the question.
+    Unusable,
 }
 
 impl Failure {
     /// What clients are told (RFC 8914 §4.23, §4.24).
     #[must_use]
     pub const fn ede(self) -> Ede {
-        match self {
+        let text = match self {
             Self::NobodyAnswered => {
-                Ede::NO_REACHABLE_AUTHORITY.with_text("no upstream answered in time")
+                return Ede::NO_REACHABLE_AUTHORITY.with_text("no upstream answered in time");
             }
-            Self::NothingUsable => {
-                Ede::NETWORK_ERROR.with_text("upstreams answered with errors only")
-            }
-        }
+            Self::Exhausted => "no room to ask upstream",
+            Self::Stream => "TCP to upstream failed",
+            Self::Servfail => "upstream says SERVFAIL",
+            Self::Refused => "upstream refuses to answer",
+            Self::Lame => "upstream is not a recursive resolver",
+            Self::Unusable => "upstream's answer is malformed",
+        };
+        Ede::NETWORK_ERROR.with_text(text)
     }
 }
 
-/// How an upstream has done lately.
-#[derive(Clone, Copy, Debug, Default)]
-struct Health {
-    failures: u32,
-    /// Until then others are asked first.
-    paused_until: Monotonic,
-}
-
-/// What became of one attempt.
-enum Attempt {
-    Answer(AnswerBuf),
-    /// The upstream is alive, but this brought nothing.
-    Useless,
-    /// Nothing came.
-    Silent,
+impl From<Unusable> for Failure {
+    fn from(unusable: Unusable) -> Self {
+        match unusable {
+            Unusable::Rcode(Rcode::SERVFAIL) => Self::Servfail,
+            Unusable::Rcode(_) | Unusable::Edns => Self::Refused,
+            Unusable::Referral => Self::Lame,
+            Unusable::Malformed(_)
+            | Unusable::Truncated
+            | Unusable::OtherQuestion
+            | Unusable::AliasChain
+            | Unusable::Contradiction
+            | Unusable::Records => Self::Unusable,
+        }
+    }
 }
 
 /// Forwards questions to the upstreams of the config; one per core.
@@ -72,135 +76,111 @@ enum Attempt {
 pub struct Forwarder {
     section: config::Forward,
     caps: config::Cache,
-    health: RefCell<Vec<Health>>,
+    health: RefCell<Health>,
 }
 
 impl Forwarder {
     /// A forwarder that trusts all upstreams until they fail. `caps` bounds the TTLs of answers.
     #[must_use]
     pub fn new(section: &config::Forward, caps: config::Cache) -> Self {
-        let health = RefCell::new(vec![Health::default(); section.upstreams.len()]);
+        let health = RefCell::new(Health::new(section.upstreams.len()));
         Self { section: section.clone(), caps, health }
     }
 
     /// Resolves `question`.
     ///
+    /// Upstreams are asked in order, the silent ones last; those that were silent are asked again until the deadline.
+    /// One that said something, however useless, is not asked a second time.
+    ///
     /// # Errors
-    /// [`Failure`] once all upstreams failed or the deadline has passed.
+    /// [`Failure`] of the last upstream that said anything; [`Failure::NobodyAnswered`] if none did.
     pub async fn resolve<W>(&self, world: &W, question: &Question<'_>) -> Result<AnswerBuf, Failure>
     where
         W: Transport + Clock + Entropy,
     {
-        let deadline = Deadline::after(world.monotonic(), self.section.deadline);
-        let mut attempts = 0;
+        let begin = world.monotonic();
+        let deadline = Deadline::after(begin, self.section.deadline);
+        let mut candidates = self.health.borrow_mut().order(begin);
         let mut failure = Failure::NobodyAnswered;
-        for round in 0..ROUNDS_MAX {
-            let patience = self.section.attempt_timeout.saturating_mul(1 << round);
-            for place in self.order(world.monotonic()) {
-                let now = world.monotonic();
-                if attempts == ATTEMPTS_MAX || deadline.remaining(now).is_none() {
+        let mut attempts = 0;
+        while !candidates.is_empty() {
+            let mut silent = Vec::new();
+            for place in candidates {
+                if attempts == ATTEMPTS_MAX || deadline.remaining(world.monotonic()).is_none() {
                     return Err(failure);
                 }
                 attempts += 1;
-                let limits = Limits { whole: deadline, attempt: deadline.at_most(now, patience) };
-                let upstream = self.section.upstreams[place];
-                let attempt = self.attempt(world, upstream, question, limits).await;
-                self.note(place, !matches!(attempt, Attempt::Silent), world.monotonic());
-                match attempt {
-                    Attempt::Answer(answer) => return Ok(answer),
-                    Attempt::Useless => failure = Failure::NothingUsable,
-                    Attempt::Silent => {}
+                match self.ask(world, place, question, deadline).await {
+                    Ok(answer) => return Ok(answer),
+                    Err(Failure::NobodyAnswered) => silent.push(place),
+                    Err(said) => failure = said,
                 }
             }
+            candidates = silent;
         }
         Err(failure)
     }
 
-    /// The upstreams in the order of the config, those that keep failing behind the others.
-    fn order(&self, now: Monotonic) -> Vec<usize> {
-        let mut health = self.health.borrow_mut();
-        let (mut ready, paused): (Vec<usize>, Vec<usize>) =
-            (0..health.len()).partition(|&place| health[place].paused_until <= now);
-        for &place in &ready {
-            if health[place].failures >= FAILURES_TO_SUSPEND {
-                // This query is the probe; until it is back, the others go round.
-                health[place].paused_until = now.after(self.section.attempt_timeout * 2);
-            }
-        }
-        ready.extend(paused);
-        ready
-    }
-
-    fn note(&self, place: usize, is_alive: bool, now: Monotonic) {
-        let health = &mut self.health.borrow_mut()[place];
-        if is_alive {
-            *health = Health::default();
-            return;
-        }
-        health.failures = health.failures.saturating_add(1);
-        if let Some(excess) = health.failures.checked_sub(FAILURES_TO_SUSPEND) {
-            let pause = PAUSE_MIN.saturating_mul(1 << excess.min(16)).min(PAUSE_MAX);
-            health.paused_until = now.after(pause);
-        }
-    }
-
-    async fn attempt<W>(
+    /// Asks one upstream, with EDNS and, should it choke on that, without.
+    async fn ask<W>(
         &self,
         world: &W,
-        upstream: SocketAddr,
+        place: usize,
         question: &Question<'_>,
-        limits: Limits,
-    ) -> Attempt
+        deadline: Deadline,
+    ) -> Result<AnswerBuf, Failure>
     where
         W: Transport + Clock + Entropy,
     {
-        for with_edns in [true, false] {
-            let Ok(query) = exchange::query(question, world.u16(), with_edns) else {
-                return Attempt::Useless;
-            };
-            match self.exchange(world, upstream, &query, question, limits).await {
-                Ok(answer) => return Attempt::Answer(answer),
-                // The server may be older than EDNS (RFC 6891 §6.2.2).
-                Err(Fault::Unusable(Unusable::Rcode(Rcode::FORMERR | Rcode::NOTIMP)))
-                    if with_edns => {}
-                Err(Fault::Unusable(_)) => return Attempt::Useless,
-                Err(Fault::Silent) => return Attempt::Silent,
+        match self.attempt(world, place, question, true, deadline).await? {
+            // Once, and not remembered: a forged FORMERR must not switch EDNS off for others (CVE-2026-52690).
+            Err(Unusable::Edns) => {
+                Ok(self.attempt(world, place, question, false, deadline).await??)
             }
+            outcome => Ok(outcome?),
         }
-        Attempt::Useless
     }
 
-    /// One query over UDP, and over TCP when the answer was cut (RFC 7766 §5).
-    async fn exchange<W: Transport>(
+    /// One query over UDP, and over TCP when the response was cut (RFC 7766 §5).
+    async fn attempt<W>(
         &self,
         world: &W,
-        upstream: SocketAddr,
-        query: &[u8],
+        place: usize,
         question: &Question<'_>,
-        limits: Limits,
-    ) -> Result<AnswerBuf, Fault> {
-        let datagram = world.datagram(upstream, query, limits.attempt).await;
-        let datagram = datagram.map_err(|_| Fault::Silent)?;
+        with_edns: bool,
+        deadline: Deadline,
+    ) -> Result<Result<AnswerBuf, Unusable>, Failure>
+    where
+        W: Transport + Clock + Entropy,
+    {
+        let upstream: SocketAddr = self.section.upstreams[place];
+        let query = |id| exchange::query(question, id, with_edns).map_err(|_| Failure::Exhausted);
+        let now = world.monotonic();
+        // What the client's deadline cuts short says nothing about the upstream.
+        let is_fair = deadline.remaining(now) >= Some(self.section.attempt_timeout);
+        let patience = deadline.at_most(now, self.section.attempt_timeout);
+        let datagram = match world.datagram(upstream, &query(world.u16())?, patience).await {
+            Ok(datagram) => datagram,
+            Err(ExchangeError::Exhausted) => return Err(Failure::Exhausted),
+            Err(ExchangeError::TimedOut | ExchangeError::Unreachable) => {
+                if is_fair {
+                    self.health.borrow_mut().timed_out(place, world.monotonic());
+                }
+                return Err(Failure::NobodyAnswered);
+            }
+        };
+        self.health.borrow_mut().answered(place);
         let scrubbed = scrub::scrub(&datagram, question, &self.caps);
         if scrubbed != Err(Unusable::Truncated) {
-            return scrubbed.map_err(Fault::Unusable);
+            return Ok(scrubbed);
         }
-        let message = world.stream(upstream, query, limits.whole).await;
-        let message = message.map_err(|_| Fault::Silent)?;
-        scrub::scrub(&message, question, &self.caps).map_err(Fault::Unusable)
+        let patience = self.section.attempt_timeout.saturating_mul(STREAM_PATIENCE);
+        let patience = deadline.at_most(world.monotonic(), patience);
+        let message = world.stream(upstream, &query(world.u16())?, patience).await;
+        // Datagrams work, so the upstream is not silent and keeps its place.
+        let message = message.map_err(|_| Failure::Stream)?;
+        Ok(scrub::scrub(&message, question, &self.caps))
     }
-}
-
-/// Until when an attempt over UDP and the whole resolution may take.
-#[derive(Clone, Copy)]
-struct Limits {
-    whole: Deadline,
-    attempt: Deadline,
-}
-
-enum Fault {
-    Silent,
-    Unusable(Unusable),
 }
 
 #[cfg(test)]

@@ -2,8 +2,12 @@
 //!
 //! No I/O, no clock: what resolution needs from the world stands in [`ports`], and `upstream` provides it for real.
 
+mod chain;
 pub mod exchange;
+#[cfg(test)]
+mod fixture;
 pub mod forward;
+mod health;
 pub mod inflight;
 pub mod ports;
 pub mod scrub;

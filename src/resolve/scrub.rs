@@ -1,24 +1,23 @@
-//! Doubt: from an upstream's response, only what belongs to the question and its alias chain is kept.
-//!
-//! (The classic word for such tests is "in bailiwick"; RFC 9499 retires it.) Everything kept is written anew, so a
-//! stored answer never holds an octet that was not understood.
+//! From an upstream's response to the answer that we keep and pass on: only what belongs to the question, with TTLs that
+//! make sense. Everything else in the message is dropped, so nobody can plant what nobody asked for.
 
-use std::collections::{HashMap, HashSet};
-
-use ahash::RandomState;
-
+use super::chain::{Chain, Kept, covered};
 use super::exchange::Question;
 use crate::config;
 use crate::wire::answer::AnswerBuilder;
-use crate::wire::rdata::{self, RdataError};
-use crate::wire::response::{Record, Section};
-use crate::wire::{AnswerBuf, Class, Name, NameBuf, Rcode, Response, ResponseError, Rtype};
+use crate::wire::encode::Full;
+use crate::wire::rdata::{RdataError, soa_minimum};
+use crate::wire::response::Section;
+use crate::wire::{
+    AnswerBuf, Class, Flags, Header, Name, NameBuf, Rcode, Record, Response, ResponseError, Rtype,
+};
 
-/// Aliases followed within one answer. Unbound's default too; beyond it are loops and attacks.
-const CNAME_CHAIN_MAX: usize = 11;
+/// NSEC, NSEC3, their signatures and SOA in one authority section. A proof needs eight; Unbound and BIND had to learn
+/// that padded ones are an attack.
+const PROOF_RECORDS_MAX: usize = 64;
 
-/// Records looked at in one response. The largest honest RRsets have a few hundred.
-const RECORDS_MAX: usize = 1_024;
+/// Octets of an RRSIG's RDATA before the signer's name (RFC 4034 §3.1).
+const SIGNER_OFFSET: usize = 18;
 
 /// Why a response is of no use; another upstream may have a better one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,15 +28,17 @@ pub enum Unusable {
     Truncated,
     /// The server failed, refused, or did not understand.
     Rcode(Rcode),
+    /// FORMERR or NOTIMP without an OPT record: the server may be older than EDNS (RFC 6891 §6.2.2, §7).
+    Edns,
     /// It answers another question, or none.
     OtherQuestion,
     /// It points elsewhere instead of answering: the server does not recurse.
     Referral,
     /// Its aliases form a loop or a chain that is too long.
     AliasChain,
-    /// NXDOMAIN and data in one.
+    /// NXDOMAIN and data in one, or a CNAME that its DNAME belies.
     Contradiction,
-    /// A record's RDATA is broken, or there are too many records.
+    /// A record is broken, or there are too many.
     Records,
 }
 
@@ -47,12 +48,18 @@ impl From<RdataError> for Unusable {
     }
 }
 
+impl From<Full> for Unusable {
+    fn from(_: Full) -> Self {
+        Self::Records
+    }
+}
+
 /// Makes an answer of `message`, an upstream's response to `question`.
 ///
-/// Positive answers keep the alias chain and the records asked for (and, with DO, their signatures and the denials
-/// that prove a wildcard). Negative ones keep the SOA (and, with DO, the proofs) with the TTL that RFC 2308 §3 and §5
-/// give; without a SOA they have no lifetime. TTLs are made equal within an RRset (RFC 2181 §5.2) and held between
-/// the section's bounds.
+/// Kept are the chain of aliases from the question's name, in the order in which it leads on, and the records of the
+/// asked type at its end; of negative answers the SOA; for those who want DNSSEC signatures and signed proofs. TTLs
+/// of one RRset are made equal (RFC 2181 §5.2) and held between the section's bounds. A negative answer lives as long
+/// as its SOA says (RFC 2308 §5), without one not at all.
 ///
 /// # Errors
 /// [`Unusable`].
@@ -61,216 +68,217 @@ pub fn scrub(
     question: &Question<'_>,
     caps: &config::Cache,
 ) -> Result<AnswerBuf, Unusable> {
-    let response = Response::parse(message).map_err(Unusable::Malformed)?;
-    if response.header.flags.has(crate::wire::Flags::TC) {
+    let header = Header::read(message).ok_or(Unusable::Malformed(ResponseError::Short))?;
+    // First of all: what was cut in the middle of a record cannot be parsed, but can be asked for again.
+    if header.flags.has(Flags::TC) {
         return Err(Unusable::Truncated);
     }
+    let response = Response::parse(message).map_err(Unusable::Malformed)?;
+    match response.rcode() {
+        Rcode::NOERROR | Rcode::NXDOMAIN => scrub_answer(&response, question, caps),
+        Rcode::FORMERR | Rcode::NOTIMP if response.edns.is_none() => Err(Unusable::Edns),
+        rcode => Err(Unusable::Rcode(rcode)),
+    }
+}
+
+fn scrub_answer(
+    response: &Response<'_>,
+    question: &Question<'_>,
+    caps: &config::Cache,
+) -> Result<AnswerBuf, Unusable> {
+    check_question(question, response)?;
     let rcode = response.rcode();
-    if rcode != Rcode::NOERROR && rcode != Rcode::NXDOMAIN {
-        return Err(Unusable::Rcode(rcode));
+    let chain = Chain::follow(question, response)?;
+    if chain.is_answered && rcode == Rcode::NXDOMAIN {
+        return Err(Unusable::Contradiction);
     }
-    let repeats_question = response.question.is_some_and(|repeated| {
-        repeated.qname.is_same(question.qname)
-            && (repeated.qtype, repeated.qclass) == (question.qtype, question.qclass)
-    });
-    if !repeats_question {
-        return Err(Unusable::OtherQuestion);
+    let authority = Authority::pick(&chain, response, question.wants_dnssec)?;
+    if chain.kept.is_empty() && rcode == Rcode::NOERROR && authority.is_referral(response) {
+        return Err(Unusable::Referral);
     }
-    if response.records.len() > RECORDS_MAX {
-        return Err(Unusable::Records);
+    let mut builder = AnswerBuilder::new(question.qname, question.qtype, question.qclass, rcode)?;
+    if response.header.flags.has(Flags::AD) {
+        builder.set_flags(Flags::AD);
     }
-    Scrubber::new(&response, question, caps)?.answer(rcode)
+    for kept in &chain.kept {
+        write_kept(&mut builder, response, &chain, kept, clamp(chain.ttl(kept), caps))?;
+    }
+    authority.write(&mut builder, response, caps)?;
+    let mut answer = builder.finish();
+    if !chain.is_answered && authority.soa.is_none() {
+        answer.lifetime = 0;
+    }
+    Ok(answer)
 }
 
-/// A record with its owner in lower case.
-struct Owned<'a> {
-    record: &'a Record,
-    owner: NameBuf,
+/// `ttl_max` wins where the two contradict.
+fn clamp(ttl: u32, caps: &config::Cache) -> u32 {
+    ttl.max(caps.ttl_min).min(caps.ttl_max)
 }
 
-impl Owned<'_> {
-    fn is_at(&self, name: &NameBuf) -> bool {
-        self.owner.as_name().as_bytes() == name.as_name().as_bytes()
+fn check_question(question: &Question<'_>, response: &Response<'_>) -> Result<(), Unusable> {
+    let repeated = response.question.ok_or(Unusable::OtherQuestion)?;
+    let is_same = repeated.qtype == question.qtype
+        && repeated.qclass == question.qclass
+        && repeated.qname.is_same(question.qname);
+    if is_same { Ok(()) } else { Err(Unusable::OtherQuestion) }
+}
+
+fn write_kept(
+    builder: &mut AnswerBuilder,
+    response: &Response<'_>,
+    chain: &Chain,
+    kept: &Kept,
+    ttl: u32,
+) -> Result<(), Unusable> {
+    if !kept.is_implied {
+        return Ok(builder.copy(Section::Answer, response, &kept.record, ttl)?);
     }
+    // Who does not know DNAME needs the CNAME (RFC 6672 §3.1); an alias always has a target behind it.
+    let [alias, target] = [kept.link, kept.link + 1].map(|link| chain.links.get(link));
+    let (alias, target) = alias.zip(target).ok_or(Unusable::Records)?;
+    let rdata = target.as_name().as_bytes();
+    let owner = alias.as_name();
+    Ok(builder.write(Section::Answer, owner, Rtype::CNAME, Class::IN, ttl, rdata)?)
 }
 
-struct Scrubber<'a> {
-    response: &'a Response<'a>,
-    question: &'a Question<'a>,
-    caps: &'a config::Cache,
-    /// Records of class IN in answer and authority section, in order.
-    records: Vec<Owned<'a>>,
-    /// The name asked for and the aliases after it, in lower case.
-    chain: Vec<NameBuf>,
-    /// Whether records of the type asked for stand at the chain's end.
-    is_positive: bool,
+/// What is kept of the authority section.
+struct Authority {
+    /// Of a negative answer.
+    soa: Option<Record>,
+    /// What the SOA says about the lifetime of the answer (RFC 2308 §4), before our own limits.
+    negative_ttl: u32,
+    /// Signed NSEC and NSEC3 records and the signatures of all that is kept.
+    proofs: Vec<Record>,
 }
 
-impl<'a> Scrubber<'a> {
-    fn new(
-        response: &'a Response<'a>,
-        question: &'a Question<'a>,
-        caps: &'a config::Cache,
-    ) -> Result<Self, Unusable> {
-        let mut records = Vec::with_capacity(response.records.len());
-        for record in &response.records {
-            if record.class == Class::IN && record.section != Section::Additional {
-                let mut owner = response.owner(record).map_err(|_| Unusable::Records)?;
-                owner.make_lower();
-                records.push(Owned { record, owner });
-            }
+impl Authority {
+    fn pick(chain: &Chain, response: &Response<'_>, wants_dnssec: bool) -> Result<Self, Unusable> {
+        let soa = if chain.is_answered { None } else { find_soa(chain.end(), response)? };
+        let proofs = if wants_dnssec { proofs(chain, response, soa.as_ref())? } else { Vec::new() };
+        let Some((soa, _)) = soa else {
+            return Ok(Self { soa: None, negative_ttl: u32::MAX, proofs });
+        };
+        let minimum = soa_minimum(response, &soa).ok_or(Unusable::Records)?;
+        Ok(Self { soa: Some(soa), negative_ttl: soa.ttl.min(minimum), proofs })
+    }
+
+    fn is_referral(&self, response: &Response<'_>) -> bool {
+        let mut authority = response.section(Section::Authority);
+        self.soa.is_none() && authority.any(|record| record.rtype == Rtype::NS)
+    }
+
+    fn write(
+        &self,
+        builder: &mut AnswerBuilder,
+        response: &Response<'_>,
+        caps: &config::Cache,
+    ) -> Result<(), Unusable> {
+        let negative_ttl = self.negative_ttl.min(caps.negative_ttl_max);
+        if let Some(soa) = &self.soa {
+            builder.copy(Section::Authority, response, soa, negative_ttl)?;
         }
-        let mut qname = NameBuf::new(question.qname);
-        qname.make_lower();
-        let chain = vec![qname];
-        let mut scrubber = Self { response, question, caps, records, chain, is_positive: false };
-        scrubber.follow_aliases()?;
-        Ok(scrubber)
-    }
-
-    fn follow_aliases(&mut self) -> Result<(), Unusable> {
-        while let Some(last) = self.chain.last() {
-            let here =
-                || self.answers().filter(|owned| owned.is_at(last)).map(|owned| owned.record);
-            if here().any(|record| record.rtype == self.question.qtype) {
-                self.is_positive = true;
-                return Ok(());
-            }
-            let alias = here().find(|record| record.rtype == Rtype::CNAME);
-            let Some(alias) = alias else { return Ok(()) };
-            let mut target = self.response.target(alias).map_err(|_| Unusable::Records)?;
-            target.make_lower();
-            let is_loop = self.chain.iter().any(|seen| seen.as_name().is_same(target.as_name()));
-            if is_loop || self.chain.len() > CNAME_CHAIN_MAX {
-                return Err(Unusable::AliasChain);
-            }
-            self.chain.push(target);
+        for record in &self.proofs {
+            // A proof must not outlive the answer that it proves (RFC 9077 §3).
+            let ttl = if self.soa.is_some() { negative_ttl } else { clamp(record.ttl, caps) };
+            builder.copy(Section::Authority, response, record, ttl)?;
         }
         Ok(())
     }
-
-    fn answers(&self) -> impl Iterator<Item = &Owned<'a>> {
-        self.records.iter().filter(|owned| owned.record.section == Section::Answer)
-    }
-
-    fn answer(&self, rcode: Rcode) -> Result<AnswerBuf, Unusable> {
-        if self.is_positive && rcode == Rcode::NXDOMAIN {
-            return Err(Unusable::Contradiction);
-        }
-        let soa = if self.is_positive { None } else { self.soa() };
-        if !self.is_positive && soa.is_none() && self.is_referral() {
-            return Err(Unusable::Referral);
-        }
-        let Question { qname, qtype, qclass, .. } = *self.question;
-        let builder = AnswerBuilder::new(qname, qtype, qclass, rcode);
-        let mut builder = builder.map_err(|_| Unusable::Records)?;
-        let ttls = self.rrset_ttls();
-        let negative_ttl = soa.map(|soa| self.negative_ttl(soa));
-        let mut seen = HashSet::with_hasher(RandomState::new());
-        for owned in &self.records {
-            let Owned { record, owner } = owned;
-            let keeps = match record.section {
-                Section::Answer => self.belongs_to_chain(owned),
-                Section::Authority => self.belongs_to_proof(owned, soa.is_some()),
-                Section::Additional => false,
-            };
-            let name = owner.as_name().as_bytes();
-            if !keeps || !seen.insert((name, record.rtype, self.response.rdata(record))) {
-                continue;
-            }
-            let own = ttls.get(&set_key(self.response, owned)).copied().unwrap_or(record.ttl);
-            let own = own.clamp(self.caps.ttl_min, self.caps.ttl_max);
-            // Proofs must not outlive what they prove, nor the SOA its negative TTL (RFC 2308 §3, RFC 9077 §3).
-            let ttl = match (record.section, negative_ttl) {
-                (Section::Authority, Some(negative)) => own.min(negative),
-                _ => own,
-            };
-            builder.copy(record.section, self.response, record, ttl)?;
-        }
-        let mut answer = builder.finish();
-        if !self.is_positive && soa.is_none() {
-            answer.lifetime = 0;
-        }
-        Ok(answer)
-    }
-
-    fn belongs_to_chain(&self, owned: &Owned<'_>) -> bool {
-        let rtype = owned.record.rtype;
-        let covered = self.covered(owned.record);
-        let is_wanted = |rtype: Rtype| rtype == self.question.qtype || rtype == Rtype::CNAME;
-        let is_signature = rtype == Rtype::RRSIG && self.question.wants_dnssec;
-        if self.chain.iter().any(|name| owned.is_at(name)) {
-            return is_wanted(rtype) || is_signature && covered.is_some_and(is_wanted);
-        }
-        // A DNAME stands above the name that it redirects (RFC 6672 §2.2).
-        let is_dname = rtype == Rtype::DNAME || is_signature && covered == Some(Rtype::DNAME);
-        let owner = owned.owner.as_name();
-        is_dname && self.chain.iter().any(|name| name.as_name().is_within(owner))
-    }
-
-    fn belongs_to_proof(&self, owned: &Owned<'_>, is_negative: bool) -> bool {
-        let rtype = owned.record.rtype;
-        let is_soa = |rtype| is_negative && rtype == Rtype::SOA;
-        let is_denial = |rtype| rtype == Rtype::NSEC || rtype == Rtype::NSEC3;
-        let is_kept = if self.question.wants_dnssec {
-            let proves = |rtype| is_soa(rtype) || is_denial(rtype);
-            proves(rtype) || rtype == Rtype::RRSIG && self.covered(owned.record).is_some_and(proves)
-        } else {
-            is_soa(rtype)
-        };
-        is_kept && (!is_soa(rtype) || self.encloses_end(owned.owner.as_name()))
-    }
-
-    /// The type that a signature covers (RFC 4034 §3.1.1).
-    fn covered(&self, record: &Record) -> Option<Rtype> {
-        let field = self.response.rdata(record).first_chunk()?;
-        (record.rtype == Rtype::RRSIG).then(|| Rtype(u16::from_be_bytes(*field)))
-    }
-
-    fn encloses_end(&self, zone: Name<'_>) -> bool {
-        self.chain.last().is_some_and(|end| end.as_name().is_within(zone))
-    }
-
-    fn soa(&self) -> Option<&'a Record> {
-        let authority =
-            self.records.iter().filter(|owned| owned.record.section == Section::Authority);
-        let mut soas = authority.filter(|owned| {
-            owned.record.rtype == Rtype::SOA && self.encloses_end(owned.owner.as_name())
-        });
-        soas.next().map(|owned| owned.record)
-    }
-
-    /// An empty NOERROR with name servers instead of a SOA is a referral (RFC 2308 §2.2).
-    fn is_referral(&self) -> bool {
-        self.response.header.flags.rcode() == Rcode::NOERROR
-            && self.answers().next().is_none()
-            && self.records.iter().any(|owned| owned.record.rtype == Rtype::NS)
-    }
-
-    fn negative_ttl(&self, soa: &Record) -> u32 {
-        let minimum = rdata::soa_minimum(self.response, soa).unwrap_or(0);
-        soa.ttl.min(minimum).min(self.caps.negative_ttl_max)
-    }
-
-    /// The smallest TTL of each RRset.
-    fn rrset_ttls(&self) -> HashMap<SetKey<'_>, u32, RandomState> {
-        let mut ttls: HashMap<SetKey<'_>, u32, RandomState> = HashMap::default();
-        for owned in &self.records {
-            let ttl = ttls.entry(set_key(self.response, owned)).or_insert(u32::MAX);
-            *ttl = (*ttl).min(owned.record.ttl);
-        }
-        ttls
-    }
 }
 
-/// Section, owner, type, and for signatures the first octets, which say what they cover.
-type SetKey<'a> = (Section, &'a [u8], Rtype, &'a [u8]);
+/// The SOA of the zone in which `end` would lie: its owner is `end` or an ancestor.
+fn find_soa(end: Name<'_>, response: &Response<'_>) -> Result<Option<(Record, NameBuf)>, Unusable> {
+    let soas = response.section(Section::Authority);
+    let soas = soas.filter(|record| record.rtype == Rtype::SOA && record.class == Class::IN);
+    for record in soas.take(PROOF_RECORDS_MAX) {
+        let owner = response.owner(record).map_err(|_| Unusable::Records)?;
+        if end.is_within(owner.as_name()) {
+            return Ok(Some((*record, owner)));
+        }
+    }
+    Ok(None)
+}
 
-fn set_key<'a>(response: &'a Response<'a>, owned: &'a Owned<'_>) -> SetKey<'a> {
-    let record = owned.record;
-    let covered_len = if record.rtype == Rtype::RRSIG { 2 } else { 0 };
-    let covered = response.rdata(record).get(..covered_len).unwrap_or_default();
-    (record.section, owned.owner.as_name().as_bytes(), record.rtype, covered)
+/// A signature in the authority section whose signer may speak for a name of the chain.
+struct Signature {
+    record: Record,
+    owner: NameBuf,
+    covers: Rtype,
+}
+
+/// NSEC and NSEC3 records with their signatures, and the signatures of `soa`.
+///
+/// A proof without a signature of a zone that holds a name of the chain proves nothing to anybody and is dropped.
+fn proofs(
+    chain: &Chain,
+    response: &Response<'_>,
+    soa: Option<&(Record, NameBuf)>,
+) -> Result<Vec<Record>, Unusable> {
+    let signatures = signatures(chain, response)?;
+    let signs = |signature: &Signature, owner: &NameBuf, rtype| {
+        signature.covers == rtype && signature.owner.as_name().is_same(owner.as_name())
+    };
+    let mut owners: Vec<(Rtype, NameBuf)> = Vec::new();
+    let mut kept: Vec<Record> = Vec::new();
+    if let Some((_, owner)) = soa {
+        owners.push((Rtype::SOA, owner.clone()));
+    }
+    for record in denials(response).take(PROOF_RECORDS_MAX + 1) {
+        let owner = response.owner(record).map_err(|_| Unusable::Records)?;
+        let is_signed = signatures.iter().any(|it| signs(it, &owner, record.rtype));
+        if is_signed && !holds(response, &kept, record) {
+            kept.push(*record);
+            owners.push((record.rtype, owner));
+        }
+    }
+    for signature in &signatures {
+        let is_used = owners.iter().any(|(rtype, owner)| signs(signature, owner, *rtype));
+        if is_used && !holds(response, &kept, &signature.record) {
+            kept.push(signature.record);
+        }
+    }
+    if kept.len() > PROOF_RECORDS_MAX { Err(Unusable::Records) } else { Ok(kept) }
+}
+
+fn denials<'r>(response: &'r Response<'_>) -> impl Iterator<Item = &'r Record> {
+    response.section(Section::Authority).filter(|record| {
+        matches!(record.rtype, Rtype::NSEC | Rtype::NSEC3) && record.class == Class::IN
+    })
+}
+
+/// Equal in type and data: denials of two owners never are, since they name their successor; nor are signatures.
+fn holds(response: &Response<'_>, kept: &[Record], record: &Record) -> bool {
+    kept.iter()
+        .any(|known| known.rtype == record.rtype && response.rdata(known) == response.rdata(record))
+}
+
+fn signatures(chain: &Chain, response: &Response<'_>) -> Result<Vec<Signature>, Unusable> {
+    let mut signatures = Vec::new();
+    let section = response.section(Section::Authority);
+    let all = section.filter(|it| it.rtype == Rtype::RRSIG && it.class == Class::IN);
+    for (index, record) in all.enumerate() {
+        if index == PROOF_RECORDS_MAX {
+            return Err(Unusable::Records);
+        }
+        let covers = covered(response, record).ok_or(Unusable::Records)?;
+        if !matches!(covers, Rtype::SOA | Rtype::NSEC | Rtype::NSEC3) {
+            continue;
+        }
+        let owner = response.owner(record).map_err(|_| Unusable::Records)?;
+        let signer = signer(response, record).ok_or(Unusable::Records)?;
+        let is_ours = chain.links.iter().any(|link| link.as_name().is_within(signer.as_name()));
+        if is_ours && owner.as_name().is_within(signer.as_name()) {
+            signatures.push(Signature { record: *record, owner, covers });
+        }
+    }
+    Ok(signatures)
+}
+
+/// Senders must not compress the signer's name (RFC 4034 §3.1.7).
+fn signer(response: &Response<'_>, record: &Record) -> Option<NameBuf> {
+    let rest = response.rdata(record).get(SIGNER_OFFSET..)?;
+    Name::parse(rest).ok().map(NameBuf::new)
 }
 
 #[cfg(test)]

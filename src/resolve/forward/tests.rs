@@ -1,262 +1,393 @@
-//! Forwarding in a scripted world whose clock only moves when an exchange says so.
+//! Forwarding among scripted upstreams, on a clock that only moves when somebody waits.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use super::*;
-use crate::resolve::ports::ExchangeError;
-use crate::wire::{Class, Flags, Header, NameBuf, Query, Rtype};
+use crate::resolve::fixture::{Reply, a, client, pointer, soa};
+use crate::time::Monotonic;
+use crate::wire::{Flags, Query, Rtype};
 
-/// What the next exchange brings.
-#[derive(Clone, Copy, Debug)]
-enum Event {
-    /// An A record, over UDP or TCP.
-    Answer,
-    /// TC over UDP.
-    Cut,
-    /// This RCODE and nothing else.
-    Rcode(u16),
-    /// FORMERR to queries with EDNS, an answer to others.
-    ChokesOnEdns,
-    /// Silence until the deadline.
+const ATTEMPT: Duration = Duration::from_millis(400);
+const WHOLE: Duration = Duration::from_millis(2000);
+
+/// A message and how it is altered on its way.
+type Forgery = (Reply, fn(&mut Vec<u8>));
+
+/// What an upstream does with one query.
+#[derive(Clone)]
+enum Act {
+    /// Answers over UDP, after this many milliseconds.
+    Say(u64, Reply),
+    /// Sends these messages one after the other.
+    Spray(Vec<Forgery>),
+    /// Nothing comes.
     Silence,
-    /// A refused connection.
-    Unreachable,
+    /// The stream or socket fails at once.
+    Fail(ExchangeError),
 }
 
-/// A world of scripted upstreams, numbered by the last octet of their address.
-struct Script {
+/// Upstreams that follow a script, on a clock that moves only when somebody waits.
+#[derive(Default)]
+struct World {
     now: Cell<Monotonic>,
-    events: RefCell<VecDeque<Event>>,
-    /// "udp 1" for an exchange with the first upstream, and so on.
-    log: RefCell<Vec<String>>,
-    after_script: Event,
+    scripts: RefCell<Vec<VecDeque<Act>>>,
+    streams: RefCell<Vec<VecDeque<Act>>>,
+    /// Which upstream was asked, over a stream or not, with EDNS or not.
+    asked: RefCell<Vec<(usize, bool, bool)>>,
+    next_id: Cell<u16>,
 }
 
-impl Script {
-    fn new(events: &[Event], after_script: Event) -> Self {
-        Self {
-            now: Cell::default(),
-            events: RefCell::new(events.iter().copied().collect()),
-            log: RefCell::default(),
-            after_script,
+impl World {
+    fn pass(&self, duration: Duration) {
+        self.now.set(self.now.get().after(duration));
+    }
+
+    fn act(&self, act: Act, query: &[u8], deadline: Deadline) -> Result<Vec<u8>, ExchangeError> {
+        let patience = deadline.remaining(self.now.get()).unwrap_or_default();
+        match act {
+            Act::Say(millis, reply) if Duration::from_millis(millis) < patience => {
+                self.pass(Duration::from_millis(millis));
+                Ok(reply.to(query))
+            }
+            Act::Spray(messages) => {
+                let altered = messages.iter().map(|(reply, change)| {
+                    let mut message = reply.to(query);
+                    change(&mut message);
+                    message
+                });
+                let mut accepted = altered.filter(|message| exchange::answers(query, message));
+                accepted.next().ok_or(ExchangeError::TimedOut)
+            }
+            Act::Fail(error) => Err(error),
+            Act::Say(..) | Act::Silence => {
+                self.pass(patience);
+                Err(ExchangeError::TimedOut)
+            }
         }
     }
 
-    fn exchange(
+    fn meet(
         &self,
-        transport: &str,
+        upstream: SocketAddr,
+        query: &[u8],
+        deadline: Deadline,
+        is_stream: bool,
+    ) -> Result<Vec<u8>, ExchangeError> {
+        let index = usize::from(upstream.port());
+        let has_edns = Query::parse(query).unwrap().edns.is_some();
+        self.asked.borrow_mut().push((index, is_stream, has_edns));
+        let scripts = if is_stream { &self.streams } else { &self.scripts };
+        let act = {
+            let script = &mut scripts.borrow_mut()[index];
+            // The last act is repeated.
+            if script.len() > 1 { script.pop_front() } else { script.front().cloned() }
+        };
+        self.act(act.unwrap_or(Act::Silence), query, deadline)
+    }
+}
+
+impl Transport for World {
+    async fn datagram(
+        &self,
         upstream: SocketAddr,
         query: &[u8],
         deadline: Deadline,
     ) -> Result<Vec<u8>, ExchangeError> {
-        self.log.borrow_mut().push(format!("{transport} {}", upstream.port()));
-        let event = self.events.borrow_mut().pop_front().unwrap_or(self.after_script);
-        let has_edns = Query::parse(query).unwrap().edns.is_some();
-        let (rcode, flags) = match event {
-            Event::Silence => {
-                let left = deadline.remaining(self.now.get()).unwrap();
-                self.pass(left);
-                return Err(ExchangeError::TimedOut);
-            }
-            Event::Unreachable => return Err(ExchangeError::Unreachable),
-            Event::Answer => (0, 0),
-            Event::Cut => (0, Flags::TC),
-            Event::ChokesOnEdns => (u16::from(has_edns), 0),
-            Event::Rcode(rcode) => (rcode, 0),
-        };
-        self.pass(Duration::from_millis(1));
-        Ok(reply(query, rcode, flags))
+        self.meet(upstream, query, deadline, false)
     }
 
-    fn pass(&self, time: Duration) {
-        self.now.set(self.now.get().after(time));
-    }
-
-    fn log(&self) -> Vec<String> {
-        self.log.take()
-    }
-}
-
-fn reply(query: &[u8], rcode: u16, flags: u16) -> Vec<u8> {
-    let view = Query::parse(query).unwrap();
-    let mut encoder = crate::wire::Encoder::new(
-        Header {
-            id: view.header.id,
-            flags: Flags(Flags::QR | flags | rcode),
-            counts: [1, u16::from(rcode == 0), 0, 0],
-        },
-        512,
-    );
-    encoder.question(view.qname, view.qtype, view.qclass).unwrap();
-    if rcode == 0 {
-        let (_, open) = encoder.begin_record(view.qname, view.qtype, Class::IN, 60).unwrap();
-        encoder.bytes(&[192, 0, 2, 1]).unwrap();
-        encoder.end_rdata(open).unwrap();
-    }
-    encoder.into_message()
-}
-
-impl Transport for Script {
-    fn datagram(
+    async fn stream(
         &self,
         upstream: SocketAddr,
         query: &[u8],
         deadline: Deadline,
-    ) -> impl Future<Output = Result<Vec<u8>, ExchangeError>> {
-        std::future::ready(self.exchange("udp", upstream, query, deadline))
-    }
-
-    fn stream(
-        &self,
-        upstream: SocketAddr,
-        query: &[u8],
-        deadline: Deadline,
-    ) -> impl Future<Output = Result<Vec<u8>, ExchangeError>> {
-        std::future::ready(self.exchange("tcp", upstream, query, deadline))
+    ) -> Result<Vec<u8>, ExchangeError> {
+        self.meet(upstream, query, deadline, true)
     }
 }
 
-impl Clock for Script {
+impl Clock for World {
     fn monotonic(&self) -> Monotonic {
         self.now.get()
     }
 }
 
-impl Entropy for Script {
+impl Entropy for World {
     fn u16(&self) -> u16 {
-        4 // chosen by fair dice roll: the script does not look at IDs
+        self.next_id.set(self.next_id.get().wrapping_add(40_503));
+        self.next_id.get()
     }
 }
 
-fn forwarder(upstreams: u16) -> Forwarder {
-    let section = config::Forward {
-        upstreams: (1..=upstreams).map(|port| SocketAddr::from(([192, 0, 2, 1], port))).collect(),
-        attempt_timeout: Duration::from_millis(400),
-        deadline: Duration::from_secs(5),
-        sockets: 1,
-        inflight_max: 1,
-        waiters_max: 1,
+struct Bench {
+    world: World,
+    forwarder: Forwarder,
+}
+
+impl Bench {
+    /// One upstream per script; its port is its index.
+    fn new(scripts: Vec<Vec<Act>>) -> Self {
+        let world = World::default();
+        let upstreams = (0..scripts.len())
+            .map(|index| SocketAddr::from(([192, 0, 2, 1], u16::try_from(index).unwrap())));
+        let forward = config::Forward {
+            upstreams: upstreams.collect(),
+            attempt_timeout: ATTEMPT,
+            deadline: WHOLE,
+            sockets: 1,
+            inflight_max: 1,
+            waiters_max: 1,
+        };
+        world.streams.replace(vec![VecDeque::new(); scripts.len()]);
+        world.scripts.replace(scripts.into_iter().map(VecDeque::from).collect());
+        let forwarder = Forwarder::new(&forward, config::Cache::default());
+        Self { world, forwarder }
+    }
+
+    fn resolve(&self) -> Result<AnswerBuf, Failure> {
+        let query = client("www.example.", Rtype::A, false);
+        let question = Question::of(&Query::parse(&query).unwrap());
+        let resolution = pin!(self.forwarder.resolve(&self.world, &question));
+        // The world never lets anybody wait for real.
+        match resolution.poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(outcome) => outcome,
+            Poll::Pending => panic!("nobody waits in this world"),
+        }
+    }
+
+    fn stream(&self, index: usize, act: Act) {
+        self.world.streams.borrow_mut()[index].push_back(act);
+    }
+
+    /// Who was asked since the last call, by datagram or stream alike.
+    fn asked(&self) -> Vec<usize> {
+        self.world.asked.take().into_iter().map(|(index, _, _)| index).collect()
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.world.now.get().since(Monotonic::default())
+    }
+}
+
+fn good() -> Reply {
+    Reply::new(Rcode::NOERROR).answer(&[a("www.example.", 60, 1)])
+}
+
+fn says(rcode: Rcode) -> Act {
+    Act::Say(1, Reply::new(rcode))
+}
+
+fn truncated() -> Act {
+    let mut reply = Reply::new(Rcode::NOERROR);
+    reply.flags |= Flags::TC;
+    Act::Say(1, reply)
+}
+
+#[test]
+fn first_upstream_answers_and_no_other_is_asked() {
+    let bench = Bench::new(vec![vec![Act::Say(5, good())], vec![Act::Say(5, good())]]);
+    let answer = bench.resolve().unwrap();
+    assert_eq!((answer.shape.counts, answer.lifetime), ([1, 0, 0], 60));
+    assert_eq!(bench.asked(), [0]);
+    assert_eq!(bench.elapsed(), Duration::from_millis(5));
+}
+
+#[test]
+fn truncation_leads_to_a_stream_of_the_same_upstream() {
+    let bench = Bench::new(vec![vec![truncated()], vec![Act::Say(1, good())]]);
+    bench.stream(0, Act::Say(1, good()));
+    assert!(bench.resolve().is_ok());
+    assert_eq!(bench.world.asked.take(), [(0, false, true), (0, true, true)]);
+}
+
+#[test]
+fn broken_stream_leads_to_the_next_upstream_and_leaves_the_first_its_place() {
+    let bench = Bench::new(vec![vec![truncated()], vec![Act::Say(1, good())]]);
+    bench.stream(0, Act::Fail(ExchangeError::Unreachable));
+    for _ in 0..4 {
+        assert!(bench.resolve().is_ok());
+        assert_eq!(bench.asked(), [0, 0, 1]);
+    }
+}
+
+#[test]
+fn no_stream_anywhere_is_a_network_error() {
+    let bench = Bench::new(vec![vec![truncated()]]);
+    bench.stream(0, Act::Silence);
+    assert_eq!(bench.resolve(), Err(Failure::Stream));
+    assert!(bench.elapsed() <= WHOLE);
+}
+
+#[test]
+fn silent_upstream_costs_one_attempt_and_the_second_answers() {
+    let bench = Bench::new(vec![vec![Act::Silence], vec![Act::Say(5, good())]]);
+    assert!(bench.resolve().is_ok());
+    assert_eq!(bench.asked(), [0, 1]);
+    assert_eq!(bench.elapsed(), ATTEMPT + Duration::from_millis(5));
+}
+
+#[test]
+fn lost_datagram_is_sent_again_in_the_second_round() {
+    let bench = Bench::new(vec![vec![Act::Silence, Act::Say(5, good())], vec![Act::Silence]]);
+    assert!(bench.resolve().is_ok());
+    assert_eq!(bench.asked(), [0, 1, 0]);
+}
+
+#[test]
+fn all_silent_ends_at_the_deadline_with_ede_22() {
+    let bench = Bench::new(vec![vec![Act::Silence], vec![Act::Silence]]);
+    let failure = bench.resolve().unwrap_err();
+    assert_eq!((failure, failure.ede().code), (Failure::NobodyAnswered, 22));
+    assert_eq!(bench.asked(), [0, 1, 0, 1, 0]);
+    assert_eq!(bench.elapsed(), WHOLE);
+}
+
+#[test]
+fn attempts_are_bounded_however_long_the_deadline() {
+    let bench = Bench::new(vec![vec![Act::Fail(ExchangeError::TimedOut)]]);
+    assert_eq!(bench.resolve(), Err(Failure::NobodyAnswered));
+    assert_eq!(bench.asked().len(), ATTEMPTS_MAX);
+}
+
+#[test]
+fn failing_upstream_is_passed_over_and_not_asked_twice() {
+    for rcode in [Rcode::SERVFAIL, Rcode::REFUSED, Rcode::FORMERR, Rcode::NOTIMP] {
+        let bench = Bench::new(vec![vec![says(rcode)], vec![Act::Silence, Act::Say(1, good())]]);
+        assert!(bench.resolve().is_ok(), "{rcode:?}");
+        assert_eq!(bench.asked(), [0, 1, 1]);
+    }
+}
+
+#[test]
+fn lame_and_malformed_answers_lead_to_the_next_upstream() {
+    let referral =
+        Reply::new(Rcode::NOERROR).authority(&[pointer("example.", Rtype::NS, 60, "ns.example.")]);
+    let looped = Reply::new(Rcode::NOERROR).answer(&[pointer(
+        "www.example.",
+        Rtype::CNAME,
+        60,
+        "www.example.",
+    )]);
+    let scripts =
+        vec![vec![Act::Say(1, referral)], vec![Act::Say(1, looped)], vec![Act::Say(1, good())]];
+    let bench = Bench::new(scripts);
+    assert!(bench.resolve().is_ok());
+    assert_eq!(bench.asked(), [0, 1, 2]);
+}
+
+#[test]
+fn when_all_fail_the_failure_has_ede_23_and_wins_over_silence() {
+    let bench = Bench::new(vec![vec![says(Rcode::SERVFAIL)], vec![says(Rcode::SERVFAIL)]]);
+    let failure = bench.resolve().unwrap_err();
+    assert_eq!((failure, failure.ede().code), (Failure::Servfail, 23));
+    assert_eq!(bench.asked(), [0, 1]);
+    let bench = Bench::new(vec![vec![says(Rcode::REFUSED)], vec![Act::Silence]]);
+    assert_eq!(bench.resolve(), Err(Failure::Refused));
+}
+
+#[test]
+fn exhausted_sockets_are_not_the_upstreams_fault() {
+    let bench = Bench::new(vec![vec![Act::Fail(ExchangeError::Exhausted)]; 2]);
+    for _ in 0..5 {
+        assert_eq!(bench.resolve(), Err(Failure::Exhausted));
+        assert_eq!(bench.asked(), [0, 1], "each in its place, once");
+    }
+}
+
+#[test]
+fn forged_datagrams_are_passed_over_until_the_right_one_comes() {
+    let forged = Reply::new(Rcode::NOERROR).answer(&[a("www.example.", 9, 66)]);
+    let wrong_id: fn(&mut Vec<u8>) = |message| message[1] ^= 1;
+    let wrong_question: fn(&mut Vec<u8>) = |message| message[13] = b'x';
+    let right: fn(&mut Vec<u8>) = |_| {};
+    let spray =
+        Act::Spray(vec![(forged.clone(), wrong_id), (forged, wrong_question), (good(), right)]);
+    let bench = Bench::new(vec![vec![spray]]);
+    assert_eq!(bench.resolve().unwrap().lifetime, 60);
+    assert_eq!(bench.asked(), [0]);
+}
+
+#[test]
+fn upstream_that_chokes_on_edns_is_asked_once_without() {
+    for rcode in [Rcode::FORMERR, Rcode::NOTIMP] {
+        let old = Reply { has_opt: false, ..Reply::new(rcode) };
+        let plain = Reply { has_opt: false, ..good() };
+        let bench = Bench::new(vec![vec![Act::Say(1, old), Act::Say(1, plain)]]);
+        assert!(bench.resolve().is_ok());
+        assert_eq!(bench.world.asked.take(), [(0, false, true), (0, false, false)]);
+    }
+    let stubborn = Reply { has_opt: false, ..Reply::new(Rcode::FORMERR) };
+    let bench = Bench::new(vec![vec![Act::Say(1, stubborn)]]);
+    assert_eq!(bench.resolve(), Err(Failure::Refused));
+    assert_eq!(bench.asked(), [0, 0]);
+}
+
+#[test]
+fn dead_upstream_is_remembered_and_comes_back() {
+    let dead = vec![Act::Silence; 3];
+    let bench =
+        Bench::new(vec![[dead, vec![Act::Say(1, good())]].concat(), vec![Act::Say(1, good())]]);
+    let ask = || {
+        assert!(bench.resolve().is_ok());
+        bench.asked()
     };
-    Forwarder::new(&section, config::Cache::default())
+    assert_eq!(ask(), [0, 1]);
+    assert_eq!(ask(), [0, 1]);
+    // It rests now.
+    assert_eq!(ask(), [1]);
+    assert_eq!(ask(), [1]);
+    bench.world.pass(Duration::from_secs(3));
+    // One question probes it, in vain; the next does not.
+    assert_eq!(ask(), [0, 1]);
+    assert_eq!(ask(), [1]);
+    bench.world.pass(Duration::from_secs(5));
+    // It is back.
+    assert_eq!(ask(), [0]);
+    assert_eq!(ask(), [0]);
 }
 
-fn resolve(forwarder: &Forwarder, world: &Script) -> Result<AnswerBuf, Failure> {
-    let name = NameBuf::from_text("www.example.").unwrap();
-    let question = Question {
-        qname: name.as_name(),
-        qtype: Rtype::A,
-        qclass: Class::IN,
-        wants_dnssec: false,
-        is_checking_disabled: false,
-    };
-    let resolution = pin!(forwarder.resolve(world, &question));
-    match resolution.poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(outcome) => outcome,
-        Poll::Pending => panic!("scripted exchanges never wait"),
+#[test]
+fn attempt_cut_short_by_the_deadline_says_nothing_about_the_upstream() {
+    // The first two upstreams' streams eat the time that the third would need.
+    let bench = Bench::new(vec![
+        vec![truncated()],
+        vec![truncated()],
+        vec![Act::Silence],
+        vec![Act::Say(1, good())],
+    ]);
+    for index in 0..2 {
+        bench.stream(index, Act::Silence);
+    }
+    for _ in 0..3 {
+        assert_eq!(bench.resolve(), Err(Failure::Stream));
+        assert_eq!(bench.asked(), [0, 0, 1, 1, 2]);
     }
 }
 
 #[test]
-fn first_upstream_answers() {
-    let world = Script::new(&[Event::Answer], Event::Silence);
-    assert_eq!(resolve(&forwarder(2), &world).unwrap().shape.counts, [1, 0, 0]);
-    assert_eq!(world.log(), ["udp 1"]);
+fn negative_answers_are_answers() {
+    let reply = Reply::new(Rcode::NXDOMAIN).authority(&[soa("example.", 60, 30)]);
+    let bench = Bench::new(vec![vec![Act::Say(1, reply)], vec![Act::Say(1, good())]]);
+    let answer = bench.resolve().unwrap();
+    assert_eq!((answer.shape.rcode, answer.lifetime), (Rcode::NXDOMAIN, 30));
+    assert_eq!(bench.asked(), [0]);
 }
 
 #[test]
-fn cut_answer_is_asked_again_over_tcp() {
-    let world = Script::new(&[Event::Cut, Event::Answer], Event::Silence);
-    assert!(resolve(&forwarder(2), &world).is_ok());
-    assert_eq!(world.log(), ["udp 1", "tcp 1"]);
+fn many_failing_upstreams_cost_bounded_attempts() {
+    let bench = Bench::new(vec![vec![says(Rcode::SERVFAIL)]; 50]);
+    assert_eq!(bench.resolve(), Err(Failure::Servfail));
+    assert_eq!(bench.asked().len(), ATTEMPTS_MAX);
 }
 
 #[test]
-fn silent_and_failing_upstreams_are_followed_by_the_next() {
-    for event in
-        [Event::Silence, Event::Unreachable, Event::Rcode(2), Event::Rcode(5), Event::Rcode(23)]
-    {
-        let world = Script::new(&[event, Event::Answer], Event::Silence);
-        assert!(resolve(&forwarder(2), &world).is_ok(), "{event:?}");
-        assert_eq!(world.log(), ["udp 1", "udp 2"], "{event:?}");
-    }
-}
-
-#[test]
-fn server_older_than_edns_is_asked_without() {
-    let world = Script::new(&[Event::ChokesOnEdns, Event::ChokesOnEdns], Event::Silence);
-    assert!(resolve(&forwarder(2), &world).is_ok());
-    assert_eq!(world.log(), ["udp 1", "udp 1"]);
-}
-
-#[test]
-fn silence_everywhere_ends_in_time_and_says_so() {
-    let world = Script::new(&[], Event::Silence);
-    assert_eq!(resolve(&forwarder(3), &world), Err(Failure::NobodyAnswered));
-    assert!(world.now.get() <= Monotonic::default().after(Duration::from_secs(5)));
-    assert_eq!(Failure::NobodyAnswered.ede().code, 22);
-    let asked = world.log();
-    assert_eq!(&asked[..4], ["udp 1", "udp 2", "udp 3", "udp 1"]);
-}
-
-#[test]
-fn errors_everywhere_end_after_bounded_attempts() {
-    let world = Script::new(&[], Event::Rcode(2));
-    assert_eq!(resolve(&forwarder(50), &world), Err(Failure::NothingUsable));
-    assert_eq!(world.log().len(), ATTEMPTS_MAX);
-    assert_eq!(Failure::NothingUsable.ede().code, 23);
-}
-
-#[test]
-fn dead_upstream_stops_costing_time_and_comes_back_by_itself() {
-    let forwarder = forwarder(2);
-    let mut script = Vec::new();
-    for _ in 0..FAILURES_TO_SUSPEND {
-        script.extend([Event::Silence, Event::Answer]);
-    }
-    let world = Script::new(&script, Event::Answer);
-    for _ in 0..FAILURES_TO_SUSPEND {
-        resolve(&forwarder, &world).unwrap();
-    }
-    world.log();
-    resolve(&forwarder, &world).unwrap();
-    assert_eq!(world.log(), ["udp 2"], "the dead one is asked last");
-    world.pass(PAUSE_MIN);
-    resolve(&forwarder, &world).unwrap();
-    assert_eq!(world.log(), ["udp 1"], "after the pause one query probes it");
-    resolve(&forwarder, &world).unwrap();
-    assert_eq!(world.log(), ["udp 1"], "it is back");
-}
-
-#[test]
-fn failed_probe_lengthens_the_pause() {
-    let forwarder = forwarder(2);
-    let mut script = Vec::new();
-    for _ in 0..=FAILURES_TO_SUSPEND {
-        script.extend([Event::Silence, Event::Answer]);
-    }
-    let world = Script::new(&script, Event::Answer);
-    for _ in 0..FAILURES_TO_SUSPEND {
-        resolve(&forwarder, &world).unwrap();
-    }
-    world.pass(PAUSE_MIN);
-    resolve(&forwarder, &world).unwrap();
-    world.log();
-    world.pass(PAUSE_MIN);
-    resolve(&forwarder, &world).unwrap();
-    assert_eq!(world.log(), ["udp 2"]);
-    world.pass(PAUSE_MIN);
-    resolve(&forwarder, &world).unwrap();
-    assert_eq!(world.log(), ["udp 1"]);
-}
-
-#[test]
-fn all_paused_upstreams_are_still_asked() {
-    let forwarder = forwarder(1);
-    let world = Script::new(&[Event::Silence; 3], Event::Answer);
-    assert!(resolve(&forwarder, &world).is_err());
-    assert!(resolve(&forwarder, &world).is_ok());
+fn resting_upstreams_are_asked_when_there_are_no_others() {
+    let bench = Bench::new(vec![[vec![Act::Silence; 5], vec![Act::Say(1, good())]].concat()]);
+    assert_eq!(bench.resolve(), Err(Failure::NobodyAnswered));
+    assert!(bench.resolve().is_ok());
 }

@@ -1,279 +1,403 @@
 //! Responses as upstreams send them, honest and not, and what is left of them.
 
+use proptest::prelude::*;
+
 use super::*;
+use crate::resolve::fixture::{Reply, Rr, a, client, listing, name, nsec, pointer, rr, rrsig, soa};
 use crate::time::CacheTime;
 use crate::wire::patch::{self, Framing};
-use crate::wire::{Encoder, Flags, Header, Query};
+use crate::wire::{Query, Rtype};
 
 const CAPS: config::Cache =
-    config::Cache { bytes: 0, ttl_min: 0, ttl_max: 86_400, negative_ttl_max: 3_600 };
+    config::Cache { bytes: 0, ttl_min: 5, ttl_max: 1000, negative_ttl_max: 600 };
+const ANSWER: Section = Section::Answer;
+const AUTHORITY: Section = Section::Authority;
 
-/// One record of a scripted response: section (0 to 2), owner, type, TTL, and RDATA as a name or as octets.
-type Line<'a> = (usize, &'a str, Rtype, u32, Data<'a>);
-
-#[derive(Clone, Copy)]
-enum Data<'a> {
-    Name(&'a str),
-    Bytes(&'a [u8]),
-    /// MNAME and RNAME at the root, and this MINIMUM.
-    Soa(u32),
+struct Asked {
+    query: Vec<u8>,
 }
 
-fn response(rcode: Rcode, qname: &str, qtype: Rtype, lines: &[Line<'_>]) -> Vec<u8> {
-    let mut counts = [1, 0, 0, 0];
-    lines.iter().for_each(|line| counts[line.0 + 1] += 1);
-    let header = Header { id: 1, flags: Flags(0x8180 | rcode.0), counts };
-    let mut encoder = Encoder::new(header, 65_535);
-    let name = |text: &str| NameBuf::from_text(text).unwrap();
-    encoder.question(name(qname).as_name(), qtype, Class::IN).unwrap();
-    for &(_, owner, rtype, ttl, data) in lines {
-        let owner = name(owner);
-        let (_, open) = encoder.begin_record(owner.as_name(), rtype, Class::IN, ttl).unwrap();
-        match data {
-            Data::Name(target) => encoder.name(name(target).as_name()).unwrap(),
-            Data::Bytes(bytes) => encoder.bytes(bytes).unwrap(),
-            Data::Soa(minimum) => {
-                encoder.bytes(&[0; 18]).unwrap();
-                encoder.bytes(&minimum.to_be_bytes()).unwrap();
-            }
-        }
-        encoder.end_rdata(open).unwrap();
+impl Asked {
+    fn plain() -> Self {
+        Self { query: client("www.Example.", Rtype::A, false) }
     }
-    encoder.into_message()
+
+    fn dnssec() -> Self {
+        Self { query: client("www.example.", Rtype::A, true) }
+    }
+
+    fn try_scrub(&self, reply: &Reply) -> Result<AnswerBuf, Unusable> {
+        let query = Query::parse(&self.query).unwrap();
+        let message = reply.to(&self.query);
+        scrub(&message, &Question::of(&query), &CAPS)
+    }
+
+    /// The answer and the message that a client would get.
+    fn scrub(&self, reply: &Reply) -> (AnswerBuf, Vec<u8>) {
+        let answer = self.try_scrub(reply).unwrap();
+        let message = replied(&self.query, &answer);
+        (answer, message)
+    }
+
+    fn rejection(&self, reply: &Reply) -> Unusable {
+        self.try_scrub(reply).unwrap_err()
+    }
 }
 
-fn scrubbed(
-    message: &[u8],
-    qname: &str,
-    qtype: Rtype,
-    wants_dnssec: bool,
-) -> Result<AnswerBuf, Unusable> {
-    let name = NameBuf::from_text(qname).unwrap();
-    let question = Question {
-        qname: name.as_name(),
-        qtype,
-        qclass: Class::IN,
-        wants_dnssec,
-        is_checking_disabled: false,
-    };
-    scrub(message, &question, &CAPS)
-}
-
-/// What a client reads in `answer`: "section owner type ttl" per record.
-fn read(answer: &AnswerBuf, qname: &str, qtype: Rtype) -> Vec<String> {
-    let header = Header { id: 1, flags: Flags(0), counts: [1, 0, 0, 0] };
-    let mut encoder = Encoder::new(header, 512);
-    let name = NameBuf::from_text(qname).unwrap();
-    encoder.question(name.as_name(), qtype, Class::IN).unwrap();
-    let query = encoder.into_message();
-    let query = Query::parse(&query).unwrap();
-    let mut out = vec![0; 65_535];
+fn replied(query: &[u8], answer: &AnswerBuf) -> Vec<u8> {
+    let query = Query::parse(query).unwrap();
     let framing = Framing { limit: 65_535, payload_bytes: 1232, ede: None };
+    let mut out = vec![0; 65_535];
     let view = answer.view(CacheTime::default());
     let len = patch::reply(&query, &view, 0, framing, &mut out).unwrap();
-    let response = Response::parse(&out[..len]).unwrap();
-    let lines = response.records.iter().map(|record| {
-        let owner = response.owner(record).unwrap();
-        format!("{:?} {owner:?} {} {}", record.section, record.rtype.0, record.ttl)
-    });
-    lines.collect()
+    out.truncate(len);
+    out
 }
 
-const ADDRESS: Data<'_> = Data::Bytes(&[192, 0, 2, 1]);
+fn noerror(answer: &[Rr]) -> Reply {
+    Reply::new(Rcode::NOERROR).answer(answer)
+}
 
-#[test]
-fn only_the_alias_chain_and_its_end_are_kept() {
-    let message = response(
-        Rcode::NOERROR,
-        "www.a.",
-        Rtype::A,
-        &[
-            (0, "www.a.", Rtype::CNAME, 300, Data::Name("cdn.b.")),
-            (0, "evil.c.", Rtype::A, 9_999, Data::Bytes(&[6, 6, 6, 6])),
-            (0, "cdn.b.", Rtype::A, 60, ADDRESS),
-            (0, "cdn.b.", Rtype::TXT, 60, Data::Bytes(b"\x01x")),
-            (1, "b.", Rtype::NS, 60, Data::Name("ns.b.")),
-            (1, "a.", Rtype::SOA, 60, Data::Soa(5)),
-            (2, "ns.b.", Rtype::A, 60, Data::Bytes(&[6, 6, 6, 6])),
-        ],
-    );
-    let answer = scrubbed(&message, "www.a.", Rtype::A, false).unwrap();
-    assert_eq!(read(&answer, "www.a.", Rtype::A), ["Answer www.a. 5 300", "Answer cdn.b. 1 60"]);
-    assert_eq!(answer.lifetime, 60);
+fn negative(rcode: Rcode, answer: &[Rr], authority: &[Rr]) -> Reply {
+    Reply::new(rcode).answer(answer).authority(authority)
 }
 
 #[test]
-fn casing_of_the_chain_does_not_matter() {
-    let message = response(
-        Rcode::NOERROR,
-        "wWw.a.",
-        Rtype::A,
-        &[
-            (0, "WWW.a.", Rtype::CNAME, 300, Data::Name("CDN.b.")),
-            (0, "cdn.B.", Rtype::A, 60, ADDRESS),
-        ],
-    );
-    assert_eq!(scrubbed(&message, "www.A.", Rtype::A, false).unwrap().shape.counts, [2, 0, 0]);
+fn only_what_was_asked_for_stays() {
+    let reply = noerror(&[
+        a("www.example.", 300, 1),
+        a("bank.example.", 300, 66),
+        rr("www.example.", Rtype::TXT, 300, b"\x01x"),
+        rrsig("www.example.", Rtype::A, 300, "example."),
+    ])
+    .authority(&[pointer("example.", Rtype::NS, 300, "ns.evil."), soa("example.", 9, 9)])
+    .additional(&[a("ns.evil.", 300, 66)]);
+    let (answer, message) = Asked::plain().scrub(&reply);
+    assert_eq!(listing(&message, ANSWER), ["www.Example. 1 300"]);
+    assert_eq!(answer.shape.counts, [1, 0, 0]);
+    assert_eq!(answer.lifetime, 300);
 }
 
 #[test]
-fn one_rrset_has_one_ttl_and_keeps_no_record_twice() {
-    let message = response(
-        Rcode::NOERROR,
-        "a.",
-        Rtype::A,
-        &[
-            (0, "a.", Rtype::A, 300, ADDRESS),
-            (0, "a.", Rtype::A, 40, Data::Bytes(&[192, 0, 2, 2])),
-            (0, "a.", Rtype::A, 90, ADDRESS),
-        ],
-    );
-    let answer = scrubbed(&message, "a.", Rtype::A, false).unwrap();
-    assert_eq!(read(&answer, "a.", Rtype::A), ["Answer a. 1 40", "Answer a. 1 40"]);
-}
-
-#[test]
-fn ttl_caps_hold() {
-    let name = NameBuf::from_text("a.").unwrap();
-    let question = Question {
-        qname: name.as_name(),
-        qtype: Rtype::A,
-        qclass: Class::IN,
-        wants_dnssec: false,
-        is_checking_disabled: false,
-    };
-    let caps = config::Cache { ttl_min: 10, ttl_max: 100, ..CAPS };
-    for (ttl, kept) in [(0, 10), (50, 50), (101, 100), (u32::MAX, 10)] {
-        let line = (0, "a.", Rtype::A, ttl, ADDRESS);
-        let message = response(Rcode::NOERROR, "a.", Rtype::A, &[line]);
-        assert_eq!(scrub(&message, &question, &caps).unwrap().lifetime, kept, "{ttl}");
+fn aliases_are_followed_in_any_order_of_records() {
+    let reply = noerror(&[
+        a("c.example.", 60, 1),
+        pointer("b.example.", Rtype::CNAME, 50, "C.example."),
+        pointer("stray.example.", Rtype::CNAME, 50, "c.example."),
+        pointer("WWW.example.", Rtype::CNAME, 70, "b.Example."),
+        a("c.example.", 60, 2),
+    ]);
+    let (answer, message) = Asked::plain().scrub(&reply);
+    let owners = ["www.Example. 5 70", "b.Example. 5 50", "C.Example. 1 60", "C.Example. 1 60"];
+    let listing = listing(&message, ANSWER);
+    assert_eq!(listing.len(), owners.len());
+    for (line, owner) in listing.iter().zip(owners) {
+        assert!(line.eq_ignore_ascii_case(owner), "{line} {owner}");
     }
+    assert_eq!(answer.lifetime, 50);
 }
 
 #[test]
-fn negative_answers_live_by_their_soa() {
-    for (soa_ttl, minimum, lifetime) in [(900, 60, 60), (30, 60, 30), (9_999, 99_999, 3_600)] {
+fn ttls_of_one_set_become_equal_and_stay_within_limits() {
+    let (answer, message) =
+        Asked::plain().scrub(&noerror(&[a("www.example.", 300, 1), a("www.example.", 200, 2)]));
+    assert_eq!(listing(&message, ANSWER), ["www.Example. 1 200", "www.Example. 1 200"]);
+    assert_eq!(answer.lifetime, 200);
+    let (answer, _) = Asked::plain().scrub(&noerror(&[a("www.example.", 0, 1)]));
+    assert_eq!(answer.lifetime, 5);
+    let (answer, _) = Asked::plain().scrub(&noerror(&[a("www.example.", 70_000, 1)]));
+    assert_eq!(answer.lifetime, 1000);
+}
+
+#[test]
+fn signatures_share_the_ttl_of_what_they_sign_and_come_only_when_wanted() {
+    let reply = noerror(&[
+        a("www.example.", 300, 1),
+        rrsig("www.example.", Rtype::A, 100, "example."),
+        rrsig("www.example.", Rtype::TXT, 1, "example."),
+    ]);
+    let (_, message) = Asked::dnssec().scrub(&reply);
+    assert_eq!(listing(&message, ANSWER), ["www.example. 1 100", "www.example. 46 100"]);
+    let (_, message) = Asked::plain().scrub(&reply);
+    assert_eq!(listing(&message, ANSWER), ["www.Example. 1 300"]);
+}
+
+#[test]
+fn repeated_records_are_dropped() {
+    let records = [a("www.example.", 300, 1), a("www.example.", 300, 2), a("www.example.", 300, 1)];
+    let (answer, _) = Asked::plain().scrub(&noerror(&records));
+    assert_eq!(answer.shape.counts, [2, 0, 0]);
+}
+
+#[test]
+fn of_two_aliases_at_one_name_the_followed_one_stays() {
+    let reply = noerror(&[
+        pointer("www.example.", Rtype::CNAME, 60, "b.example."),
+        pointer("www.example.", Rtype::CNAME, 60, "c.example."),
+        a("c.example.", 60, 3),
+        a("b.example.", 60, 2),
+    ]);
+    let (_, message) = Asked::plain().scrub(&reply);
+    assert_eq!(listing(&message, ANSWER), ["www.Example. 5 60", "b.Example. 1 60"]);
+}
+
+#[test]
+fn loops_and_endless_chains_are_refused() {
+    let looped = noerror(&[
+        pointer("www.example.", Rtype::CNAME, 60, "b.example."),
+        pointer("b.example.", Rtype::CNAME, 60, "WWW.example."),
+    ]);
+    assert_eq!(Asked::plain().rejection(&looped), Unusable::AliasChain);
+    let chain = |aliases: usize| {
+        let host = |at| if at == 0 { "www.example.".to_owned() } else { format!("h{at}.example.") };
+        let alias = |at| pointer(&host(at), Rtype::CNAME, 60, &host(at + 1));
+        let mut records: Vec<Rr> = (0..aliases).map(alias).collect();
+        records.push(a(&host(aliases), 60, 1));
+        noerror(&records)
+    };
+    assert_eq!(Asked::plain().scrub(&chain(11)).0.shape.counts, [12, 0, 0]);
+    assert_eq!(Asked::plain().rejection(&chain(12)), Unusable::AliasChain);
+}
+
+#[test]
+fn dname_redirects_what_lies_below_it_and_its_cname_is_written_when_missing() {
+    let asked = Asked { query: client("a.b.old.example.", Rtype::A, true) };
+    let dname = pointer("old.example.", Rtype::DNAME, 80, "new.test.");
+    let cname = pointer("a.b.old.example.", Rtype::CNAME, 80, "a.b.new.test.");
+    let signature = rrsig("old.example.", Rtype::DNAME, 80, "example.");
+    let end = a("a.b.new.test.", 60, 1);
+    let expected =
+        ["old.example. 39 80", "old.example. 46 80", "a.b.old.example. 5 80", "a.b.new.test. 1 60"];
+    let given = noerror(&[dname.clone(), signature.clone(), cname, end.clone()]);
+    assert_eq!(listing(&asked.scrub(&given).1, ANSWER), expected);
+    let missing = noerror(&[dname.clone(), signature, end]);
+    assert_eq!(listing(&asked.scrub(&missing).1, ANSWER), expected);
+    let other = pointer("a.b.old.example.", Rtype::CNAME, 80, "evil.test.");
+    assert_eq!(asked.rejection(&noerror(&[dname, other])), Unusable::Contradiction);
+}
+
+#[test]
+fn dname_does_not_redirect_its_own_owner_or_overflow_names() {
+    let own = noerror(&[pointer("www.example.", Rtype::DNAME, 80, "new.test.")]);
+    assert_eq!(Asked::plain().scrub(&own).0.shape.counts, [0, 0, 0]);
+    let long = ["x".repeat(63), "y".repeat(63), "z".repeat(63), "v".repeat(58)].join(".");
+    let long = noerror(&[pointer("example.", Rtype::DNAME, 80, &long)]);
+    assert_eq!(Asked::plain().rejection(&long), Unusable::Records);
+}
+
+#[test]
+fn negative_answer_lives_as_long_as_its_soa_allows() {
+    for (ttl, minimum, expected) in [(300, 60, 60), (60, 300, 60), (9000, 9000, 600), (0, 60, 0)] {
         for rcode in [Rcode::NXDOMAIN, Rcode::NOERROR] {
-            let line = (1, "zone.", Rtype::SOA, soa_ttl, Data::Soa(minimum));
-            let message = response(rcode, "no.zone.", Rtype::A, &[line]);
-            let answer = scrubbed(&message, "no.zone.", Rtype::A, false).unwrap();
-            assert_eq!((answer.shape.rcode, answer.lifetime), (rcode, lifetime));
-            let expected = format!("Authority zone. 6 {lifetime}");
-            assert_eq!(read(&answer, "no.zone.", Rtype::A), [expected]);
+            let reply = negative(rcode, &[], &[soa("Example.", ttl, minimum)]);
+            let (answer, message) = Asked::plain().scrub(&reply);
+            assert_eq!(answer.lifetime, expected);
+            assert_eq!(answer.shape.rcode, rcode);
+            assert_eq!(listing(&message, AUTHORITY), [format!("Example. 6 {expected}")]);
         }
     }
 }
 
 #[test]
-fn negative_answer_without_a_soa_of_the_names_zone_is_not_kept() {
-    for soa_owner in ["other.", "www.no.zone.", "one."] {
-        let line = (1, soa_owner, Rtype::SOA, 900, Data::Soa(60));
-        let message = response(Rcode::NXDOMAIN, "no.zone.", Rtype::A, &[line]);
-        let answer = scrubbed(&message, "no.zone.", Rtype::A, false).unwrap();
-        assert_eq!((answer.lifetime, answer.shape.counts), (0, [0; 3]), "{soa_owner}");
+fn negative_answer_without_a_fitting_soa_is_not_kept() {
+    for authority in [vec![], vec![soa("other.", 300, 300)], vec![soa("a.www.example.", 300, 300)]]
+    {
+        let (answer, _) = Asked::plain().scrub(&negative(Rcode::NXDOMAIN, &[], &authority));
+        assert_eq!((answer.lifetime, answer.shape.counts), (0, [0, 0, 0]));
     }
 }
 
 #[test]
-fn alias_to_nothing_keeps_alias_and_soa() {
-    let message = response(
+fn negative_end_of_a_chain_takes_the_soa_of_the_end() {
+    let alias = pointer("www.example.", Rtype::CNAME, 500, "gone.test.");
+    let reply = negative(Rcode::NXDOMAIN, std::slice::from_ref(&alias), &[soa("test.", 90, 90)]);
+    let (answer, message) = Asked::plain().scrub(&reply);
+    assert_eq!(listing(&message, ANSWER), ["www.Example. 5 500"]);
+    assert_eq!(listing(&message, AUTHORITY), ["test. 6 90"]);
+    assert_eq!((answer.lifetime, answer.shape.rcode), (90, Rcode::NXDOMAIN));
+    let wrong = negative(Rcode::NXDOMAIN, &[alias], &[soa("example.", 90, 90)]);
+    assert_eq!(Asked::plain().scrub(&wrong).0.lifetime, 0);
+}
+
+#[test]
+fn proofs_come_with_signatures_of_the_zone_or_not_at_all() {
+    let reply = negative(
         Rcode::NXDOMAIN,
-        "www.a.",
-        Rtype::A,
+        &[],
         &[
-            (0, "www.a.", Rtype::CNAME, 300, Data::Name("gone.b.")),
-            (1, "b.", Rtype::SOA, 900, Data::Soa(60)),
+            soa("example.", 90, 60),
+            rrsig("example.", Rtype::SOA, 90, "example."),
+            nsec("v.example.", "x.example."),
+            rrsig("v.example.", Rtype::NSEC, 3600, "example."),
+            nsec("unsigned.example.", "z.example."),
+            nsec("a.test.", "z.test."),
+            rrsig("a.test.", Rtype::NSEC, 3600, "test."),
+            rrsig("stray.example.", Rtype::NSEC, 3600, "example."),
         ],
     );
-    let answer = scrubbed(&message, "www.a.", Rtype::A, false).unwrap();
-    assert_eq!(answer.lifetime, 60);
-    let expected = ["Answer www.a. 5 300", "Authority b. 6 60"];
-    assert_eq!(read(&answer, "www.a.", Rtype::A), expected);
+    let (_, message) = Asked::dnssec().scrub(&reply);
+    let kept = ["example. 6 60", "v.example. 47 60", "example. 46 60", "v.example. 46 60"];
+    assert_eq!(listing(&message, AUTHORITY), kept);
+    let (_, message) = Asked::plain().scrub(&reply);
+    assert_eq!(listing(&message, AUTHORITY), ["Example. 6 60"]);
 }
 
 #[test]
-fn signatures_and_proofs_are_for_those_who_want_them() {
-    let over = |rtype: u8| [0, rtype, 8, 1, 0, 0, 0, 60];
-    let (over_a, over_nsec) = (over(1), over(47));
-    let message = response(
-        Rcode::NOERROR,
-        "a.b.",
-        Rtype::A,
-        &[
-            (0, "a.b.", Rtype::A, 300, ADDRESS),
-            (0, "a.b.", Rtype::RRSIG, 300, Data::Bytes(&over_a)),
-            (1, "x.b.", Rtype::NSEC, 300, Data::Bytes(b"\x00\x00\x01\x40")),
-            (1, "x.b.", Rtype::RRSIG, 300, Data::Bytes(&over_nsec)),
-            (1, "b.", Rtype::NS, 300, Data::Name("ns.b.")),
-        ],
-    );
-    let counts = |dnssec| scrubbed(&message, "a.b.", Rtype::A, dnssec).unwrap().shape.counts;
-    assert_eq!(counts(false), [1, 0, 0]);
-    assert_eq!(counts(true), [2, 2, 0]);
+fn wildcard_answer_keeps_its_proof() {
+    let reply = noerror(&[a("www.example.", 300, 1)])
+        .authority(&[nsec("v.example.", "x.example."), rrsig("v.example.", Rtype::NSEC, 9, ".")]);
+    let (_, message) = Asked::dnssec().scrub(&reply);
+    assert_eq!(listing(&message, AUTHORITY), ["v.example. 47 1000", "v.example. 46 9"]);
 }
 
 #[test]
-fn dname_above_the_name_stays_and_others_go() {
-    let message = response(
-        Rcode::NOERROR,
-        "www.old.",
-        Rtype::A,
-        &[
-            (0, "old.", Rtype::DNAME, 300, Data::Name("new.")),
-            (0, "other.", Rtype::DNAME, 300, Data::Name("new.")),
-            (0, "www.old.", Rtype::CNAME, 300, Data::Name("www.new.")),
-            (0, "www.new.", Rtype::A, 300, ADDRESS),
-        ],
-    );
-    assert_eq!(scrubbed(&message, "www.old.", Rtype::A, false).unwrap().shape.counts, [3, 0, 0]);
+fn padded_proofs_and_answers_are_refused() {
+    let signature = |at| rrsig(&format!("h{at}.example."), Rtype::NSEC, 9, "example.");
+    let padded: Vec<Rr> = (0..65).map(signature).collect();
+    let reply = negative(Rcode::NXDOMAIN, &[], &padded);
+    assert_eq!(Asked::dnssec().rejection(&reply), Unusable::Records);
+    let host = |at: u16| {
+        rr("www.example.", Rtype::A, 9, &[10, 0, at.to_be_bytes()[0], at.to_be_bytes()[1]])
+    };
+    let padded: Vec<Rr> = (0..513).map(host).collect();
+    assert_eq!(Asked::plain().rejection(&noerror(&padded)), Unusable::Records);
+    assert_eq!(Asked::plain().scrub(&noerror(&padded[1..])).0.shape.counts, [512, 0, 0]);
 }
 
 #[test]
-fn loops_long_chains_and_contradictions_are_of_no_use() {
-    let looping = response(
-        Rcode::NOERROR,
-        "a.",
-        Rtype::A,
-        &[
-            (0, "a.", Rtype::CNAME, 1, Data::Name("b.")),
-            (0, "b.", Rtype::CNAME, 1, Data::Name("A.")),
-        ],
-    );
-    assert_eq!(scrubbed(&looping, "a.", Rtype::A, false), Err(Unusable::AliasChain));
-    for (links, outcome) in [(11, Ok(())), (12, Err(Unusable::AliasChain))] {
-        let names: Vec<String> = (0..=links).map(|number| format!("n{number}.")).collect();
-        let mut lines: Vec<Line<'_>> = names
-            .windows(2)
-            .map(|pair| (0, &*pair[0], Rtype::CNAME, 1, Data::Name(&pair[1])))
-            .collect();
-        lines.push((0, &names[links], Rtype::A, 1, ADDRESS));
-        let message = response(Rcode::NOERROR, "n0.", Rtype::A, &lines);
-        assert_eq!(scrubbed(&message, "n0.", Rtype::A, false).map(drop), outcome, "{links}");
-    }
-    let both = response(Rcode::NXDOMAIN, "a.", Rtype::A, &[(0, "a.", Rtype::A, 1, ADDRESS)]);
-    assert_eq!(scrubbed(&both, "a.", Rtype::A, false), Err(Unusable::Contradiction));
-}
-
-#[test]
-fn what_is_no_answer_has_its_name() {
-    let good = response(Rcode::NOERROR, "a.", Rtype::A, &[(0, "a.", Rtype::A, 1, ADDRESS)]);
-    assert_eq!(scrubbed(&good, "b.", Rtype::A, false), Err(Unusable::OtherQuestion));
-    assert_eq!(scrubbed(&good, "a.", Rtype::AAAA, false), Err(Unusable::OtherQuestion));
-    let mut cut = good.clone();
-    cut[2] |= 2;
-    assert_eq!(scrubbed(&cut, "a.", Rtype::A, false), Err(Unusable::Truncated));
+fn referrals_contradictions_and_broken_data_are_refused() {
     let referral =
-        response(Rcode::NOERROR, "a.b.", Rtype::A, &[(1, "b.", Rtype::NS, 1, Data::Name("ns."))]);
-    assert_eq!(scrubbed(&referral, "a.b.", Rtype::A, false), Err(Unusable::Referral));
-    let failed = response(Rcode::SERVFAIL, "a.", Rtype::A, &[]);
-    let servfail = Err(Unusable::Rcode(Rcode::SERVFAIL));
-    assert_eq!(scrubbed(&failed, "a.", Rtype::A, false), servfail);
-    let short =
-        response(Rcode::NOERROR, "a.", Rtype::A, &[(0, "a.", Rtype::A, 1, Data::Bytes(&[1]))]);
-    assert_eq!(scrubbed(&short, "a.", Rtype::A, false), Err(Unusable::Records));
-    let many: Vec<[u8; 4]> = (0..=1024u32).map(u32::to_be_bytes).collect();
-    let many: Vec<Line<'_>> =
-        many.iter().map(|octets| (0, "a.", Rtype::A, 1, Data::Bytes(octets))).collect();
-    let many = response(Rcode::NOERROR, "a.", Rtype::A, &many);
-    assert_eq!(scrubbed(&many, "a.", Rtype::A, false), Err(Unusable::Records));
+        negative(Rcode::NOERROR, &[], &[pointer("example.", Rtype::NS, 60, "ns.example.")]);
+    assert_eq!(Asked::plain().rejection(&referral), Unusable::Referral);
+    let contradiction = Reply::new(Rcode::NXDOMAIN).answer(&[a("www.example.", 60, 1)]);
+    assert_eq!(Asked::plain().rejection(&contradiction), Unusable::Contradiction);
+    let broken = noerror(&[rr("www.example.", Rtype::A, 60, &[1, 2, 3])]);
+    assert_eq!(Asked::plain().rejection(&broken), Unusable::Records);
+    let broken = negative(Rcode::NXDOMAIN, &[], &[rr("example.", Rtype::SOA, 60, &[0; 9])]);
+    assert_eq!(Asked::plain().rejection(&broken), Unusable::Records);
+    let broken = noerror(&[rr("www.example.", Rtype::CNAME, 60, b"\x09x")]);
+    assert_eq!(Asked::plain().rejection(&broken), Unusable::Records);
+    assert_eq!(
+        Asked::plain().rejection(&Reply::new(Rcode::SERVFAIL)),
+        Unusable::Rcode(Rcode::SERVFAIL)
+    );
+}
+
+#[test]
+fn answer_to_another_question_is_refused() {
+    let query = client("www.example.", Rtype::A, false);
+    let query = Query::parse(&query).unwrap();
+    for other in
+        [client("ww.example.", Rtype::A, false), client("www.example.", Rtype::AAAA, false)]
+    {
+        let message = noerror(&[]).to(&other);
+        let outcome = scrub(&message, &Question::of(&query), &CAPS);
+        assert_eq!(outcome, Err(Unusable::OtherQuestion));
+    }
+}
+
+#[test]
+fn cut_response_is_told_apart_even_when_it_ends_inside_a_record() {
+    let mut reply = noerror(&[a("www.example.", 60, 1)]);
+    reply.flags |= Flags::TC;
+    assert_eq!(Asked::plain().rejection(&reply), Unusable::Truncated);
+    let asked = Asked::plain();
+    let mut message = reply.to(&asked.query);
+    message.truncate(message.len() - 15);
+    let question = Query::parse(&asked.query).unwrap();
+    let outcome = scrub(&message, &Question::of(&question), &CAPS);
+    assert_eq!(outcome, Err(Unusable::Truncated));
+    message[2] &= !2;
+    let outcome = scrub(&message, &Question::of(&question), &CAPS);
+    assert!(matches!(outcome, Err(Unusable::Malformed(_))));
+}
+
+#[test]
+fn only_a_server_without_opt_may_be_older_than_edns() {
+    for rcode in [Rcode::FORMERR, Rcode::NOTIMP] {
+        let knows = Reply::new(rcode);
+        assert_eq!(Asked::plain().rejection(&knows), Unusable::Rcode(rcode));
+        let ignorant = Reply { has_opt: false, ..knows };
+        assert_eq!(Asked::plain().rejection(&ignorant), Unusable::Edns);
+    }
+}
+
+#[test]
+fn ad_is_passed_on() {
+    let mut reply = noerror(&[a("www.example.", 60, 1)]);
+    assert_eq!(Asked::plain().scrub(&reply).0.shape.flags, 0);
+    reply.flags |= Flags::AD | Flags::AA;
+    assert_eq!(Asked::plain().scrub(&reply).0.shape.flags, Flags::AD);
+}
+
+fn any_rr() -> impl Strategy<Value = Rr> {
+    const OWNERS: &[&str] = &["www.example.", "b.example.", "c.test.", "example.", "test.", "."];
+    let owner = proptest::sample::select(OWNERS);
+    (owner.clone(), owner, 0..10u8, any::<u32>()).prop_map(
+        |(owner, target, kind, ttl)| match kind {
+            0..=2 => a(owner, ttl, 1),
+            3 | 4 => pointer(owner, Rtype::CNAME, ttl, target),
+            5 => pointer(owner, Rtype::DNAME, ttl, target),
+            6 => soa(owner, ttl, 60),
+            7 => nsec(owner, target),
+            8 => rrsig(owner, Rtype::NSEC, ttl, target),
+            _ => rrsig(owner, Rtype::A, ttl, target),
+        },
+    )
+}
+
+fn any_message() -> impl Strategy<Value = (Vec<u8>, Vec<u8>)> {
+    let section = || proptest::collection::vec(any_rr(), 0..8);
+    let mutations =
+        proptest::collection::vec((any::<proptest::sample::Index>(), any::<u8>()), 0..4);
+    (any::<bool>(), any::<bool>(), section(), section(), mutations).prop_map(
+        |(wants_dnssec, is_nxdomain, answer, authority, mutations)| {
+            let query = client("www.example.", Rtype::A, wants_dnssec);
+            let rcode = if is_nxdomain { Rcode::NXDOMAIN } else { Rcode::NOERROR };
+            let mut message = negative(rcode, &answer, &authority).to(&query);
+            for (index, octet) in mutations {
+                let at = index.index(message.len());
+                message[at] = octet;
+            }
+            (query, message)
+        },
+    )
+}
+
+/// Each answer record hangs on the chain that its predecessors built.
+fn check_chain(message: &[u8]) {
+    let response = Response::parse(message).unwrap();
+    let mut end = name("www.example.");
+    let mut previous = end.clone();
+    for record in response.section(ANSWER) {
+        let owner = response.owner(record).unwrap();
+        let is_signature = record.rtype == Rtype::RRSIG;
+        let signs_dname = is_signature && covered(&response, record) == Some(Rtype::DNAME);
+        let is_dname = record.rtype == Rtype::DNAME || signs_dname;
+        let is_on_chain = owner.as_name().is_same(end.as_name())
+            || is_dname && end.as_name().is_within(owner.as_name())
+            || is_signature && owner.as_name().is_same(previous.as_name());
+        assert!(is_on_chain, "{owner:?} is not {end:?}");
+        assert!(record.ttl >= CAPS.ttl_min && record.ttl <= CAPS.ttl_max);
+        if record.rtype == Rtype::CNAME {
+            previous = end;
+            end = response.target(record).unwrap();
+        }
+    }
+    for record in response.section(AUTHORITY) {
+        let known = [Rtype::SOA, Rtype::NSEC, Rtype::NSEC3, Rtype::RRSIG];
+        assert!(known.contains(&record.rtype), "{record:?}");
+        assert!(record.ttl <= CAPS.ttl_max);
+    }
+    assert_eq!(response.section(Section::Additional).count(), 0);
+}
+
+proptest! {
+    #[test]
+    fn whatever_comes_the_answer_parses_and_stays_on_the_chain((query, message) in any_message()) {
+        let asked = Query::parse(&query).unwrap();
+        if let Ok(answer) = scrub(&message, &Question::of(&asked), &CAPS) {
+            check_chain(&replied(&query, &answer));
+        }
+    }
 }

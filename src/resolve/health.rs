@@ -1,0 +1,139 @@
+//! Which upstreams answer at all, as one core has seen it: silent ones are asked last for a while, then tried again.
+
+use std::time::Duration;
+
+use crate::time::Monotonic;
+
+/// Timeouts in a row after which an upstream rests. One is a lost packet.
+const TIMEOUTS_BEFORE_REST: u8 = 2;
+
+/// The first rest; doubles with each vain try after it.
+const REST_MIN: Duration = Duration::from_secs(2);
+
+/// The longest rest: an upstream that comes back is used again within a minute.
+const REST_MAX: Duration = Duration::from_secs(60);
+
+/// What one core knows about its upstreams, by index in `config::Forward::upstreams`.
+#[derive(Debug)]
+pub(super) struct Health {
+    upstreams: Box<[Upstream]>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Upstream {
+    timeouts_in_row: u8,
+    rest: Option<Rest>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Rest {
+    until: Monotonic,
+    length: Duration,
+}
+
+impl Rest {
+    fn begin(now: Monotonic, length: Duration) -> Self {
+        Self { until: now.after(length), length }
+    }
+}
+
+impl Health {
+    /// `count` upstreams of which nothing bad is known.
+    pub(super) fn new(count: usize) -> Self {
+        Self { upstreams: vec![Upstream::default(); count].into() }
+    }
+
+    /// The order in which one question goes through the upstreams: as configured, but the resting ones last.
+    ///
+    /// An upstream whose rest is over stands in its old place for this one question, and rests on for all others until
+    /// it has answered: a dead one then costs one question its patience, not all.
+    pub(super) fn order(&mut self, now: Monotonic) -> Vec<usize> {
+        let mut awake = Vec::with_capacity(self.upstreams.len());
+        let mut resting = Vec::new();
+        for (index, upstream) in self.upstreams.iter_mut().enumerate() {
+            match upstream.rest {
+                Some(rest) if now < rest.until => resting.push(index),
+                Some(rest) => {
+                    upstream.rest = Some(Rest::begin(now, (rest.length * 2).min(REST_MAX)));
+                    awake.push(index);
+                }
+                None => awake.push(index),
+            }
+        }
+        awake.append(&mut resting);
+        awake
+    }
+
+    /// Upstream `index` sent something that was accepted as a response.
+    pub(super) fn answered(&mut self, index: usize) {
+        if let Some(upstream) = self.upstreams.get_mut(index) {
+            *upstream = Upstream::default();
+        }
+    }
+
+    /// Upstream `index` was silent. Many that time out at once are one reason to rest, not many.
+    pub(super) fn timed_out(&mut self, index: usize, now: Monotonic) {
+        let Some(upstream) = self.upstreams.get_mut(index) else { return };
+        upstream.timeouts_in_row = upstream.timeouts_in_row.saturating_add(1);
+        if upstream.rest.is_none() && upstream.timeouts_in_row >= TIMEOUTS_BEFORE_REST {
+            upstream.rest = Some(Rest::begin(now, REST_MIN));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic::from_nanos(seconds * 1_000_000_000)
+    }
+
+    #[test]
+    fn silent_upstream_goes_last_after_two_timeouts_and_returns_with_an_answer() {
+        let mut health = Health::new(3);
+        health.timed_out(0, at(0));
+        assert_eq!(health.order(at(0)), [0, 1, 2]);
+        health.timed_out(0, at(0));
+        assert_eq!(health.order(at(1)), [1, 2, 0]);
+        health.answered(0);
+        assert_eq!(health.order(at(1)), [0, 1, 2]);
+    }
+
+    #[test]
+    fn answer_between_timeouts_starts_the_count_anew() {
+        let mut health = Health::new(2);
+        for _ in 0..5 {
+            health.timed_out(0, at(0));
+            assert_eq!(health.order(at(0)), [0, 1]);
+            health.answered(0);
+        }
+    }
+
+    #[test]
+    fn after_its_rest_one_question_tries_it_and_rests_grow_to_a_minute() {
+        let mut health = Health::new(2);
+        health.timed_out(0, at(0));
+        health.timed_out(0, at(0));
+        let mut tries = Vec::new();
+        for second in 0..300 {
+            for _ in 0..2 {
+                if health.order(at(second)) == [0, 1] {
+                    tries.push(second);
+                    health.timed_out(0, at(second));
+                }
+            }
+        }
+        assert_eq!(tries, [2, 6, 14, 30, 62, 122, 182, 242]);
+    }
+
+    #[test]
+    fn many_timeouts_at_once_are_one_rest() {
+        let mut health = Health::new(2);
+        for _ in 0..100 {
+            health.timed_out(0, at(0));
+        }
+        assert_eq!(health.order(at(1)), [1, 0]);
+        assert_eq!(health.order(at(2)), [0, 1]);
+    }
+}
