@@ -96,8 +96,13 @@ async fn converse(upstream: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     stream.write_all(&framed).await?;
     let mut len = [0; 2];
     stream.read_exact(&mut len).await?;
-    let mut message = vec![0; usize::from(u16::from_be_bytes(len))];
-    stream.read_exact(&mut message).await?;
+    let len = u16::from_be_bytes(len);
+    // Memory grows with what arrives, not with what is announced.
+    let mut message = Vec::new();
+    stream.take(u64::from(len)).read_to_end(&mut message).await?;
+    if message.len() < usize::from(len) {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
     Ok(message)
 }
 
@@ -161,6 +166,9 @@ mod tests {
     fn early_end_and_foreign_reply_are_failures() {
         let patience = Duration::from_secs(10);
         let outcome = exchanged(vec![vec![0, 99, 1, 2]], patience);
+        assert_eq!(outcome, Err(ExchangeError::Unreachable));
+        // What came would do, but more was announced.
+        let outcome = exchanged(vec![vec![0, 99], reply()], patience);
         assert_eq!(outcome, Err(ExchangeError::Unreachable));
         let mut foreign = reply();
         foreign[0] ^= 1;

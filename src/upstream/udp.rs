@@ -2,7 +2,7 @@
 //! that answers it.
 //!
 //! Every port is drawn by the same rule from the same range on every core, so that the ports of one core tell nothing
-//! about it (mapping them was CVE-2026-50252). A socket is replaced after [`USES_MAX`] queries: ports that an observer
+//! about it (mapping them was CVE-2026-50252). A socket is replaced by use and age: ports that an observer
 //! has learnt are soon worth nothing.
 
 use std::cell::RefCell;
@@ -13,6 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 use ahash::RandomState;
 use futures_lite::future::or;
@@ -24,17 +25,27 @@ use crate::net::udp::Plane;
 use crate::observe::UpstreamCounters;
 use crate::resolve::exchange;
 use crate::resolve::ports::ExchangeError;
-use crate::time::Deadline;
+use crate::time::{Deadline, Monotonic};
 use crate::wire::Header;
 
-/// Lowest source port: below are most of the services that would miss theirs (RFC 6056 §3.2 leaves the range to us).
-const PORT_MIN: u16 = 10_000;
+/// Lowest source port: the whole range above the servers' own ports (RFC 5452 §9.2, RFC 6056 §3.2).
+const PORT_MIN: u16 = 1_024;
+
+/// Ports that networks like to filter because of what usually speaks there: SSDP, mDNS, memcached.
+const PORTS_SHUNNED: [u16; 3] = [1_900, 5_353, 11_211];
 
 /// Ports tried before a socket is given up for now: a machine with most ports taken has other troubles.
 const DRAWS_MAX: u32 = 64;
 
-/// Queries after which a socket is replaced by one with a fresh port.
+/// A socket is replaced by one with a fresh port after at most this many queries, and half of them at least.
 const USES_MAX: u32 = 4_096;
+
+/// A socket is replaced after at most this time, and half of it at least: each has its own, so that they do not all end
+/// at once.
+const AGE_MAX: Duration = Duration::from_secs(60);
+
+/// Equal steps in which the second half of a socket's life is drawn.
+const LIFE_STEPS: u32 = 1_024;
 
 /// Sockets tried for a query whose ID is already in flight on the first.
 const COLLISIONS_MAX: u32 = 8;
@@ -68,9 +79,10 @@ impl DatagramSockets for Plane {
     }
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Usage {
-    uses: u32,
+    uses_left: u32,
+    worn_at: Monotonic,
     in_flight: u32,
     is_retired: bool,
 }
@@ -138,9 +150,12 @@ impl<S: DatagramSockets> Pool<S> {
             self.counters.exhausted.bump();
             return Err(ExchangeError::Exhausted);
         };
+        // Waiting for the answer to what was never sent would blame the upstream.
+        if !self.sockets.send(flight.key.0, upstream, query) {
+            self.counters.exhausted.bump();
+            return Err(ExchangeError::Exhausted);
+        }
         self.counters.datagrams.bump();
-        // No room to send is a lost datagram: the wait is bounded, and others may find room.
-        self.sockets.send(flight.key.0, upstream, query);
         let arrival = poll_fn(|cx| match flight.slot.answer.take() {
             Some(answer) => Poll::Ready(Some(answer)),
             None => {
@@ -173,7 +188,8 @@ impl<S: DatagramSockets> Pool<S> {
         if !exchange::answers(&pending.query, datagram) {
             return self.counters.wrong_question.bump();
         }
-        pending.slot.answer.replace(Some(datagram.to_vec()));
+        // The first one counts; what follows is a copy of it, or a forgery that came too late.
+        pending.slot.answer.borrow_mut().get_or_insert_with(|| datagram.to_vec());
         if let Some(waker) = pending.slot.waker.take() {
             waker.wake();
         }
@@ -192,8 +208,8 @@ impl<S: DatagramSockets> Pool<S> {
             let pending = Pending { upstream, query: query.into(), slot: Rc::clone(&slot) };
             state.pending.insert((socket, id), pending);
             self.counters.in_flight.set(state.pending.len() as u64);
-            let usage = state.usage.entry(socket).or_default();
-            usage.uses += 1;
+            let usage = state.usage.get_mut(&socket).expect("a socket in the pool has its usage");
+            usage.uses_left = usage.uses_left.saturating_sub(1);
             usage.in_flight += 1;
             return Some(Flight { pool: self, key: (socket, id), slot });
         }
@@ -214,7 +230,8 @@ impl<S: DatagramSockets> Pool<S> {
         }
         let place = self.entropy.below(count);
         let socket = self.state.borrow_mut().sockets(is_v4)[place];
-        let is_worn = |usage: &Usage| usage.uses >= USES_MAX;
+        let now = self.clock.monotonic();
+        let is_worn = |usage: &Usage| usage.uses_left == 0 || now >= usage.worn_at;
         let is_worn = self.state.borrow().usage.get(&socket).is_some_and(is_worn);
         match if is_worn { self.open(is_v4) } else { None } {
             Some(fresh) => {
@@ -230,12 +247,10 @@ impl<S: DatagramSockets> Pool<S> {
         let any: IpAddr =
             if is_v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         for _ in 0..DRAWS_MAX {
-            let offset = self.entropy.below(usize::from(u16::MAX - PORT_MIN) + 1);
-            let port = PORT_MIN + u16::try_from(offset).expect("the range has 16 bits");
-            match self.sockets.open(SocketAddr::new(any, port)) {
+            match self.sockets.open(SocketAddr::new(any, self.draw_port())) {
                 Ok(socket) => {
                     self.counters.sockets_opened.bump();
-                    self.state.borrow_mut().usage.insert(socket, Usage::default());
+                    self.state.borrow_mut().usage.insert(socket, self.life());
                     return Some(socket);
                 }
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
@@ -243,6 +258,28 @@ impl<S: DatagramSockets> Pool<S> {
             }
         }
         None
+    }
+
+    fn draw_port(&self) -> u16 {
+        loop {
+            let offset = self.entropy.below(usize::from(u16::MAX - PORT_MIN) + 1);
+            let port = PORT_MIN + u16::try_from(offset).expect("the range has 16 bits");
+            if !PORTS_SHUNNED.contains(&port) {
+                return port;
+            }
+        }
+    }
+
+    /// How long a new socket will serve.
+    fn life(&self) -> Usage {
+        let draw = || {
+            let step = self.entropy.below(LIFE_STEPS as usize);
+            LIFE_STEPS + u32::try_from(step).expect("steps are few")
+        };
+        let uses_left = USES_MAX / (2 * LIFE_STEPS) * draw();
+        let age = AGE_MAX / (2 * LIFE_STEPS) * draw();
+        let worn_at = self.clock.monotonic().after(age);
+        Usage { uses_left, worn_at, in_flight: 0, is_retired: false }
     }
 
     /// Lets a socket go as soon as nothing is in flight on it.

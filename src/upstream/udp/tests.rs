@@ -1,7 +1,6 @@
 //! The pool over sockets that exist only on paper.
 
 use std::cell::Cell;
-use std::time::Duration;
 
 use futures_lite::future::{poll_once, zip};
 use glommio::LocalExecutor;
@@ -15,6 +14,7 @@ struct Paper {
     opened: Cell<u16>,
     closed: RefCell<Vec<SocketId>>,
     sent: RefCell<Vec<(SocketId, SocketAddr, Vec<u8>)>>,
+    is_full: Cell<bool>,
 }
 
 impl DatagramSockets for Paper {
@@ -35,7 +35,7 @@ impl DatagramSockets for Paper {
 
     fn send(&self, socket: SocketId, to: SocketAddr, datagram: &[u8]) -> bool {
         self.sent.borrow_mut().push((socket, to, datagram.to_vec()));
-        true
+        !self.is_full.get()
     }
 }
 
@@ -88,6 +88,9 @@ fn only_the_asked_server_port_id_and_question_end_an_exchange() {
             other_name[13] = b'b';
             pool.deliver(socket, upstream(), &other_name);
             pool.deliver(socket, upstream(), &good);
+            let mut late = good.clone();
+            late[3] = 2;
+            pool.deliver(socket, upstream(), &late);
         };
         let (outcome, ()) = zip(exchange, forge).await;
         assert_eq!(outcome, Ok(reply(&asked)));
@@ -143,6 +146,33 @@ fn worn_socket_is_replaced_and_closed_once_nothing_is_in_flight_on_it() {
         drop(last);
         assert_eq!(*sockets.closed.borrow(), [worn]);
         assert_eq!(sockets.open.borrow().len(), 1);
+    });
+}
+
+#[test]
+fn aged_socket_is_replaced() {
+    LocalExecutor::default().run(async {
+        let (sockets, pool) = pool(1);
+        let first = pool.begin(upstream(), &query(1)).unwrap().key.0;
+        assert_eq!(pool.begin(upstream(), &query(1)).unwrap().key.0, first);
+        let (now, worn_at) = (pool.clock.monotonic(), pool.state.borrow().usage[&first].worn_at);
+        assert!(worn_at.since(now) > AGE_MAX / 3 && worn_at.since(now) <= AGE_MAX);
+        pool.state.borrow_mut().usage.get_mut(&first).unwrap().worn_at = now;
+        assert_ne!(pool.begin(upstream(), &query(1)).unwrap().key.0, first);
+        assert_eq!(*sockets.closed.borrow(), [first]);
+    });
+}
+
+#[test]
+fn what_finds_no_room_to_be_sent_is_told_at_once() {
+    LocalExecutor::default().run(async {
+        let (sockets, pool) = pool(1);
+        sockets.is_full.set(true);
+        let asked = query(1);
+        let outcome = poll_once(pool.exchange(upstream(), &asked, soon(&pool))).await;
+        assert_eq!(outcome, Some(Err(ExchangeError::Exhausted)));
+        assert!(pool.state.borrow().pending.is_empty());
+        assert_eq!((pool.counters.datagrams.value(), pool.counters.exhausted.value()), (0, 1));
     });
 }
 
