@@ -17,6 +17,10 @@ const ATTEMPTS_MAX: usize = 8;
 /// A stream may take this many times the patience of a datagram: it has a handshake before it.
 const STREAM_PATIENCE: u32 = 2;
 
+/// Rounds through the silent upstreams when another has already failed: one lost datagram is forgiven, but a failure
+/// that is known must not wait for the deadline.
+const ROUNDS_AFTER_FAILURE: usize = 2;
+
 /// Why a question got no answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Failure {
@@ -89,8 +93,8 @@ impl Forwarder {
 
     /// Resolves `question`.
     ///
-    /// Upstreams are asked in order, the silent ones last; those that were silent are asked again until the deadline.
-    /// One that said something, however useless, is not asked a second time.
+    /// Upstreams are asked in order, the silent ones last; those that were silent are asked again until the deadline,
+    /// or once more when another has failed. One that said something, however useless, is not asked a second time.
     ///
     /// # Errors
     /// [`Failure`] of the last upstream that said anything; [`Failure::NobodyAnswered`] if none did.
@@ -103,7 +107,12 @@ impl Forwarder {
         let mut candidates = self.health.borrow_mut().order(begin);
         let mut failure = Failure::NobodyAnswered;
         let mut attempts = 0;
+        let mut rounds = 0;
         while !candidates.is_empty() {
+            if rounds >= ROUNDS_AFTER_FAILURE && failure != Failure::NobodyAnswered {
+                return Err(failure);
+            }
+            rounds += 1;
             let mut silent = Vec::new();
             for place in candidates {
                 if attempts == ATTEMPTS_MAX || deadline.remaining(world.monotonic()).is_none() {

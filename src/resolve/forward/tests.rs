@@ -391,3 +391,10 @@ fn resting_upstreams_are_asked_when_there_are_no_others() {
     assert_eq!(bench.resolve(), Err(Failure::NobodyAnswered));
     assert!(bench.resolve().is_ok());
 }
+
+#[test]
+fn known_failure_does_not_wait_for_the_dead_until_the_deadline() {
+    let bench = Bench::new(vec![vec![Act::Silence], vec![says(Rcode::SERVFAIL)]]);
+    assert_eq!(bench.resolve(), Err(Failure::Servfail));
+    assert_eq!(bench.asked(), [0, 1, 0]);
+}
