@@ -2,7 +2,6 @@
 //!
 //! `cargo bench --bench dns_performance`. Names are drawn at random from all that are resident, so that the caches of the
 //! machine see what a busy resolver shows them; the one-name figures stand beside.
-#![expect(missing_docs, reason = "criterion's macros write undocumented functions")]
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
 use std::hint::black_box;

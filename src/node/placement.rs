@@ -204,7 +204,7 @@ mod tests {
         let mut machine = two_sockets();
         machine.cpus.truncate(4);
         forbid(&mut machine, &[2]);
-        for (asked, problem) in [(9, "does not exist"), (2, "outside the process's affinity")] {
+        for (asked, problem) in [(9, "does not exist"), (2, "is outside the process's affinity")] {
             let error = choose(&machine, &CoreSelection::Cpus(vec![0, asked])).unwrap_err();
             let error = error.to_string();
             assert!(error.contains(&format!("CPU {asked} {problem}")), "{error}");

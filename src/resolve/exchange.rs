@@ -40,14 +40,12 @@ impl<'a> Question<'a> {
 
 /// Writes the query for `question` with the given ID, with or without EDNS (RFC 6891 §6.2.2 wants both at hand).
 ///
-/// AD asks the upstream to say whether it validated (RFC 6840 §5.7).
-///
 /// # Errors
 /// [`Full`]; cannot happen for a parsed name.
 pub fn query(question: &Question<'_>, id: u16, with_edns: bool) -> Result<Vec<u8>, Full> {
     let checking = if question.is_checking_disabled { Flags::CD } else { 0 };
     let counts = [1, 0, 0, u16::from(with_edns)];
-    let header = Header { id, flags: Flags(Flags::RD | Flags::AD | checking), counts };
+    let header = Header { id, flags: Flags(Flags::RD | checking), counts };
     let mut encoder = Encoder::new(header, usize::from(CLASSIC_UDP_BYTES));
     encoder.question(question.qname, question.qtype, question.qclass)?;
     if with_edns {
@@ -134,7 +132,7 @@ mod tests {
     fn query_carries_question_rd_ad_cd_and_do() {
         let bytes = built("www.example.", true);
         let query = Query::parse(&bytes).unwrap();
-        assert_eq!(query.header.flags.0, Flags::RD | Flags::AD | Flags::CD);
+        assert_eq!(query.header.flags.0, Flags::RD | Flags::CD);
         assert!(query.wants_dnssec());
         assert_eq!(query.edns.unwrap().payload_bytes, 1232);
         assert!(Query::parse(&built("www.example.", false)).unwrap().edns.is_none());

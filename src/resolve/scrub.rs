@@ -97,9 +97,7 @@ fn scrub_answer(
         return Err(Unusable::Referral);
     }
     let mut builder = AnswerBuilder::new(question.qname, question.qtype, question.qclass, rcode)?;
-    if response.header.flags.has(Flags::AD) {
-        builder.set_flags(Flags::AD);
-    }
+    // AD stays behind: we have not validated, and the upstream's word came over an open path (RFC 4035 §4.9.3).
     for kept in &chain.kept {
         write_kept(&mut builder, response, &chain, kept, clamp(chain.ttl(kept), caps))?;
     }
