@@ -1,0 +1,138 @@
+//! What is remembered and for how long, with the cache clock moved by hand.
+
+use crate::client::{dig, exchange};
+use crate::message::{self, A, NXDOMAIN};
+use crate::node::{Clock, Node, Setup, eventually};
+use crate::scripted::{Scripted, Step};
+
+const HITS: &str = "dns_cache_hits_total";
+const MISSES: &str = "dns_cache_misses_total";
+
+fn with_clock(upstream: &Scripted, config: &str) -> (Clock, Node) {
+    let clock = Clock::new();
+    let setup = Setup::new().upstream(upstream.address).config(config);
+    let node = setup.environment("DNS_TEST_CLOCK", &clock.path()).start();
+    (clock, node)
+}
+
+fn addresses(ttl: u32) -> Scripted {
+    Scripted::start(move |asked| {
+        vec![Step::Reply(message::address(&asked.message, ttl, [192, 0, 2, 1]))]
+    })
+}
+
+/// NXDOMAIN with a SOA that a careless server did not adjust.
+fn negative(ttl: u32, minimum: u32) -> Scripted {
+    Scripted::start(move |asked| {
+        let soa = message::soa("test", ttl, minimum);
+        vec![Step::Reply(message::response(&asked.message, NXDOMAIN, &[], &[soa]))]
+    })
+}
+
+/// The TTL of the first record in the reply to an address question.
+fn ttl(node: &Node, qname: &str) -> u32 {
+    exchange(node.address, &message::query(9, qname, A)).records[0].ttl
+}
+
+#[test]
+fn second_query_is_a_hit() {
+    let upstream = addresses(300);
+    let node = Setup::new().upstream(upstream.address).start();
+    for _ in 0..3 {
+        assert_eq!(dig(node.address, "name.test A").rdata("A"), ["192.0.2.1"]);
+    }
+    let counters = node.counters();
+    assert_eq!((counters.sum(HITS, ""), counters.sum(MISSES, "")), (2, 1));
+    assert_eq!(upstream.count("name.test."), 1);
+}
+
+#[test]
+fn hit_over_tcp_finds_what_udp_left() {
+    let upstream = addresses(300);
+    let node = Setup::new().upstream(upstream.address).start();
+    dig(node.address, "+notcp name.test A");
+    assert_eq!(dig(node.address, "+tcp name.test A").rdata("A"), ["192.0.2.1"]);
+    assert_eq!(upstream.count("name.test."), 1);
+}
+
+#[test]
+fn ttl_counts_down_and_the_end_brings_the_upstream_back() {
+    let upstream = addresses(300);
+    let (clock, node) = with_clock(&upstream, "");
+    assert_eq!(ttl(&node, "name.test"), 300);
+    clock.set(120);
+    let aged = eventually("an aged TTL", || Some(ttl(&node, "name.test")).filter(|&ttl| ttl < 200));
+    assert!((150..=180).contains(&aged), "{aged}");
+    assert_eq!(upstream.count("name.test."), 1);
+    clock.set(301);
+    let fresh =
+        eventually("a fresh TTL", || Some(ttl(&node, "name.test")).filter(|&ttl| ttl > 200));
+    assert_eq!((fresh, upstream.count("name.test.")), (300, 2));
+}
+
+#[test]
+fn ttl_caps_are_obeyed() {
+    let upstream = addresses(100_000);
+    let config = "[cache]\nttl_max = 600\nttl_min = 5";
+    let (_clock, node) = with_clock(&upstream, config);
+    assert_eq!(ttl(&node, "long.test"), 600);
+    let upstream = addresses(1);
+    let (_clock, node) = with_clock(&upstream, config);
+    assert_eq!(ttl(&node, "short.test"), 5);
+}
+
+#[test]
+fn answer_with_ttl_zero_is_given_but_not_kept() {
+    let upstream = addresses(0);
+    let node = Setup::new().upstream(upstream.address).start();
+    for _ in 0..2 {
+        assert_eq!(ttl(&node, "zero.test"), 0);
+    }
+    assert_eq!(upstream.count("zero.test."), 2);
+}
+
+#[test]
+fn negative_answer_lives_for_the_lesser_of_soa_ttl_and_minimum() {
+    for (soa_ttl, minimum) in [(30, 900), (900, 30)] {
+        let upstream = negative(soa_ttl, minimum);
+        let (clock, node) = with_clock(&upstream, "");
+        assert_eq!(ttl(&node, "no.test"), 30, "SOA TTL {soa_ttl}, MINIMUM {minimum}");
+        assert!(ttl(&node, "no.test") <= 30);
+        assert_eq!(upstream.count("no.test."), 1);
+        clock.set(31);
+        eventually("a second question", || {
+            assert_eq!(exchange(node.address, &message::query(1, "no.test", A)).rcode(), NXDOMAIN);
+            (upstream.count("no.test.") == 2).then_some(())
+        });
+    }
+}
+
+#[test]
+fn negative_ttl_is_capped_by_the_config() {
+    let upstream = negative(7200, 7200);
+    let (_clock, node) = with_clock(&upstream, "[cache]\nnegative_ttl_max = 90");
+    assert_eq!(ttl(&node, "no.test"), 90);
+}
+
+#[test]
+fn negative_answer_without_soa_is_not_kept() {
+    let upstream = Scripted::start(|asked| {
+        vec![Step::Reply(message::response(&asked.message, NXDOMAIN, &[], &[]))]
+    });
+    let node = Setup::new().upstream(upstream.address).start();
+    for _ in 0..2 {
+        let reply = exchange(node.address, &message::query(1, "no.test", A));
+        assert_eq!(reply.rcode(), NXDOMAIN);
+    }
+    assert_eq!(upstream.count("no.test."), 2);
+}
+
+#[test]
+fn dnssec_and_plain_answers_are_kept_apart() {
+    let upstream = addresses(300);
+    let node = Setup::new().upstream(upstream.address).start();
+    dig(node.address, "+nodnssec name.test A");
+    dig(node.address, "+dnssec name.test A");
+    dig(node.address, "+dnssec name.test A");
+    assert_eq!(upstream.count("name.test."), 2);
+}

@@ -1,0 +1,24 @@
+//! The real binary, asked by independent software (dig, kdig, dnsperf) over real sockets, forwarding to a real NSD.
+//!
+//! What NSD cannot do (silence, lies, delays) a scripted upstream does. Every test starts its own node on loopback
+//! addresses of its own, so they run side by side; waits are bounded and wait for events, never for time to pass.
+//! `scripts/setup --tests` installs the programs.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::disallowed_types, reason = "clients and upstreams of the test are plain sockets")]
+#![expect(clippy::disallowed_methods, reason = "bounded waits need a clock")]
+
+mod access;
+mod cache;
+mod client;
+mod edns;
+mod forward;
+mod load;
+mod malformed;
+mod message;
+mod node;
+mod ports;
+mod process;
+mod questions;
+mod scripted;
+mod tcp;
+mod upstream;

@@ -1,0 +1,195 @@
+//! The process: starts or says why not, drains, tells its supervisor, uses its cores.
+
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
+
+use crate::client::{Datagrams, Stream, dig};
+use crate::message::{self, A, NOERROR, query};
+use crate::node::{Node, PATIENCE, Setup, allowed_cpus, eventually};
+use crate::ports::{self, Directory};
+use crate::scripted::{Scripted, Step};
+
+const LOCAL: &str = "[[local]]\nzone = \"local.test.\"\nrecords = \"www 60 A 192.0.2.1\"";
+
+/// Answers after a second.
+fn slow_upstream() -> Scripted {
+    Scripted::start(|asked| {
+        let answer = message::address(&asked.message, 300, [192, 0, 2, 1]);
+        vec![Step::After(Duration::from_secs(1), answer)]
+    })
+}
+
+fn drains_on(signal: &str) {
+    let upstream = slow_upstream();
+    let patient = "[forward]\nattempt_timeout = \"5s\"\ndeadline = \"8s\"";
+    let mut node = Setup::new().upstream(upstream.address).config(patient).start();
+    let socket = Datagrams::to(node.address);
+    let mut stream = Stream::connect(node.address);
+    socket.send(&query(1, "datagram.test", A));
+    stream.send(&query(2, "stream.test", A));
+    upstream.wait_for("datagram.test.");
+    upstream.wait_for("stream.test.");
+    node.signal(signal);
+    let reply = socket.receive();
+    assert_eq!((reply.id, reply.rcode()), (1, NOERROR));
+    let reply = stream.receive().expect("a query in flight is answered before the end");
+    assert_eq!((reply.id, reply.rcode()), (2, NOERROR));
+    assert!(node.wait_for_exit().success());
+    // The counters are printed at exit, too.
+    assert!(node.log().contains("dns_queries_total{"), "{}", node.log());
+}
+
+#[test]
+fn sigterm_answers_what_is_in_flight_and_exits_with_zero() {
+    drains_on("TERM");
+}
+
+#[test]
+fn sigint_answers_what_is_in_flight_and_exits_with_zero() {
+    drains_on("INT");
+}
+
+#[test]
+fn drain_ends_in_time_when_an_upstream_keeps_silent() {
+    let upstream = Scripted::start(|_| vec![]);
+    let waits = "[node]\ndrain = \"1s\"\n[forward]\nattempt_timeout = \"60s\"\ndeadline = \"60s\"";
+    let mut node = Setup::new().upstream(upstream.address).config(waits).start();
+    Datagrams::to(node.address).send(&query(1, "name.test", A));
+    upstream.wait_for("name.test.");
+    node.signal("TERM");
+    assert!(node.wait_for_exit().success());
+}
+
+fn fails_to_start(mut node: Node, must_say: &str) {
+    let status = node.wait_for_exit();
+    assert!(!status.success(), "{status}");
+    let log = node.log();
+    assert!(log.contains(must_say), "the message does not name {must_say}:\n{log}");
+    assert!(!log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn address_taken_by_another_program_is_named() {
+    let address = ports::own();
+    let _taken = UdpSocket::bind(address).unwrap();
+    fails_to_start(Setup::new().listen(address).spawn(), &address.to_string());
+    let address = ports::own();
+    let _taken = TcpListener::bind(address).unwrap();
+    fails_to_start(Setup::new().listen(address).spawn(), &address.to_string());
+}
+
+#[test]
+fn second_node_does_not_share_the_address_of_the_first() {
+    let first = Setup::new().config(LOCAL).start();
+    fails_to_start(Setup::new().listen(first.address).spawn(), &first.address.to_string());
+    assert_eq!(dig(first.address, "www.local.test").status, "NOERROR");
+}
+
+#[test]
+fn foreign_address_is_named() {
+    let address = "192.0.2.1:20400";
+    fails_to_start(Setup::new().listen(address.parse().unwrap()).spawn(), address);
+}
+
+fn rejects(setup: Setup, must_say: &[&str]) {
+    let mut node = setup.spawn();
+    assert_eq!(node.wait_for_exit().code(), Some(2));
+    for part in must_say {
+        assert!(node.log().contains(part), "no `{part}` in:\n{}", node.log());
+    }
+}
+
+#[test]
+fn operators_mistakes_exit_with_two_and_say_where() {
+    rejects(Setup::new().argument("--no-such-flag"), &["--no-such-flag"]);
+    rejects(Setup::new().argument("--io").argument("smoke"), &["smoke", "uring", "mmsg"]);
+    rejects(Setup::new().cores("zero"), &["zero"]);
+    rejects(Setup::new().cores("9999"), &["9999"]);
+    rejects(
+        Setup::new().config("[cache]\nsize = \"2 gigs\""),
+        &["node.toml:2", "cache.size", "2 gigs"],
+    );
+    rejects(Setup::new().config("[cache]\n\nsizes = 1"), &["node.toml:3", "sizes"]);
+    rejects(Setup::new().config("[cache\n"), &["node.toml:1"]);
+    let broken_zone = "[[local]]\nzone = \"local.test.\"\nrecords = \"www A no-address\"";
+    rejects(Setup::new().config(broken_zone), &["node.toml:", "local.test."]);
+    let environment = Setup::new().environment("HEIMDALL_CACHE_SIZE", "2 gigs");
+    rejects(environment, &["HEIMDALL_CACHE_SIZE", "2 gigs"]);
+}
+
+#[test]
+fn check_says_yes_or_no_and_serves_nothing() {
+    let mut good = Setup::new().config(LOCAL).argument("--check").spawn();
+    assert!(good.wait_for_exit().success(), "{}", good.log());
+    assert!(!good.log().contains("serving"), "{}", good.log());
+    rejects(Setup::new().config("[cache]\nsize = -1").argument("--check"), &["node.toml:2"]);
+}
+
+#[test]
+fn environment_overrides_the_config_file() {
+    let upstream = Scripted::start(|asked| {
+        vec![Step::Reply(message::address(&asked.message, 100_000, [192, 0, 2, 1]))]
+    });
+    let setup = Setup::new().upstream(upstream.address).config("[cache]\nttl_max = 600");
+    let node = setup.environment("HEIMDALL_CACHE_TTL_MAX", "77").start();
+    assert_eq!(dig(node.address, "name.test A").answer[0].ttl, 77);
+}
+
+#[test]
+fn topology_is_printed() {
+    let mut node = Setup::new().argument("--print-topology").spawn();
+    assert!(node.wait_for_exit().success(), "{}", node.log());
+}
+
+#[test]
+fn supervisor_hears_ready_and_stopping() {
+    let directory = Directory::create();
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let hears = |part: &str| {
+        let mut buf = [0; 1024];
+        eventually(part, || {
+            let len = socket.recv(&mut buf).expect("the supervisor hears something");
+            std::str::from_utf8(&buf[..len]).unwrap().contains(part).then_some(())
+        });
+    };
+    let setup = Setup::new().config(LOCAL).environment("NOTIFY_SOCKET", path.to_str().unwrap());
+    let mut node = setup.start();
+    hears("READY=1");
+    assert_eq!(dig(node.address, "www.local.test").status, "NOERROR");
+    node.signal("TERM");
+    hears("STOPPING=1");
+    assert!(node.wait_for_exit().success());
+}
+
+#[test]
+fn all_cores_answer() {
+    let cpus = allowed_cpus();
+    let [first, second, ..] = cpus.as_slice() else {
+        return eprintln!("only one CPU is allowed here: there is nothing to spread over");
+    };
+    for backend in ["uring", "mmsg"] {
+        let setup = Setup::new().cores(&format!("{first},{second}")).config(LOCAL);
+        let node = setup.argument("--io").argument(backend).start();
+        // 64 source ports: that all fall to one core happens once in 2^63 runs.
+        for id in 0..64 {
+            let reply = Datagrams::to(node.address).exchange(&query(id, "www.local.test", A));
+            assert_eq!(reply.rcode(), NOERROR);
+            let reply = Stream::connect(node.address).exchange(&query(id, "www.local.test", A));
+            assert_eq!(reply.rcode(), NOERROR);
+        }
+        let counters = node.counters();
+        let mut total = 0;
+        for proto in ["udp", "tcp"] {
+            for core in [first, second] {
+                let label = format!("proto=\"{proto}\",core=\"{core}\"");
+                let queries = counters.sum("dns_queries_total", &label);
+                assert!(queries > 0, "{backend}: {label} answered nothing");
+                total += queries;
+            }
+        }
+        assert_eq!(total, 128, "{backend}");
+    }
+}
