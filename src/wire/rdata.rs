@@ -1,6 +1,7 @@
 //! RDATA with names inside: which types have them, and copying it from message to message without dangling pointers.
 //!
-//! Senders may compress names only in the types of RFC 1035 (RFC 3597 §4); receivers expand them in the older types too.
+//! Senders may compress names only in the types of RFC 1035 (RFC 3597 §4). Receivers expand what others compress all the
+//! same: a pointer that was copied as it stands would point anywhere in the new message.
 
 use super::encode::{Encoder, Full};
 use super::name::NameBuf;
@@ -31,19 +32,41 @@ struct Layout {
     strings: usize,
     /// Names in a row.
     names: usize,
-    /// Octets after the last name.
-    tail: usize,
+    /// What stands after the last name.
+    tail: Tail,
     /// Whether we may compress them.
     compresses: bool,
 }
 
+/// Octets without names behind the names of an RDATA.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Tail {
+    /// Exactly this many.
+    Exact(usize),
+    /// As many as there are.
+    Any,
+}
+
+impl Tail {
+    const fn takes(self, len: usize) -> bool {
+        match self {
+            Self::Exact(exact) => len == exact,
+            Self::Any => true,
+        }
+    }
+}
+
 impl Layout {
     const fn names(lead: usize, names: usize, tail: usize) -> Self {
-        Self { lead, strings: 0, names, tail, compresses: true }
+        Self { lead, strings: 0, names, tail: Tail::Exact(tail), compresses: true }
     }
 
-    const fn plain(lead: usize, names: usize, tail: usize) -> Self {
-        Self { compresses: false, ..Self::names(lead, names, tail) }
+    const fn plain(lead: usize, names: usize) -> Self {
+        Self { compresses: false, ..Self::names(lead, names, 0) }
+    }
+
+    const fn with_any_tail(self) -> Self {
+        Self { tail: Tail::Any, ..self }
     }
 
     /// The layout of `rtype`; `None` for RDATA that is copied octet by octet.
@@ -57,18 +80,24 @@ impl Layout {
             14 => Self::names(0, 2, 0),
             // MX
             15 => Self::names(2, 1, 0),
-            // RP
-            17 => Self::plain(0, 2, 0),
-            // AFSDB RT KX
-            18 | 21 | 36 => Self::plain(2, 1, 0),
+            // RP TALINK
+            17 | 58 => Self::plain(0, 2),
+            // AFSDB RT KX LP
+            18 | 21 | 36 | 107 => Self::plain(2, 1),
             // PX
-            26 => Self::plain(2, 2, 0),
+            26 => Self::plain(2, 2),
             // SRV
-            33 => Self::plain(6, 1, 0),
+            33 => Self::plain(6, 1),
             // NAPTR
-            35 => Self { strings: 3, ..Self::plain(4, 1, 0) },
+            35 => Self { strings: 3, ..Self::plain(4, 1) },
             // DNAME
-            39 => Self::plain(0, 1, 0),
+            39 => Self::plain(0, 1),
+            // SIG RRSIG
+            24 | 46 => Self::plain(18, 1).with_any_tail(),
+            // NXT NSEC
+            30 | 47 => Self::plain(0, 1).with_any_tail(),
+            // SVCB HTTPS
+            64 | 65 => Self::plain(2, 1).with_any_tail(),
             _ => return None,
         })
     }
@@ -124,7 +153,7 @@ fn copy_rdata(
         at = next;
     }
     let tail = within.get(at..).ok_or(RdataError::Broken)?;
-    if tail.len() == layout.tail { Ok(encoder.bytes(tail)?) } else { Err(RdataError::Broken) }
+    if layout.tail.takes(tail.len()) { Ok(encoder.bytes(tail)?) } else { Err(RdataError::Broken) }
 }
 
 fn strings_len(rdata: &[u8], layout: Layout) -> Result<usize, RdataError> {
@@ -175,6 +204,26 @@ mod tests {
         assert_eq!(srv, b"\x00\x01\x00\x02\x00\x35\x02ns\x07example\x00");
         let naptr = copied(35, b"\x00\x01\x00\x02\x01s\x00\x02!!\xC0\x0C").unwrap();
         assert_eq!(naptr, b"\x00\x01\x00\x02\x01s\x00\x02!!\x07example\x00");
+    }
+
+    #[test]
+    fn names_that_nobody_may_compress_are_expanded_all_the_same() {
+        let name = b"\x07example\x00";
+        for (rtype, lead, tail) in [
+            (24, &[7; 18][..], &b"signature"[..]),
+            (30, b"", b"\x40"),
+            (46, &[7; 18], b"signature"),
+            (47, b"", b"\x00\x01\x40"),
+            (64, b"\x00\x01", b"\x00\x03\x00\x02\x01\xBB"),
+            (65, b"\x00\x00", b""),
+            (107, b"\x00\x0a", b""),
+        ] {
+            let spelled = [lead, name, tail].concat();
+            let compressed = [lead, b"\xC0\x0C", tail].concat();
+            assert_eq!(copied(rtype, &spelled).unwrap(), spelled, "type {rtype}");
+            assert_eq!(copied(rtype, &compressed).unwrap(), spelled, "type {rtype}");
+            assert_eq!(copied(rtype, &[lead, b"\x01a"].concat()), Err(RdataError::Broken));
+        }
     }
 
     #[test]
