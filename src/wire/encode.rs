@@ -1,12 +1,15 @@
 //! Writing messages, with name compression (RFC 1035 §4.1.4). Off the hot path: hits copy what was written once.
 
 use super::case;
-use super::name::Name;
+use super::name::{NAME_BYTES_MAX, Name};
 use super::{Class, HEADER_BYTES, Header, Rtype};
 
 /// Name suffixes remembered as targets. Bounds the work per name; an answer rarely has twenty (CVE-2024-8508 was this
 /// search without a bound).
 const SUFFIXES_MAX: usize = 64;
+
+/// Labels of the longest name, the root's included.
+const LABELS_MAX: usize = NAME_BYTES_MAX.div_ceil(2);
 
 /// Pointers have 14 bits.
 const POINTER_MAX: usize = 0x3FFF;
@@ -145,11 +148,10 @@ impl Encoder {
     /// # Errors
     /// [`Full`].
     pub fn name(&mut self, name: Name<'_>) -> Result<(), Full> {
-        for suffix in name.suffixes() {
+        for (suffix, sum) in name.suffixes().zip(checksums(name)) {
             if suffix.is_root() {
                 break;
             }
-            let sum = checksum(suffix);
             if let Some(at) = self.find(suffix, sum) {
                 return self.u16(0xC000 | at);
             }
@@ -199,11 +201,28 @@ impl Encoder {
     }
 }
 
-/// FNV-1a over the folded name: only a filter, the names themselves decide.
-fn checksum(name: Name<'_>) -> u32 {
-    name.as_bytes().iter().fold(0x811C_9DC5, |sum: u32, octet| {
-        (sum ^ u32::from(octet.to_ascii_lowercase())).wrapping_mul(0x0100_0193)
-    })
+/// Checksums of the folded `name` and of its ancestors, in the order of [`Name::suffixes`]: only a filter, the names
+/// themselves decide.
+///
+/// FNV-1a, fed label by label from the root: one pass makes all of them, so 127 labels cost no more than 255 octets.
+fn checksums(name: Name<'_>) -> [u32; LABELS_MAX] {
+    let mut suffixes = [Name::ROOT; LABELS_MAX];
+    let mut sums = [0; LABELS_MAX];
+    let mut count = 0;
+    for (slot, suffix) in suffixes.iter_mut().zip(name.suffixes()) {
+        *slot = suffix;
+        count += 1;
+    }
+    let mut sum: u32 = 0x811C_9DC5;
+    for (slot, suffix) in sums.iter_mut().zip(suffixes).take(count).rev() {
+        for octet in suffix.labels().next().unwrap_or_default() {
+            sum = (sum ^ u32::from(octet.to_ascii_lowercase())).wrapping_mul(0x0100_0193);
+        }
+        // Label borders count, or "ab.c" and "a.bc" would be alike.
+        sum = (sum ^ 0xFF).wrapping_mul(0x0100_0193);
+        *slot = sum;
+    }
+    sums
 }
 
 #[cfg(test)]
@@ -234,6 +253,22 @@ mod tests {
         }
         assert_eq!(starts[2] - starts[1], 2);
         assert_eq!(message.len() - starts[4], 2);
+    }
+
+    #[test]
+    fn suffixes_have_the_checksums_of_the_same_names_on_their_own() {
+        let long = "x.".repeat(127);
+        for text in [".", "www.Example.com.", "a.b.c.d.example.", &long] {
+            let whole = name(text);
+            let sums = checksums(whole.as_name());
+            for (suffix, sum) in whole.as_name().suffixes().zip(sums) {
+                let lower = name(&suffix.to_string().to_ascii_lowercase());
+                assert_eq!(sum, checksums(lower.as_name())[0], "{suffix}");
+            }
+        }
+        let first = |text| checksums(name(text).as_name())[0];
+        assert_ne!(first("ab.c."), first("a.bc."));
+        assert_ne!(first("a.example."), first("b.example."));
     }
 
     #[test]
