@@ -102,8 +102,8 @@ keys! {
     forward.upstreams = "the servers of /etc/resolv.conf",
         "addresses with or without ports, each once, such as [\"192.0.2.1\", \"[2001:db8::1]:5300\"]",
         |c, v| assign(&mut c.forward.upstreams, v.list(value::upstream));
-    forward.attempt_timeout = "\"800ms\"", "a duration from 10ms to 30s such as \"800ms\"",
-        |c, v| assign(&mut c.forward.attempt_timeout, v.duration(10..=30_000));
+    forward.attempt_timeout = "\"800ms\"", "a duration from 10ms to 60s such as \"800ms\"",
+        |c, v| assign(&mut c.forward.attempt_timeout, v.duration(10..=60_000));
     forward.deadline = "\"5s\"", "a duration from 10ms to 60s such as \"5s\"",
         |c, v| assign(&mut c.forward.deadline, v.duration(10..=60_000));
     forward.sockets = "128", "a number from 1 to 4096",

@@ -1,5 +1,7 @@
 //! From text to sections: file first, then environment, then flags; each later one wins.
 
+use std::time::Duration;
+
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -11,6 +13,9 @@ const FILE_BYTES_MAX: usize = 16 << 20;
 
 /// Prefix of the variables that belong to us.
 const VARIABLE_PREFIX: &str = "HEIMDALL_";
+
+/// Time beyond the resolution's own deadline that a stream's query has to be answered.
+const ANSWER_GRACE: Duration = Duration::from_secs(5);
 
 /// Keys of a `[[local]]` table.
 const LOCAL_KEYS: [&str; 2] = ["zone", "records"];
@@ -62,6 +67,7 @@ impl Config {
             config.set(key, value, || (*flag).to_owned())?;
         }
         config.check()?;
+        config.tcp.answer_timeout = config.forward.deadline + ANSWER_GRACE;
         Ok(config)
     }
 
@@ -147,7 +153,7 @@ impl Config {
     /// What no key can see alone.
     fn check(&self) -> Result<(), ConfigError> {
         let conflict = |text: String| Err(ConfigError::Conflict(text));
-        let Self { cache, forward, tcp, .. } = self;
+        let Self { cache, forward, .. } = self;
         if cache.ttl_min > cache.ttl_max {
             return conflict(format!(
                 "cache.ttl_min = {} is above cache.ttl_max = {}",
@@ -158,12 +164,6 @@ impl Config {
             return conflict(format!(
                 "forward.attempt_timeout = {:?} is above forward.deadline = {:?}",
                 forward.attempt_timeout, forward.deadline
-            ));
-        }
-        if forward.deadline >= tcp.idle_timeout * 3 {
-            return conflict(format!(
-                "forward.deadline = {:?} must be below three times tcp.idle_timeout = {:?}, or streams close before their answers come",
-                forward.deadline, tcp.idle_timeout
             ));
         }
         Ok(())

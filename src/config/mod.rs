@@ -103,6 +103,9 @@ pub struct Tcp {
     pub idle_timeout: Duration,
     /// A client that takes neither a kilobyte nor all of what waits for it in this time is closed.
     pub write_timeout: Duration,
+    /// A connection whose query stays without an answer for this long is given up. No key of its own: it follows
+    /// `forward.deadline`, by which every query is answered.
+    pub answer_timeout: Duration,
     /// Reply bytes held per connection; at the limit we stop reading from it.
     pub output_bytes_max: usize,
 }
@@ -215,6 +218,7 @@ impl Default for Tcp {
             pipeline_max: 64,
             idle_timeout: Duration::from_secs(10),
             write_timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(10),
             output_bytes_max: 128 << 10,
         }
     }

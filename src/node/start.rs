@@ -107,6 +107,11 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
         Identity::new(&config.identity),
         LocalData::new(&config.local)?,
     );
+    for &address in &config.node.listen {
+        udp::ensure_free(address).map_err(|cause| NodeError::Udp { core: 0, cause })?;
+        let free = listen::ensure_free(address);
+        free.map_err(|cause| NodeError::Tcp { core: 0, address, cause })?;
+    }
     let drain = config.node.drain;
     let shared = Arc::new(Shared {
         policy: Arc::new(policy),

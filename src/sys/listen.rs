@@ -41,6 +41,17 @@ pub fn tcp_listener(addr: SocketAddr, backlog: u32) -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// Checks that no other process listens on `addr`, which `SO_REUSEPORT` would let us share with it.
+///
+/// # Errors
+/// As for [`tcp_listener`].
+pub fn ensure_free(addr: SocketAddr) -> io::Result<()> {
+    let socket = open(addr, libc::SOCK_STREAM)?;
+    // Connections of an earlier run may still be closing; only listeners count.
+    set(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    bind(&socket, addr)
+}
+
 /// Makes the close of `socket` a reset: what waits in its send buffer is freed at once, instead of being offered to
 /// the client for minutes.
 ///
@@ -73,6 +84,7 @@ mod tests {
             let first = tcp_listener(local.parse().unwrap(), 16).unwrap();
             let addr = TcpListener::from(first.try_clone().unwrap()).local_addr().unwrap();
             tcp_listener(addr, 16).unwrap();
+            assert!(ensure_free(addr).is_err());
         }
     }
 

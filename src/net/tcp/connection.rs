@@ -25,9 +25,6 @@ use crate::sys::listen::reset_on_close;
 const TURN_WORK_MAX: usize = 128;
 /// A client has to take this much per write timeout, or all that waits: single bytes do not buy time.
 const WRITE_PROGRESS_BYTES: usize = 1024;
-/// Idle timeouts that a query may be in flight without any answer on its connection. The responder has a deadline
-/// of its own, a shorter one; this keeps a query it lost from holding the connection for ever.
-const UNANSWERED_PERIODS_MAX: u32 = 3;
 /// How long we wait for the client's FIN after ours: closing with unread bytes would reset the connection, and the
 /// client could lose replies that it has not read yet.
 const LINGER: Duration = Duration::from_millis(500);
@@ -481,8 +478,8 @@ impl<R: Respond> Conversation<R> {
         let whole = if let Some(since) = self.stalled_since {
             (since + config.write_timeout, End::Slow)
         } else if self.connection.unanswered.get() > 0 {
-            let patience = config.idle_timeout * UNANSWERED_PERIODS_MAX;
-            (self.active_at + patience, End::Unanswered)
+            // The responder has a deadline of its own, a shorter one; this is for a query that it lost.
+            (self.active_at + config.answer_timeout, End::Unanswered)
         } else {
             (self.active_at + config.idle_timeout, End::Idle)
         };

@@ -281,7 +281,13 @@ fn query(id: u16, mode: Mode, number: u16) -> Vec<u8> {
 }
 
 fn config() -> config::Tcp {
-    config::Tcp { idle_timeout: PATIENCE, write_timeout: PATIENCE, ..config::Tcp::default() }
+    let patient = config::Tcp::default();
+    config::Tcp {
+        idle_timeout: PATIENCE,
+        write_timeout: PATIENCE,
+        answer_timeout: 3 * PATIENCE,
+        ..patient
+    }
 }
 
 fn quick(idle_timeout_ms: u64) -> config::Tcp {
@@ -467,7 +473,8 @@ fn trickle_beside_work_in_flight_is_cut_and_the_work_answered() {
 
 #[test]
 fn lost_query_does_not_hold_its_connection() {
-    let server = Server::start(quick(300));
+    let answer_timeout = Duration::from_millis(300);
+    let server = Server::start(config::Tcp { answer_timeout, ..config() });
     let mut client = server.client();
     client.ask(1, Mode::Never);
     client.assert_closed();

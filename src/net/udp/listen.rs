@@ -67,6 +67,17 @@ pub(super) fn bind_listener(address: SocketAddr, udp: &config::Udp) -> Result<Bo
     sockopt::bind_udp(address, settings).map_err(|cause| OpenError::Listen { address, cause })
 }
 
+/// Checks that no other process serves `address`. Without this a second node would share the address with the first
+/// (`SO_REUSEPORT` lets it) and take half of its queries.
+///
+/// # Errors
+/// [`OpenError::Listen`].
+pub fn ensure_free(address: SocketAddr) -> Result<(), OpenError> {
+    let settings = UdpSettings { is_shared: false, buffer_bytes: None };
+    let bound = sockopt::bind_udp(address, settings);
+    bound.map(drop).map_err(|cause| OpenError::Listen { address, cause })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -88,5 +99,14 @@ mod tests {
         let taken = sockopt::bind_udp("127.0.0.1:0".parse().unwrap(), alone).unwrap();
         let error = bind_listener(taken.address, &config::Udp::default()).unwrap_err();
         assert!(error.to_string().ends_with("in use by another process"), "{error}");
+    }
+
+    #[test]
+    fn address_of_a_node_that_shares_among_its_cores_is_not_free() {
+        let first = bind_listener("127.0.0.1:0".parse().unwrap(), &config::Udp::default()).unwrap();
+        assert!(ensure_free(first.address).is_err());
+        let address = first.address;
+        drop(first);
+        assert!(ensure_free(address).is_ok());
     }
 }

@@ -31,7 +31,7 @@ use futures_lite::future::yield_now;
 use glommio::io::BufferedFile;
 
 pub use self::counts::{Counts, Snapshot};
-pub use self::listen::OpenError;
+pub use self::listen::{OpenError, ensure_free};
 use self::mmsg::Mmsg;
 use self::sockets::{Role, Sockets};
 use self::uring::Uring;
