@@ -1,0 +1,33 @@
+//! docs/CONFIGURATION.md is true: every key stands there with its default and variable, and its example loads.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use heimdall_uring::config::{Config, File, KEYS};
+
+const DOC: &str = include_str!("../docs/CONFIGURATION.md");
+
+#[test]
+fn every_key_is_documented_with_default_expectation_and_variable() {
+    for key in KEYS {
+        let section = DOC.split("\n## ").find(|part| part.starts_with(&format!("[{}]", key.table)));
+        let section = section.unwrap_or_else(|| panic!("no section for [{}]", key.table));
+        let row = section.lines().find(|line| line.starts_with(&format!("| `{}` |", key.name)));
+        let row = row.unwrap_or_else(|| panic!("no row for {key:?}"));
+        for part in [key.default, key.expected, &key.variable()] {
+            assert!(row.contains(part), "{key:?}: the row lacks {part}: {row}");
+        }
+    }
+}
+
+#[test]
+fn no_row_documents_what_does_not_exist() {
+    let rows = DOC.lines().filter(|line| line.starts_with("| `") && line.contains("HEIMDALL_"));
+    assert_eq!(rows.count(), KEYS.len());
+}
+
+#[test]
+fn example_of_the_document_loads() {
+    let example = DOC.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let config = Config::load(Some(File { name: "example", text: example }), [], &[]).unwrap();
+    assert_eq!(config.forward.upstreams.len(), 2);
+    heimdall_uring::policy::LocalData::new(&config.local).unwrap();
+}
