@@ -1,5 +1,4 @@
 //! docs/CONFIGURATION.md is true: every key stands there with its default and variable, and its example loads.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use heimdall_uring::config::{Config, File, KEYS};
 

@@ -2,6 +2,9 @@
 //!
 //! The sockets block: glommio accepts through the ring, which waits on a blocking socket and fails with `EAGAIN`
 //! on a non-blocking one.
+//!
+//! Invariants:
+//! * I1: what is given to the kernel here are descriptors that live during the call, and numbers.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! What is remembered and for how long, with the cache clock moved by hand.
 
-use crate::client::{dig, exchange};
-use crate::message::{self, A, NXDOMAIN};
+use crate::client::{Stream, dig, exchange};
+use crate::message::{self, A, NXDOMAIN, query};
 use crate::node::{Clock, Node, Setup, eventually};
 use crate::scripted::{Scripted, Step};
 
@@ -135,4 +135,25 @@ fn dnssec_and_plain_answers_are_kept_apart() {
     dig(node.address, "+dnssec name.test A");
     dig(node.address, "+dnssec name.test A");
     assert_eq!(upstream.count("name.test."), 2);
+}
+
+#[test]
+fn full_cache_stays_within_its_bytes() {
+    const NAMES: u32 = 30_000;
+    /// Threads, rings and buffers of one worker, and what the allocator keeps.
+    const BESIDE: usize = 24 << 20;
+    let upstream = Scripted::start(|asked| {
+        vec![Step::Reply(message::address(&asked.message, 3_600, [192, 0, 2, 1]))]
+    });
+    let config = "[cache]\nsize = \"1MiB\"";
+    let node = Setup::new().upstream(upstream.address).config(config).start();
+    let mut stream = Stream::connect(node.address);
+    for number in 0..NAMES {
+        let id = u16::try_from(number % 60_000).unwrap();
+        stream.exchange(&query(id, &format!("host{number}.site.test"), A));
+    }
+    let counters = node.counters();
+    assert!(counters.sum("dns_cache_bytes", "") <= 1 << 20);
+    assert!(counters.sum("dns_cache_evictions_total", "") > u64::from(NAMES) / 2);
+    assert!(node.resident_bytes() < BESIDE, "{} bytes resident", node.resident_bytes());
 }

@@ -197,6 +197,13 @@ impl Node {
         self.log.lines.lock().unwrap().lines.join("\n")
     }
 
+    /// Resident bytes of the process, without the program itself.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with("RssAnon:")).unwrap();
+        1024 * line.split_ascii_whitespace().nth(1).unwrap().parse::<usize>().unwrap()
+    }
+
     /// Sends a signal: `TERM`, `INT`, `USR1`.
     pub(crate) fn signal(&self, signal: &str) {
         let kill = format!("kill -{signal} {}", self.child.id());

@@ -170,3 +170,25 @@ fn newcomer_takes_the_place_of_the_longest_idle() {
         assert_eq!(stream.exchange(&query(3, NAME, A)).id, 3);
     }
 }
+
+#[test]
+fn idle_connections_cost_little_memory() {
+    const CONNECTIONS: usize = 300;
+    /// Twice what `net::tcp` says of itself, for the allocator's pages.
+    const BYTES_MAX: usize = 4 << 10;
+    let limits = "connections_max = 2000\nconnections_per_client_max = 2000\nidle_timeout = \"1m\"";
+    let node = local(limits);
+    let mut streams = Vec::new();
+    let mut fill = || {
+        for id in 0..u16::try_from(CONNECTIONS).unwrap() {
+            let mut stream = Stream::connect(node.address);
+            assert_eq!(stream.exchange(&query(id, NAME, A)).id, id);
+            streams.push(stream);
+        }
+    };
+    fill();
+    let before = node.resident_bytes();
+    fill();
+    let each = node.resident_bytes().saturating_sub(before) / CONNECTIONS;
+    assert!(each <= BYTES_MAX, "an idle connection takes {each} bytes");
+}

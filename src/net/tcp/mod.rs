@@ -4,7 +4,7 @@
 //! [`Respond`]'s business.
 //!
 //! Memory: an idle connection holds no buffers and costs about 1.6 kB, glommio's share included, the kernel's not
-//! (`cargo test idle_connection_is_small -- --ignored`): reads and synchronous replies go through one scratch area
+//! (`idle_connections_cost_little_memory` in tests/e2e): reads and synchronous replies go through one scratch area
 //! per core. A busy one holds at most one partial query and one read more, and twice `output_bytes_max` (or that and
 //! one largest message) of replies. The kernel's side is bounded by the listener's socket buffers (`sys::listen`).
 

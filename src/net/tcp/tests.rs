@@ -19,9 +19,6 @@ use crate::sys::listen::tcp_listener;
 /// How long a test waits for what must happen; passing tests never come near.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Resident bytes that one idle connection may add.
-const IDLE_BYTES_MAX: usize = 3072;
-
 /// The third byte of a query: how the fake answers it. The next two are a number for it.
 #[derive(Clone, Copy)]
 #[repr(u8)]
@@ -660,34 +657,4 @@ fn want_of_descriptors_evicts_the_idle_and_pauses() {
         tcp.drained().await;
     });
     core.unwrap().join().unwrap();
-}
-
-/// Measures what the head of `net::tcp` says; alone, because it reads the size of the whole process.
-#[test]
-#[ignore = "needs the process for itself: cargo test idle_connection_is_small -- --ignored"]
-fn idle_connection_is_small() {
-    const CONNECTIONS: usize = 400;
-    let resident = || {
-        let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-        statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
-    };
-    let server = Server::start(config::Tcp {
-        connections_max: 2 * CONNECTIONS,
-        connections_per_client_max: 2 * CONNECTIONS,
-        ..config()
-    });
-    let mut clients = Vec::with_capacity(2 * CONNECTIONS);
-    let mut fill = || {
-        for id in 0..u16::try_from(CONNECTIONS).unwrap() {
-            let mut client = server.client();
-            client.send(&query(id, Mode::Big, 20_000));
-            assert_eq!(client.reply_id(), id);
-            clients.push(client);
-        }
-    };
-    fill();
-    let before = resident();
-    fill();
-    let each = resident().saturating_sub(before) / CONNECTIONS;
-    assert!(each <= IDLE_BYTES_MAX, "an idle connection takes {each} bytes");
 }

@@ -125,7 +125,7 @@ impl<T: Copy> Sockets<T> {
     /// Takes the next socket that waits for its standing receive or poll, and marks it armed.
     pub(super) fn arm_next(&mut self) -> Option<(u16, T)> {
         while let Some(index) = self.unarmed.pop() {
-            let Some(socket) = self.get_mut(index) else { continue };
+            let Some(socket) = self.entry_mut(index) else { continue };
             if socket.closing.is_none() && !socket.is_muted && !socket.is_armed {
                 socket.is_armed = true;
                 return Some((index, socket.target));
@@ -136,7 +136,7 @@ impl<T: Copy> Sockets<T> {
 
     /// The standing operation of a socket has ended, or could not be queued. Returns whether it waits to be armed again.
     pub(super) fn ended(&mut self, index: u16) -> bool {
-        let Some(socket) = self.get_mut(index) else { return false };
+        let Some(socket) = self.entry_mut(index) else { return false };
         socket.is_armed = false;
         let waits = socket.closing.is_none() && !socket.is_muted;
         if waits {
@@ -147,7 +147,7 @@ impl<T: Copy> Sockets<T> {
 
     /// Keeps a listener from being armed again; it still sends. Returns whether its standing operation must end.
     pub(super) fn mute(&mut self, index: u16) -> bool {
-        self.get_mut(index).is_some_and(|socket| {
+        self.entry_mut(index).is_some_and(|socket| {
             socket.is_muted = true;
             socket.is_armed
         })
@@ -155,7 +155,7 @@ impl<T: Copy> Sockets<T> {
 
     /// Begins to close an upstream-facing socket. Returns whether that was news: a cancellation must then be queued.
     pub(super) fn close(&mut self, index: u16) -> bool {
-        self.get_mut(index).is_some_and(|socket| {
+        self.entry_mut(index).is_some_and(|socket| {
             let is_news = socket.closing.is_none();
             socket.closing.get_or_insert(Closing { is_cancelled: false });
             is_news
@@ -164,7 +164,7 @@ impl<T: Copy> Sockets<T> {
 
     /// The cancellation of a closing socket is over.
     pub(super) fn cancelled(&mut self, index: u16) {
-        if let Some(closing) = self.get_mut(index).and_then(|socket| socket.closing.as_mut()) {
+        if let Some(closing) = self.entry_mut(index).and_then(|socket| socket.closing.as_mut()) {
             closing.is_cancelled = true;
         }
     }
@@ -182,19 +182,19 @@ impl<T: Copy> Sockets<T> {
 
     /// Marks a socket readable. Returns whether that was news.
     pub(super) fn mark_ready(&mut self, index: u16) -> bool {
-        self.get_mut(index).is_some_and(|socket| !std::mem::replace(&mut socket.is_ready, true))
+        self.entry_mut(index).is_some_and(|socket| !std::mem::replace(&mut socket.is_ready, true))
     }
 
     /// Marks a socket drained.
     pub(super) fn clear_ready(&mut self, index: u16) {
-        if let Some(socket) = self.get_mut(index) {
+        if let Some(socket) = self.entry_mut(index) {
             socket.is_ready = false;
         }
     }
 
     /// Takes note of a socket's drop count as the kernel states it and returns how many are new.
     pub(super) fn note_drops(&mut self, index: u16, drops: u32) -> u32 {
-        let Some(socket) = self.get_mut(index) else { return 0 };
+        let Some(socket) = self.entry_mut(index) else { return 0 };
         let new = drops.wrapping_sub(socket.drops_seen);
         // Counts of one socket only grow; a step back would be a datagram that overtook another.
         if new > u32::MAX / 2 {
@@ -210,7 +210,7 @@ impl<T: Copy> Sockets<T> {
     }
 
     #[inline]
-    fn get_mut(&mut self, index: u16) -> Option<&mut Socket<T>> {
+    fn entry_mut(&mut self, index: u16) -> Option<&mut Socket<T>> {
         self.entries.get_mut(usize::from(index))?.as_mut()
     }
 }
