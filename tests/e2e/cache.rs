@@ -31,7 +31,7 @@ fn negative(ttl: u32, minimum: u32) -> Scripted {
 
 /// The TTL of the first record in the reply to an address question.
 fn ttl(node: &Node, qname: &str) -> u32 {
-    exchange(node.address, &message::query(9, qname, A)).records[0].ttl
+    exchange(node.address, &query(9, qname, A)).records[0].ttl
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn negative_answer_lives_for_the_lesser_of_soa_ttl_and_minimum() {
         assert_eq!(upstream.count("no.test."), 1);
         clock.set(31);
         eventually("a second question", || {
-            assert_eq!(exchange(node.address, &message::query(1, "no.test", A)).rcode(), NXDOMAIN);
+            assert_eq!(exchange(node.address, &query(1, "no.test", A)).rcode(), NXDOMAIN);
             (upstream.count("no.test.") == 2).then_some(())
         });
     }
@@ -121,7 +121,7 @@ fn negative_answer_without_soa_is_not_kept() {
     });
     let node = Setup::new().upstream(upstream.address).start();
     for _ in 0..2 {
-        let reply = exchange(node.address, &message::query(1, "no.test", A));
+        let reply = exchange(node.address, &query(1, "no.test", A));
         assert_eq!(reply.rcode(), NXDOMAIN);
     }
     assert_eq!(upstream.count("no.test."), 2);
