@@ -83,8 +83,8 @@ impl Program {
     /// Asks `server`; `arguments` as on the command line, separated by blanks.
     pub(crate) fn ask(self, server: SocketAddr, arguments: &str) -> Reply {
         let (program, once) = match self {
-            Self::Dig => ("dig", ["+time=8", "+tries=1"]),
-            Self::Kdig => ("kdig", ["+time=8", "+retry=0"]),
+            Self::Dig => ("dig", ["+time=20", "+tries=1"]),
+            Self::Kdig => ("kdig", ["+time=20", "+retry=0"]),
         };
         let mut command = Command::new(program);
         if self == Self::Dig {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::ports::{self, Directory};
 
 /// Longest wait for anything that must happen. Generous: the machine may be busy with other tests.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The log is complete when it was still for this long after a counter dump began (which is a single write).
 const DUMP_QUIET: Duration = Duration::from_millis(100);
@@ -99,13 +99,26 @@ impl Setup {
     /// Starts the node and does not wait.
     pub(crate) fn spawn(mut self) -> Node {
         let directory = Directory::create();
+        let command = self.command(&directory);
+        Node::spawn(command, self.listen[0], directory)
+    }
+
+    /// Runs a command that ends by itself and gives what it printed; it must succeed.
+    pub(crate) fn printed(mut self) -> String {
+        let output = self.command(&Directory::create()).output().expect("the binary starts");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{}: {errors}", output.status);
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn command(&mut self, directory: &Directory) -> Command {
         if self.listen.is_empty() {
             self.listen.push(ports::own());
         }
         if self.upstreams.is_empty() {
             self.upstreams.push(NOBODY.parse().unwrap());
         }
-        let cores = self.cores.unwrap_or_else(|| {
+        let cores = self.cores.take().unwrap_or_else(|| {
             // One worker, so that a second query finds what the first one left; tests side by side take turns.
             let cpus = allowed_cpus();
             cpus[usize::from(self.listen[0].port()) % cpus.len()].to_string()
@@ -119,8 +132,10 @@ impl Setup {
         for address in &self.upstreams {
             command.args(["--upstream", &address.to_string()]);
         }
-        command.args(&self.arguments).envs(self.environment);
-        Node::spawn(command, self.listen[0], directory)
+        command
+            .args(&self.arguments)
+            .envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
     }
 }
 
@@ -169,7 +184,7 @@ pub(crate) struct Node {
 impl Node {
     fn spawn(mut command: Command, address: SocketAddr, directory: Directory) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        command.env_remove("NO_COLOR").env("NO_COLOR", "1");
+        command.env("NO_COLOR", "1");
         let mut child = command.spawn().expect("the binary starts");
         let stderr = BufReader::new(child.stderr.take().unwrap());
         let log = Arc::new(Log::default());

@@ -53,12 +53,34 @@ fn sigint_answers_what_is_in_flight_and_exits_with_zero() {
 #[test]
 fn drain_ends_in_time_when_an_upstream_keeps_silent() {
     let upstream = Scripted::start(|_| vec![]);
-    let waits = "[node]\ndrain = \"1s\"\n[forward]\nattempt_timeout = \"60s\"\ndeadline = \"60s\"";
+    let waits = "[node]\ndrain = \"1s\"\n[forward]\nattempt_timeout = \"20s\"\ndeadline = \"25s\"";
     let mut node = Setup::new().upstream(upstream.address).config(waits).start();
     Datagrams::to(node.address).send(&query(1, "name.test", A));
     upstream.wait_for("name.test.");
     node.signal("TERM");
     assert!(node.wait_for_exit().success());
+}
+
+#[test]
+fn second_signal_ends_a_drain_at_once() {
+    let upstream = Scripted::start(|_| vec![]);
+    let waits = "[node]\ndrain = \"60s\"\n[forward]\nattempt_timeout = \"20s\"\ndeadline = \"25s\"";
+    let mut node = Setup::new().upstream(upstream.address).config(waits).start();
+    Datagrams::to(node.address).send(&query(1, "name.test", A));
+    upstream.wait_for("name.test.");
+    node.signal("TERM");
+    node.wait_for_line("stopping");
+    node.signal("TERM");
+    // Sooner than the drain would: `PATIENCE` is shorter.
+    node.wait_for_exit();
+}
+
+#[test]
+fn quickstart_config_answers_its_own_zone_offline() {
+    let node = Setup::new().config(include_str!("../../deploy/quickstart.toml")).start();
+    assert_eq!(dig(node.address, "hello.heimdall.test").rdata("A"), ["192.0.2.53"]);
+    let readme = include_str!("../../README.md");
+    assert!(readme.contains("dig @127.0.0.1 -p 5353 hello.heimdall.test"));
 }
 
 fn fails_to_start(mut node: Node, must_say: &str) {
@@ -120,9 +142,11 @@ fn operators_mistakes_exit_with_two_and_say_where() {
 
 #[test]
 fn check_says_yes_or_no_and_serves_nothing() {
-    let mut good = Setup::new().config(LOCAL).argument("--check").spawn();
-    assert!(good.wait_for_exit().success(), "{}", good.log());
-    assert!(!good.log().contains("serving"), "{}", good.log());
+    let address = ports::own();
+    let plan = Setup::new().listen(address).config(LOCAL).argument("--check").printed();
+    assert!(plan.contains(&address.to_string()) && plan.contains("config is good"), "{plan}");
+    // Nothing listens there now, and a node may.
+    assert!(UdpSocket::bind(address).is_ok());
     rejects(Setup::new().config("[cache]\nsize = -1").argument("--check"), &["node.toml:2"]);
 }
 
@@ -137,9 +161,11 @@ fn environment_overrides_the_config_file() {
 }
 
 #[test]
-fn topology_is_printed() {
-    let mut node = Setup::new().argument("--print-topology").spawn();
-    assert!(node.wait_for_exit().success(), "{}", node.log());
+fn topology_is_printed_with_the_chosen_cpus() {
+    let cpu = allowed_cpus()[0];
+    let report = Setup::new().cores(&cpu.to_string()).argument("--print-topology").printed();
+    assert!(report.to_lowercase().contains("numa"), "{report}");
+    assert!(report.contains(&cpu.to_string()), "{report}");
 }
 
 #[test]
@@ -183,7 +209,7 @@ fn all_cores_answer() {
         let counters = node.counters();
         let mut total = 0;
         for proto in ["udp", "tcp"] {
-            for core in [first, second] {
+            for core in [0, 1] {
                 let label = format!("proto=\"{proto}\",core=\"{core}\"");
                 let queries = counters.sum("dns_queries_total", &label);
                 assert!(queries > 0, "{backend}: {label} answered nothing");

@@ -58,7 +58,8 @@ fn many_queries_on_one_connection_are_answered() {
 
 #[test]
 fn idle_connection_is_closed() {
-    let node = local("idle_timeout = \"1s\"");
+    // A deadline for answers may not outlast three idle timeouts.
+    let node = local("idle_timeout = \"1s\"\n[forward]\ndeadline = \"2s\"");
     let mut silent = Stream::connect(node.address);
     let mut quiet = Stream::connect(node.address);
     quiet.exchange(&query(1, NAME, A));
