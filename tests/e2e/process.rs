@@ -169,7 +169,7 @@ fn topology_is_printed_with_the_chosen_cpus() {
 }
 
 #[test]
-fn supervisor_hears_ready_and_stopping() {
+fn supervisor_hears_ready_watchdog_and_stopping() {
     let directory = Directory::create();
     let path = directory.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
@@ -182,8 +182,10 @@ fn supervisor_hears_ready_and_stopping() {
         });
     };
     let setup = Setup::new().config(LOCAL).environment("NOTIFY_SOCKET", path.to_str().unwrap());
-    let mut node = setup.start();
+    let mut node = setup.environment("WATCHDOG_USEC", "500000").start();
     hears("READY=1");
+    hears("WATCHDOG=1");
+    hears("WATCHDOG=1");
     assert_eq!(dig(node.address, "www.local.test").status, "NOERROR");
     node.signal("TERM");
     hears("STOPPING=1");
