@@ -93,7 +93,10 @@ fn reply_flags(query: &Query<'_>, shape: &Shape) -> u16 {
     let understands_ad = query.header.flags.has(Flags::AD) || query.wants_dnssec();
     let ours = if understands_ad { shape.flags } else { shape.flags & !Flags::AD };
     let echoed = query.header.flags.0 & ECHOED;
-    Flags::QR | Flags::RA | echoed | ours | u16::from(shape.rcode.header_bits())
+    // Without OPT the low bits of an extended RCODE would lie: those of BADVERS say NOERROR.
+    let is_told_whole = shape.rcode.extended_bits() == 0 || query.edns.is_some();
+    let rcode = if is_told_whole { shape.rcode } else { Rcode::SERVFAIL };
+    Flags::QR | Flags::RA | echoed | ours | u16::from(rcode.header_bits())
 }
 
 /// The part of `body` that fits `room` with `opt_bytes` behind it, its record counts, and TC if records had to go.
@@ -248,6 +251,12 @@ mod tests {
         let response = Response::parse(&bytes).unwrap();
         assert_eq!(response.rcode(), Rcode::BADVERS);
         assert!(bytes.ends_with(&[0, 15, 0, 2, 0, 21]));
+    }
+
+    #[test]
+    fn extended_rcode_is_a_failure_to_clients_without_edns() {
+        let bytes = replied(&plain_query(), &AnswerBuf::empty(Rcode::BADVERS), 0, WIDE);
+        assert_eq!(Response::parse(&bytes).unwrap().rcode(), Rcode::SERVFAIL);
     }
 
     #[test]
