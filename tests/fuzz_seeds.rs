@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+#[path = "../fuzz/fuzz_targets/bodies/check.rs"]
+mod check;
 #[path = "../fuzz/fuzz_targets/bodies/query.rs"]
 mod query;
 #[path = "../fuzz/fuzz_targets/bodies/upstream.rs"]

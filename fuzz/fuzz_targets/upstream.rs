@@ -2,6 +2,7 @@
 #![no_main]
 
 mod bodies {
+    pub(crate) mod check;
     pub(crate) mod upstream;
 }
 

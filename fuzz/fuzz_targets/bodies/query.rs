@@ -1,95 +1,155 @@
-//! One datagram against a core that knows one answer and one local zone; what goes out must be well-formed.
+//! The whole path of a client's message: `serve::Core::answer`, a resolution with a made-up outcome, the hit after it.
+//!
+//! Input: one octet that chooses client, transport and outcome, then the message.
 
-use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use heimdall_uring::cache::Shard;
 use heimdall_uring::config;
 use heimdall_uring::observe::Transport;
 use heimdall_uring::policy::{Acl, Identity, LocalData, Policy};
-use heimdall_uring::serve::{Admission, Client, Core, Verdict};
+use heimdall_uring::serve::{Admission, Asking, Client, Core, Unresolved, Verdict};
 use heimdall_uring::time::{CacheTime, Now};
 use heimdall_uring::wire::answer::AnswerBuilder;
 use heimdall_uring::wire::response::Section;
-use heimdall_uring::wire::{Class, Rcode, Response};
+use heimdall_uring::wire::{
+    AnswerBuf, Class, Ede, Flags, Header, Malformed, Name, Query, Rcode, Rtype,
+};
 
-thread_local! {
-    static CORE: RefCell<Core<()>> = RefCell::new(core());
-}
+use super::check;
 
-/// Runs one case. The first octet chooses transport and buffer size; the rest is the datagram.
-pub(crate) fn run(data: &[u8]) {
-    let Some((&choice, datagram)) = data.split_first() else { return };
-    let transport = if choice & 1 == 0 { Transport::Udp } else { Transport::Tcp };
-    let room = [1232, 512, 4096, 65_535][usize::from(choice >> 1) % 4];
-    let client = Client { address: std::net::Ipv4Addr::LOCALHOST.into(), transport };
-    let now = Now { cache: CacheTime::from_millis(1_000_000), ..Now::default() };
-    let mut out = vec![0; room];
-    CORE.with_borrow_mut(|core| match core.answer(datagram, client, now, &mut out) {
-        Verdict::Drop => {}
-        Verdict::Reply(len) => check(datagram, &out[..len], transport),
-        Verdict::Miss(ticket) => resolve(core, datagram, ticket, now, transport),
-    });
-}
+/// Largest reply over UDP in the default config.
+const UDP_BYTES_MAX: usize = 1232;
 
-/// Resolves a miss with as many addresses as make some replies too long, and asks again: then it must be a hit.
-fn resolve(
-    core: &mut Core<()>,
-    datagram: &[u8],
-    ticket: Box<heimdall_uring::serve::Ticket>,
-    now: Now,
-    transport: Transport,
-) {
-    let mut out = vec![0; 65_535];
-    let Admission::Ask(asking) = core.admit(ticket, (), now, &mut out) else { panic!("joined") };
-    let query = asking.query();
-    let mut builder =
-        AnswerBuilder::new(query.qname, query.qtype, query.qclass, Rcode::NOERROR).unwrap();
-    for last in 0..datagram.last().copied().unwrap_or(0) {
-        let rdata = [192, 0, 2, last];
-        builder.write(Section::Answer, query.qname, query.qtype, Class::IN, 60, &rdata).unwrap();
-    }
-    let answer = builder.finish();
-    let is_kept = answer.lifetime > 0;
-    core.finish(&asking, Ok(answer), now, &mut out, |(), reply| check(datagram, reply, transport));
-    let client = Client { address: std::net::Ipv4Addr::LOCALHOST.into(), transport };
-    if is_kept {
-        let again = core.answer(datagram, client, now, &mut out);
-        assert!(matches!(again, Verdict::Reply(_) | Verdict::Drop), "{again:?}");
-    }
-}
+static POLICY: LazyLock<Arc<Policy>> = LazyLock::new(|| {
+    let local = config::LocalZone {
+        zone: "local.test.".into(),
+        records: "@ SOA ns host 1 2 3 4 5\nwww A 192.0.2.1\n*.wild TXT \"wild\"\nalias CNAME www"
+            .into(),
+        place: String::new(),
+    };
+    let identity = config::Identity { version: Some("1".into()), id: Some("node".into()) };
+    Arc::new(Policy::new(
+        Acl::new(&config::Acl::default()),
+        Identity::new(&identity),
+        LocalData::new(&[local]).expect("a good zone"),
+    ))
+});
 
-/// What every reply owes: the query's ID, QR, a length within bounds, and octets that two parsers accept.
-fn check(datagram: &[u8], reply: &[u8], transport: Transport) {
-    assert_eq!(reply[..2], datagram[..2], "the ID comes back");
-    assert_eq!(reply[2] & 0x80, 0x80, "it is a response");
-    if transport == Transport::Udp {
-        assert!(reply.len() <= 1232);
-    }
-    if reply[2] & 0x78 == 0 {
-        Response::parse(reply).expect("our own parser reads it");
-    }
-    let message = domain::base::Message::from_octets(reply).expect("it has a header");
-    for section in [message.answer(), message.authority(), message.additional()] {
-        for record in section.expect("the sections before are well-formed") {
-            record.expect("each record is well-formed");
+/// Runs one input.
+pub(crate) fn run(input: &[u8]) {
+    let Some((&choice, message)) = input.split_first() else { return };
+    let client = Client {
+        address: if choice & 1 == 0 { [127, 0, 0, 1].into() } else { [8, 8, 8, 8].into() },
+        transport: if choice & 2 == 0 { Transport::Udp } else { Transport::Tcp },
+    };
+    let mut core = core();
+    let mut out = vec![0xEE; 65_535];
+    match core.answer(message, client, at(0), &mut out) {
+        Verdict::Drop => assert_silence(message),
+        Verdict::Reply(len) => check_reply(message, client, &out[..len]),
+        Verdict::Miss(ticket) => {
+            let Admission::Ask(asking) = core.admit(ticket, (), at(0), &mut out) else {
+                panic!("the first miss is asked for");
+            };
+            let mut replies = Vec::new();
+            let outcome = outcome(&asking, choice >> 2);
+            core.finish(&asking, outcome, at(0), &mut out, |(), reply| {
+                replies.push(reply.to_vec())
+            });
+            assert_eq!((replies.len(), core.in_flight()), (1, 0));
+            check_reply(message, client, &replies[0]);
+            if !core.shard().is_empty() {
+                check_hit(&mut core, message, client, &replies[0], &mut out);
+            }
         }
     }
 }
 
 fn core() -> Core<()> {
-    let forward = config::Forward { inflight_max: 1, waiters_max: 1, ..Default::default() };
-    let local = config::LocalZone {
-        zone: "heimdall.test.".into(),
-        records: "@ SOA ns host 1 2 3 4 5\nwww A 192.0.2.1\nalias CNAME www\n*.w TXT x".into(),
-        place: String::new(),
+    let forward = config::Forward { inflight_max: 2, waiters_max: 2, ..Default::default() };
+    let shard = Shard::new(1 << 16, ahash::RandomState::with_seeds(1, 2, 3, 4));
+    Core::new(POLICY.clone(), shard, &forward, &config::Udp::default(), Arc::default())
+}
+
+fn at(seconds: u64) -> Now {
+    Now { cache: CacheTime::from_millis(seconds * 1000), ..Now::default() }
+}
+
+/// A reply from cache is the reply to those who waited, but for TTLs.
+fn check_hit(core: &mut Core<()>, message: &[u8], client: Client, first: &[u8], out: &mut [u8]) {
+    let Verdict::Reply(len) = core.answer(message, client, at(0), out) else {
+        panic!("what is stored is answered");
     };
-    let identity = config::Identity { version: Some("v".into()), id: None };
-    let policy = Policy::new(
-        Acl::new(&config::Acl::default()),
-        Identity::new(&identity),
-        LocalData::new(&[local]).unwrap(),
-    );
-    let shard = Shard::new(1 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
-    Core::new(Arc::new(policy), shard, &forward, &config::Udp::default(), Arc::default())
+    assert_eq!(&out[..len], first);
+    let Verdict::Reply(len) = core.answer(message, client, at(30), out) else {
+        panic!("what is fresh is answered");
+    };
+    assert_eq!(len, first.len());
+    check_reply(message, client, &out[..len]);
+}
+
+/// Silence is for what is no query at all.
+fn assert_silence(message: &[u8]) {
+    let malformed = Query::parse(message).map(|_| ()).expect_err("queries get a reply");
+    assert!(matches!(malformed, Malformed::Short | Malformed::Response), "{malformed:?}");
+}
+
+fn check_reply(message: &[u8], client: Client, reply: &[u8]) {
+    let Ok(query) = Query::parse(message) else {
+        let (asked, header) = (Header::read(message), Header::read(reply));
+        let (asked, header) = asked.zip(header).expect("both have a header");
+        assert_eq!((reply.len(), header.id, header.counts), (12, asked.id, [0; 4]));
+        assert!(header.flags.has(Flags::QR) && header.flags.opcode() == asked.flags.opcode());
+        assert!([Rcode::FORMERR, Rcode::NOTIMP].contains(&header.flags.rcode()));
+        return;
+    };
+    let claimed = query.edns.map_or(512, |edns| usize::from(edns.payload_bytes).max(512));
+    let limit = match client.transport {
+        Transport::Udp => claimed.min(UDP_BYTES_MAX),
+        Transport::Tcp => 65_535,
+    };
+    check::reply(&query, reply, limit);
+}
+
+/// One of a few fixed ends of a resolution.
+fn outcome(asking: &Asking, choice: u8) -> Result<AnswerBuf, Unresolved> {
+    let query = asking.query();
+    let begin = |rcode| {
+        AnswerBuilder::new(query.qname, query.qtype, query.qclass, rcode).expect("names fit")
+    };
+    match choice % 6 {
+        0 => Err(Unresolved(Ede::NETWORK_ERROR.with_text("192.0.2.1: connection refused"))),
+        1 => Ok(AnswerBuf::empty(Rcode::NOERROR)),
+        2 => {
+            let mut builder = begin(Rcode::NXDOMAIN);
+            write_soa(&mut builder, query.qname);
+            builder.set_flags(Flags::AD);
+            Ok(builder.finish())
+        }
+        many => {
+            let addresses = [1, 26, 90][usize::from(many - 3)];
+            let mut builder = begin(Rcode::NOERROR);
+            for last in 0..addresses {
+                write_a(&mut builder, Section::Answer, query.qname, last);
+            }
+            for last in 0..addresses / 3 {
+                write_a(&mut builder, Section::Additional, Name::ROOT, last);
+            }
+            Ok(builder.finish())
+        }
+    }
+}
+
+fn write_a(builder: &mut AnswerBuilder, section: Section, owner: Name<'_>, last: u8) {
+    let rdata = [192, 0, 2, last];
+    builder.write(section, owner, Rtype::A, Class::IN, 60, &rdata).expect("there is room");
+}
+
+fn write_soa(builder: &mut AnswerBuilder, qname: Name<'_>) {
+    let apex = qname.parent().unwrap_or(qname);
+    let numbers = [1u32, 2, 3, 4, 60].map(u32::to_be_bytes);
+    let rdata = [&[0, 0], numbers.as_flattened()].concat();
+    let section = Section::Authority;
+    builder.write(section, apex, Rtype::SOA, Class::IN, 60, &rdata).expect("there is room");
 }

@@ -1,51 +1,77 @@
-//! One message as an upstream's answer: nothing that does not belong to the question may come through.
+//! One message as an upstream's answer: read, copied record by record, scrubbed, replied. What is written is well-formed,
+//! and nothing that does not belong to the question comes through.
+//!
+//! Input: one octet that chooses the client's flags and room, then the message, which answers its own question.
 
 use heimdall_uring::config;
 use heimdall_uring::resolve::exchange::{self, Question};
-use heimdall_uring::resolve::scrub::scrub;
+use heimdall_uring::resolve::scrub;
 use heimdall_uring::time::CacheTime;
+use heimdall_uring::wire::answer::AnswerBuilder;
 use heimdall_uring::wire::patch::{self, Framing};
 use heimdall_uring::wire::response::Section;
-use heimdall_uring::wire::{Class, Query, Response};
+use heimdall_uring::wire::{AnswerBuf, Class, Flags, NameBuf, Query, Rcode, Response, Rtype};
 
-/// Runs one case: the message answers its own question, so that every path behind that check is reached.
-pub(crate) fn run(message: &[u8]) {
-    let Ok(parsed) = Response::parse(message) else { return };
-    let Some(repeated) = parsed.question else { return };
+use super::check;
+
+/// Runs one input.
+pub(crate) fn run(input: &[u8]) {
+    let Some((&choice, message)) = input.split_first() else { return };
+    let Ok(response) = Response::parse(message) else { return };
+    for record in &response.records {
+        response.owner(record).expect("owners were checked");
+        assert_eq!(response.rdata(record).len(), record.rdata_len);
+        // Both may fail on an RDATA that holds no name; neither may panic.
+        let _ = response.target(record);
+        let _ = heimdall_uring::wire::rdata::soa_minimum(&response, record);
+    }
+    let Some(repeated) = response.question else { return };
     let question = Question {
         qname: repeated.qname,
         qtype: repeated.qtype,
         qclass: repeated.qclass,
-        wants_dnssec: message.len().is_multiple_of(2),
-        is_checking_disabled: false,
+        wants_dnssec: choice & 1 != 0,
+        is_checking_disabled: choice & 2 != 0,
     };
-    let query = exchange::query(&question, 7, true).expect("a query always fits");
-    let caps = config::Cache::default();
-    let Ok(answer) = scrub(message, &question, &caps) else { return };
-    assert!(answer.lifetime <= caps.ttl_max);
-    let query = Query::parse(&query).expect("our own query is well-formed");
-    let mut out = vec![0; 65_535];
-    for limit in [65_535, 1_232, 512] {
-        let framing = Framing { limit, payload_bytes: 1232, ede: None };
-        let view = answer.view(CacheTime::default());
-        let Some(len) = patch::reply(&query, &view, 5, framing, &mut out) else { continue };
-        assert!(len <= limit);
-        check(&out[..len], &question);
+    let limit = [512, 1232, 4096, 65_535][usize::from(choice >> 2 & 3)];
+    let query = exchange::query(&question, response.header.id, choice & 16 != 0).expect("it fits");
+    let query = Query::parse(&query).expect("we read what we write");
+    if let Some(mut answer) = copied(&response, &question) {
+        let reply = replied(&query, &answer, 65_535);
+        let again = Response::parse(&reply).expect("we read what we write");
+        if !again.header.flags.has(Flags::TC) {
+            if query.edns.is_none() && answer.shape.rcode.extended_bits() != 0 {
+                answer.shape.rcode = Rcode::SERVFAIL;
+            }
+            assert_eq!(again.records.len(), response.records.len());
+            assert_eq!(copied(&again, &question).as_ref(), Some(&answer), "copies are the same");
+        }
+        replied(&query, &answer, limit);
+    }
+    let caps = config::Cache { ttl_min: u32::from(choice >> 5), ..config::Cache::default() };
+    if let Ok(answer) = scrub::scrub(message, &question, &caps) {
+        assert!(answer.lifetime <= caps.ttl_max.max(caps.negative_ttl_max));
+        check_origin(&replied(&query, &answer, limit), &question);
     }
 }
 
-/// The reply is well-formed for two parsers; alias targets lead from the question to every answer's owner.
-fn check(reply: &[u8], question: &Question<'_>) {
-    let response = Response::parse(reply).expect("our own parser reads it");
-    let message = domain::base::Message::from_octets(reply).expect("it has a header");
-    for section in [message.answer(), message.authority(), message.additional()] {
-        for record in section.expect("the sections before are well-formed") {
-            record.expect("each record is well-formed");
-        }
+/// All records of `response`, copied; `None` when one of them is broken or all together are too many.
+fn copied(response: &Response<'_>, question: &Question<'_>) -> Option<AnswerBuf> {
+    let Question { qname, qtype, qclass, .. } = *question;
+    let mut builder =
+        AnswerBuilder::new(qname, qtype, qclass, response.rcode()).expect("names fit");
+    for record in &response.records {
+        builder.copy(record.section, response, record, record.ttl).ok()?;
     }
-    let mut chain = vec![heimdall_uring::wire::NameBuf::new(question.qname)];
+    Some(builder.finish())
+}
+
+/// Alias targets lead from the question to every answer's owner, and nobody is told more than he asked.
+fn check_origin(reply: &[u8], question: &Question<'_>) {
+    let response = Response::parse(reply).expect("we read what we write");
+    let mut chain = vec![NameBuf::new(question.qname)];
     for record in response.section(Section::Answer) {
-        if record.rtype.0 == 5 {
+        if record.rtype == Rtype::CNAME {
             chain.push(response.target(record).expect("a written target is well-formed"));
         }
     }
@@ -56,4 +82,14 @@ fn check(reply: &[u8], question: &Question<'_>) {
         assert!(belongs, "{owner:?} does not belong to {chain:?}");
     }
     assert_eq!(response.section(Section::Additional).count(), 0);
+}
+
+fn replied(query: &Query<'_>, answer: &AnswerBuf, limit: usize) -> Vec<u8> {
+    let mut out = vec![0xEE; 65_535];
+    let framing = Framing { limit, payload_bytes: 1232, ede: None };
+    let view = answer.view(CacheTime::default());
+    let len = patch::reply(query, &view, 0, framing, &mut out).expect("question and OPT fit");
+    out.truncate(len);
+    check::reply(query, &out, limit);
+    out
 }
