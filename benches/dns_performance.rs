@@ -13,9 +13,10 @@ use heimdall_uring::cache::{Key, Lookup, Shard};
 use heimdall_uring::config;
 use heimdall_uring::observe::Transport;
 use heimdall_uring::policy::{Acl, Identity, LocalData, Policy};
-use heimdall_uring::serve::{Admission, Client, Core, Verdict};
+use heimdall_uring::serve::{Admission, Client, Core, Sections, Verdict};
 use heimdall_uring::time::{CacheTime, Now};
 use heimdall_uring::wire::answer::AnswerBuilder;
+use heimdall_uring::wire::case::Folding;
 use heimdall_uring::wire::response::Section;
 use heimdall_uring::wire::{
     AnswerBuf, Class, Encoder, Flags, Header, NameBuf, Query, Rcode, Rtype,
@@ -26,6 +27,8 @@ const CLIENT: Client =
 
 /// Queries in one random order; a power of two.
 const ORDER: usize = 1 << 16;
+
+const MILLION: usize = 1_000_000;
 
 fn now() -> Now {
     Now { cache: CacheTime::from_millis(1_000_000), ..Now::default() }
@@ -69,8 +72,15 @@ fn core() -> Core<()> {
         Identity::new(&config::Identity::default()),
         LocalData::new(&[local]).unwrap(),
     );
-    let shard = Shard::new(256 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
-    Core::new(Arc::new(policy), shard, &forward, &config::Udp::default(), Arc::default())
+    let shard = Shard::new(
+        &config::Cache::default(),
+        256 << 20,
+        ahash::RandomState::with_seeds(1, 2, 3, 4),
+    );
+    let (udp, cache) = (config::Udp::default(), config::Cache::default());
+    let optimizations = config::Optimizations::default();
+    let sections = Sections { forward: &forward, udp: &udp, cache: &cache, optimizations };
+    Core::new(Arc::new(policy), shard, sections, Arc::default())
 }
 
 /// A core that holds an answer for each of `count` names, and queries for them in random order.
@@ -80,8 +90,8 @@ fn filled(count: usize) -> (Core<()>, Vec<Vec<u8>>) {
     let queries: Vec<Vec<u8>> = (0..count).map(|number| query(&name(number), true)).collect();
     for message in &queries {
         let Verdict::Miss(ticket) = core.answer(message, CLIENT, now(), &mut out) else { panic!() };
-        let Admission::Ask(asking) = core.admit(ticket, (), now(), &mut out) else { panic!() };
-        core.finish(&asking, Ok(answer(message)), now(), &mut out, |(), _| {});
+        let Admission::Ask(mut asking) = core.admit(ticket, (), now(), &mut out) else { panic!() };
+        core.finish(&mut asking, Ok(answer(message)), now(), &mut out, |(), _| {});
     }
     let mut state = 1u64;
     let order = (0..ORDER).map(|_| {
@@ -102,7 +112,7 @@ fn parse(criterion: &mut Criterion) {
 
 fn hit(criterion: &mut Criterion) {
     for (title, count) in
-        [("hit/one name", 1), ("hit/10 thousand names", 10_000), ("hit/1 million names", 1_000_000)]
+        [("hit/one name", 1), ("hit/10 thousand names", 10_000), ("hit/1 million names", MILLION)]
     {
         let mut filled_core = None;
         criterion.bench_function(title, |bencher| {
@@ -118,37 +128,73 @@ fn hit(criterion: &mut Criterion) {
     }
 }
 
-fn shard(criterion: &mut Criterion) {
-    let key_of = |number: usize| {
-        let mut key = Key::default();
-        key.set(&Query::parse(&query(&name(number), true)).unwrap(), 0);
-        key
-    };
-    let mut shard = Shard::new(256 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
-    for number in 0..1_000_000 {
-        shard.insert(&key_of(number), &answer(&query(&name(number), true)), now());
+fn key_of(number: usize) -> Key {
+    let message = query(&name(number), true);
+    let mut key = Key::default();
+    key.set(&Query::parse(&message).unwrap(), 0, Folding::WORDS);
+    key
+}
+
+/// A shard of `bytes` with the answers of a million names, or of as many as fit.
+fn filled_shard(bytes: usize) -> Shard {
+    let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+    let mut shard = Shard::new(&config::Cache::default(), bytes, hasher);
+    for number in 0..MILLION {
+        let answer = answer(&query(&name(number), true));
+        shard.insert(&mut key_of(number), &answer, now().cache, now());
     }
-    let absent: Vec<Key> = (0..4096).map(|number| key_of(2_000_000 + number)).collect();
+    shard
+}
+
+fn shard(criterion: &mut Criterion) {
+    let mut shard = filled_shard(256 << 20);
+    // Few enough keys that they do not push the index out of the cache: a node has one key, not thousands.
+    let mut absent: Vec<Key> = (0..4096).map(|number| key_of(2 * MILLION + number)).collect();
     let mut turn = 0;
     criterion.bench_function("miss lookup/1 million names", |bencher| {
         bencher.iter(|| {
             turn = (turn + 1) % absent.len();
-            assert!(matches!(shard.lookup(&absent[turn], now()), Lookup::Absent));
+            assert!(matches!(shard.lookup(&mut absent[turn], now()), Lookup::Absent));
         });
     });
+    insert(criterion, "insert/1 million names", &mut shard);
+    let mut full = filled_shard(48 << 20);
+    assert!(full.tally().evictions > 0, "the small one is full");
+    insert(criterion, "insert/full, one must go", &mut full);
+}
+
+fn insert(criterion: &mut Criterion, title: &str, shard: &mut Shard) {
     let fresh = answer(&query(&name(0), true));
-    let mut next = 3_000_000;
-    criterion.bench_function("insert/1 million names", |bencher| {
+    let mut next = 3 * MILLION;
+    criterion.bench_function(title, |bencher| {
         bencher.iter_batched(
             || {
                 next += 1;
                 key_of(next)
             },
-            |key| shard.insert(&key, &fresh, now()),
+            |mut key| shard.insert(&mut key, &fresh, now().cache, now()),
             BatchSize::SmallInput,
         );
     });
 }
 
-criterion_group!(benches, parse, hit, shard);
+/// Is a name folded faster by vectors than by words?
+fn folding(criterion: &mut Criterion) {
+    let kernels = [("words", Some(Folding::WORDS)), ("vectors", Folding::vectors())];
+    for len in [12, 20, 40, 120] {
+        let name: Vec<u8> = (0..len).map(|at| b"wWw.eXample"[at % 11]).collect();
+        for (kernel, folding) in kernels {
+            let Some(folding) = folding else { continue };
+            criterion.bench_function(&format!("fold {len} octets/{kernel}"), |bencher| {
+                let mut target = [0; 256];
+                bencher.iter(|| {
+                    folding.lower_into(black_box(&name), &mut target);
+                    black_box(&mut target);
+                });
+            });
+        }
+    }
+}
+
+criterion_group!(benches, parse, hit, shard, folding);
 criterion_main!(benches);

@@ -5,13 +5,12 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Duration;
 
 use heimdall_uring::cache::Shard;
 use heimdall_uring::config;
 use heimdall_uring::observe::Transport;
 use heimdall_uring::policy::{Acl, Identity, LocalData, Policy};
-use heimdall_uring::serve::{Admission, Client, Core, Verdict};
+use heimdall_uring::serve::{Admission, Client, Core, Sections, Verdict};
 use heimdall_uring::time::{CacheTime, Now};
 use heimdall_uring::wire::answer::AnswerBuilder;
 use heimdall_uring::wire::response::Section;
@@ -46,14 +45,7 @@ const CLIENT: Client = Client {
 };
 
 fn core() -> Core<()> {
-    let forward = config::Forward {
-        upstreams: Vec::new(),
-        attempt_timeout: Duration::ZERO,
-        deadline: Duration::ZERO,
-        sockets: 0,
-        inflight_max: 100,
-        waiters_max: 100,
-    };
+    let forward = config::Forward::default();
     let local = config::LocalZone {
         zone: "local.test.".into(),
         records: "@ SOA ns host 1 2 3 4 5\nwww A 192.0.2.1".into(),
@@ -64,8 +56,12 @@ fn core() -> Core<()> {
         Identity::new(&config::Identity::default()),
         LocalData::new(&[local]).unwrap(),
     );
-    let shard = Shard::new(1 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
-    Core::new(Arc::new(policy), shard, &forward, &config::Udp::default(), Arc::default())
+    let shard =
+        Shard::new(&config::Cache::default(), 1 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
+    let (udp, cache) = (config::Udp::default(), config::Cache::default());
+    let optimizations = config::Optimizations::default();
+    let sections = Sections { forward: &forward, udp: &udp, cache: &cache, optimizations };
+    Core::new(Arc::new(policy), shard, sections, Arc::default())
 }
 
 fn query(name: &str, qtype: Rtype, with_edns: bool) -> Vec<u8> {
@@ -84,7 +80,7 @@ fn resolve(core: &mut Core<()>, message: &[u8], addresses: u8) {
     let now = Now::default();
     let mut out = [0; 4096];
     let Verdict::Miss(ticket) = core.answer(message, CLIENT, now, &mut out) else { panic!() };
-    let Admission::Ask(asking) = core.admit(ticket, (), now, &mut out) else { panic!() };
+    let Admission::Ask(mut asking) = core.admit(ticket, (), now, &mut out) else { panic!() };
     let query = asking.query();
     let mut builder =
         AnswerBuilder::new(query.qname, query.qtype, query.qclass, Rcode::NOERROR).unwrap();
@@ -92,7 +88,7 @@ fn resolve(core: &mut Core<()>, message: &[u8], addresses: u8) {
         let rdata = [192, 0, 2, last];
         builder.write(Section::Answer, query.qname, query.qtype, Class::IN, 300, &rdata).unwrap();
     }
-    core.finish(&asking, Ok(builder.finish()), now, &mut out, |(), _| {});
+    core.finish(&mut asking, Ok(builder.finish()), now, &mut out, |(), _| {});
 }
 
 #[test]

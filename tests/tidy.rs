@@ -351,8 +351,8 @@ fn unsafe_code_lives_in_sys_and_numbers_its_invariants() {
         else {
             continue;
         };
-        if source.room() != "sys" {
-            complaints.push(source.at(number, "unsafe code outside `sys`"));
+        if source.room() != "sys" && !source.path.ends_with("wire/simd.rs") {
+            complaints.push(source.at(number, "unsafe code outside `sys` and `wire::simd`"));
         } else if !source.text.contains("//! * I1:") {
             complaints.push(source.at(1, "no numbered invariants"));
         }

@@ -1,9 +1,18 @@
 //! What a core remembers: its private shard of answers. No I/O, no clock, nothing shared.
 
+mod entry;
+mod evict;
+pub mod failure;
+mod ghost;
 mod index;
+pub mod invalidate;
 pub mod key;
+mod segment;
 pub mod shard;
 mod slab;
 
-pub use key::Key;
-pub use shard::{Insertion, Lookup, Shard};
+pub use failure::Failures;
+pub use invalidate::{Flush, Scope};
+pub use key::{Key, KeyParts};
+pub use segment::Segment;
+pub use shard::{Insertion, Lookup, Shard, Tally};

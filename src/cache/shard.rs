@@ -1,26 +1,45 @@
 //! Hot path. The private cache of one core: a hash index over a slab of answers in wire form.
 //!
-//! A slot holds all of an entry: header, key, TTL offsets, body. A hit reads the index and, most often, one or two
-//! cache lines.
+//! A hit reads the index and, most often, one or two cache lines of the slab; how room is made stands in `evict`.
 
 use ahash::RandomState;
 
+use super::entry::{self, Entry, Mark};
+use super::ghost::Ghosts;
 use super::index::Index;
-use super::key::{KEY_BYTES_MAX, Key};
-use super::slab::{Claim, PAGE_BYTES, Slab, SlotId};
+use super::invalidate::Rules;
+use super::key::Key;
+use super::segment::{Border, Queue, Segment};
+use super::slab::{PAGE_BYTES, Place, Slab, footprint};
+use crate::config;
 use crate::time::{CacheTime, Now};
-use crate::wire::answer::Shape;
-use crate::wire::{Answer, AnswerBuf, Rcode};
+use crate::wire::{Answer, AnswerBuf};
 
 /// Bytes of the shard per entry that the index is laid out for, the index's share included. A and AAAA answers lie
 /// above; if answers should be shorter still, they fill the index before they fill the slab.
-const ENTRY_BYTES_MIN: usize = 90;
+const ENTRY_BYTES_MIN: usize = 72;
+
+/// The smallest slab that works: each segment's open page, the reserve, and something to read.
+const PAGES_MIN: usize = 16;
+
+/// Entries that live shorter are not refreshed ahead of time: asking every other second for them would be worse than a
+/// miss now and then.
+const REFRESH_LIFETIME_MIN: u32 = 10;
 
 /// What the shard knows about a key.
 #[derive(Debug)]
 pub enum Lookup<'a> {
     /// An answer within its lifetime.
-    Fresh(Answer<'a>),
+    Fresh {
+        /// The answer.
+        answer: Answer<'a>,
+        /// It is popular and near its end, and nobody was told so before: resolve it anew. Said once per entry.
+        is_due: bool,
+    },
+    /// The name, or one above it, is known not to exist (RFC 8020 §2): an answer that fits the question.
+    Denied(Answer<'a>),
+    /// An answer past its lifetime, for want of a better one (RFC 8767 §4).
+    Stale(Answer<'a>),
     /// Nothing that may be used.
     Absent,
 }
@@ -32,79 +51,143 @@ pub enum Insertion {
     Stored,
     /// It has no lifetime: for those who wait now only.
     NotCacheable,
-    /// It is longer than any slot.
+    /// It is longer than any entry may be.
     TooLarge,
+    /// It was asked for before something that it may contradict was flushed.
+    Flushed,
+}
+
+/// What a shard has done so far.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// Entries that had to make room for others while they could still be used.
+    pub evictions: u64,
+    /// Entries that left because their time was over.
+    pub expirations: u64,
+    /// Entries that came back soon after they had made room.
+    pub returns: u64,
+    /// Entries that were flushed.
+    pub flushed: u64,
 }
 
 /// One core's cache.
 #[derive(Debug)]
 pub struct Shard {
-    index: Index,
-    slab: Slab,
+    pub(super) index: Index,
+    pub(super) slab: Slab,
+    pub(super) queues: [Queue; 3],
+    pub(super) ghosts: Ghosts,
+    pub(super) border: Border,
+    pub(super) rules: Rules,
+    pub(super) tally: Tally,
+    /// Entries that deny a whole name: without any, nobody looks for them.
+    pub(super) denials: usize,
+    pub(super) stale_seconds: u32,
+    is_cutting: bool,
+    is_prefetching: bool,
     hasher: RandomState,
-    evictions: u64,
+}
+
+/// Where an entry was found and what it is good for.
+enum Found {
+    Fresh(Place),
+    Denied(Place),
+    Stale(Place),
 }
 
 impl Shard {
-    /// A shard of at most `bytes`, index included. Its hash is keyed by `hasher`, which nobody outside must know.
+    /// A shard of at most `bytes`, index and all else included. Its hash is keyed by `hasher`, which nobody outside must
+    /// know.
     #[must_use]
-    pub fn new(bytes: usize, hasher: RandomState) -> Self {
+    pub fn new(section: &config::Cache, bytes: usize, hasher: RandomState) -> Self {
         let entries = bytes / ENTRY_BYTES_MIN;
-        let index = Index::new(entries);
-        let slab = Slab::new(bytes.saturating_sub(Index::bytes_for(entries)));
-        Self { index, slab, hasher, evictions: 0 }
+        let beside = Index::bytes_for(entries) + Ghosts::bytes_for(entries);
+        let slab = Slab::new(bytes.saturating_sub(beside), PAGES_MIN);
+        let pages = slab.pages();
+        Self {
+            index: Index::new(entries),
+            queues: Segment::ALL.map(|_| Queue::new(pages)),
+            ghosts: Ghosts::new(entries),
+            border: Border::new(section, entries, pages * PAGE_BYTES),
+            rules: Rules::default(),
+            tally: Tally::default(),
+            denials: 0,
+            stale_seconds: section.stale_seconds(),
+            is_cutting: section.nxdomain_cut,
+            is_prefetching: section.prefetch,
+            slab,
+            hasher,
+        }
     }
 
     /// Looks `key` up.
     #[inline]
-    pub fn lookup(&mut self, key: &Key, now: Now) -> Lookup<'_> {
-        let hash = self.hasher.hash_one(key.as_bytes());
-        let slab = &self.slab;
-        let found = self.index.find(hash, |&id| Entry::view(slab.slot(id)).key == key.as_bytes());
-        let Some(id) = found else { return Lookup::Absent };
-        self.slab.visit(id);
-        let entry = Entry::view(self.slab.slot(id));
-        if entry.is_expired(now.cache) {
-            return Lookup::Absent;
+    pub fn lookup(&mut self, key: &mut Key, now: Now) -> Lookup<'_> {
+        let found = match self.place_of(key) {
+            Some(place) if self.is_fresh(place, now.cache) => Some(Found::Fresh(place)),
+            exact => self.second_choice(exact, key, now.cache),
+        };
+        match found {
+            Some(Found::Fresh(place)) => {
+                let bytes = self.slab.entry_mut(place);
+                entry::touch(bytes, self.border.hot_after);
+                let is_due = self.is_prefetching && is_due(bytes, now.cache);
+                if is_due {
+                    entry::note_refreshing(bytes);
+                }
+                Lookup::Fresh { answer: Entry::view(bytes).answer, is_due }
+            }
+            Some(Found::Denied(place)) => {
+                let bytes = self.slab.entry_mut(place);
+                entry::touch(bytes, self.border.hot_after);
+                Lookup::Denied(Entry::view(bytes).answer)
+            }
+            Some(Found::Stale(place)) => Lookup::Stale(Entry::view(self.slab.entry(place)).answer),
+            None => Lookup::Absent,
         }
-        Lookup::Fresh(entry.answer)
     }
 
-    /// Stores `answer` under `key`, as of `now`; what was there under the same key is gone.
-    pub fn insert(&mut self, key: &Key, answer: &AnswerBuf, now: Now) -> Insertion {
-        self.remove(key);
-        if answer.lifetime == 0 {
-            return Insertion::NotCacheable;
+    /// Stores `answer` under `key`, as of `now`; what was there under the same key is gone, even when this cannot stay.
+    ///
+    /// `begun` is when it was asked for: what was flushed since then is not stored.
+    pub fn insert(
+        &mut self,
+        key: &mut Key,
+        answer: &AnswerBuf,
+        begun: CacheTime,
+        now: Now,
+    ) -> Insertion {
+        if answer.is_denial() {
+            self.remove(key);
+            return key.as_denial(|key| self.store(key, answer, begun, now));
         }
-        let len = Entry::len(key.as_bytes(), answer);
-        let is_expired = |slot: &[u8]| Entry::view(slot).is_expired(now.cache);
-        if self.index.is_full()
-            && let Some(id) = self.slab.victim(is_expired)
-        {
-            self.evict(id);
+        if self.denials > 0 {
+            // The name exists after all.
+            key.as_denial(|key| self.remove(key));
         }
-        let id = loop {
-            match self.slab.claim(len, is_expired) {
-                Claim::Slot(id) => break id,
-                Claim::Evict(ids) => ids.into_iter().for_each(|id| self.evict(id)),
-                Claim::TooLarge => return Insertion::TooLarge,
-            }
-        };
-        Entry::write(key.as_bytes(), answer, now.cache, self.slab.slot_mut(id));
-        let hash = self.hasher.hash_one(key.as_bytes());
-        let (slab, hasher) = (&self.slab, &self.hasher);
-        self.index.insert(hash, id, |&id| hasher.hash_one(Entry::view(slab.slot(id)).key));
-        Insertion::Stored
+        self.store(key, answer, begun, now)
     }
 
     /// Forgets `key`; says whether it was there.
     pub fn remove(&mut self, key: &Key) -> bool {
-        let hash = self.hasher.hash_one(key.as_bytes());
-        let slab = &self.slab;
-        let found = self.index.remove(hash, |&id| Entry::view(slab.slot(id)).key == key.as_bytes());
-        let Some(id) = found else { return false };
-        self.slab.release(id);
+        let Some(place) = self.place_of(key) else { return false };
+        self.take_out(self.hash(key.as_bytes()), place);
         true
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.tally.flushed += self.index.len() as u64;
+        self.index.clear();
+        self.queues.iter_mut().for_each(Queue::clear);
+        self.slab.clear();
+        self.denials = 0;
+    }
+
+    /// The keyed hash of a key's octets.
+    #[must_use]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        self.hasher.hash_one(key)
     }
 
     /// Answers held, expired ones included.
@@ -119,94 +202,150 @@ impl Shard {
         self.index.len() == 0
     }
 
-    /// Bytes held, index included.
+    /// Bytes of memory in use, index and ghosts included.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.slab.bytes() + self.index.bytes()
+        self.slab.bytes() + self.index.bytes() + self.ghosts.bytes()
     }
 
-    /// Answers that had to make room for others so far.
+    /// What has happened so far.
     #[must_use]
-    pub const fn evictions(&self) -> u64 {
-        self.evictions
+    pub const fn tally(&self) -> Tally {
+        self.tally
     }
 
-    fn evict(&mut self, id: SlotId) {
-        let hash = self.hasher.hash_one(Entry::view(self.slab.slot(id)).key);
-        let removed = self.index.remove(hash, |&other| other == id);
-        assert!(removed.is_some(), "index entry exists: index and slab change together");
-        self.slab.release(id);
-        self.evictions += 1;
-    }
-}
-
-/// An entry as it lies in its slot: [`HEAD_BYTES`] of numbers, the key, the TTL offsets, the body.
-struct Entry<'a> {
-    key: &'a [u8],
-    answer: Answer<'a>,
-    lifetime: u32,
-}
-
-/// stored 8 · lifetime 4 · flags 2 · rcode 1 · spare 1 · counts 6 · essential 2 · key, TTL and body lengths 6.
-const HEAD_BYTES: usize = 30;
-
-const _: () = assert!(KEY_BYTES_MAX <= u16::MAX as usize && PAGE_BYTES <= 1 << 16);
-
-impl<'a> Entry<'a> {
-    fn len(key: &[u8], answer: &AnswerBuf) -> usize {
-        HEAD_BYTES + key.len() + answer.ttls.len() + answer.body.len()
+    /// The share of the memory that entries on probation get now, of 1.
+    #[must_use]
+    pub const fn probation_share(&self) -> f64 {
+        self.border.share
     }
 
-    /// Reads a slot that [`Entry::write`] filled.
+    /// Where the entry of `key` lies.
     #[inline]
-    fn view(slot: &'a [u8]) -> Self {
-        let (head, rest) = slot.split_first_chunk::<HEAD_BYTES>().expect("a slot holds a head");
-        let pair = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
-        let (key, rest) = rest.split_at(usize::from(pair(24)));
-        let (ttls, rest) = rest.split_at(usize::from(pair(26)));
-        let shape = Shape {
-            rcode: Rcode(u16::from(head[14])),
-            flags: pair(12),
-            counts: [pair(16), pair(18), pair(20)],
-            essential_bytes: pair(22),
+    pub(super) fn place_of(&self, key: &Key) -> Option<Place> {
+        self.place_of_bytes(key.as_bytes())
+    }
+
+    #[inline]
+    fn place_of_bytes(&self, key: &[u8]) -> Option<Place> {
+        let slab = &self.slab;
+        self.index.find(self.hash(key), |&place| entry::key_of(slab.entry(place)) == key)
+    }
+
+    /// Takes the entry at `place` out of the index; its bytes stay until its page is drained.
+    pub(super) fn take_out(&mut self, hash: u64, place: Place) {
+        let removed = self.index.remove(hash, |&other| other == place);
+        assert!(removed.is_some(), "index entry exists: index and slab change together");
+        let bytes = self.slab.entry_mut(place);
+        entry::kill(bytes);
+        self.denials -= usize::from(entry::is_denial(bytes));
+    }
+
+    /// Adds the entry at `place` to the index.
+    pub(super) fn put_in(&mut self, hash: u64, place: Place) {
+        let (slab, hasher) = (&self.slab, &self.hasher);
+        self.denials += usize::from(entry::is_denial(slab.entry(place)));
+        self.index.insert(hash, place, |&id| hasher.hash_one(entry::key_of(slab.entry(id))));
+    }
+
+    #[inline]
+    fn is_fresh(&self, place: Place, now: CacheTime) -> bool {
+        let bytes = self.slab.entry(place);
+        now < entry::expiry(bytes) && !self.is_flushed(bytes)
+    }
+
+    #[inline]
+    fn is_flushed(&self, bytes: &[u8]) -> bool {
+        self.rules.are_unswept() && self.rules.forbid(entry::key_of(bytes), entry::stored(bytes))
+    }
+
+    /// What to say when there is no fresh answer to exactly this question at `exact`.
+    #[cold]
+    fn second_choice(&self, exact: Option<Place>, key: &mut Key, now: CacheTime) -> Option<Found> {
+        let is_stale = |&place: &Place| {
+            let bytes = self.slab.entry(place);
+            now < entry::expiry(bytes).after_seconds(self.stale_seconds) && !self.is_flushed(bytes)
         };
-        let stored = u64::from_le_bytes(*head.first_chunk().expect("eight octets lead the head"));
-        let stored = CacheTime::from_millis(stored);
-        let lifetime = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
-        let body = &rest[..usize::from(pair(28))];
-        Self { key, answer: Answer { shape, body, ttls, stored }, lifetime }
+        let mut stale = exact.filter(is_stale);
+        if self.denials > 0 {
+            let denial = key.as_denial(|key| {
+                let own = self.place_of(key);
+                if let Some(place) = own
+                    && self.is_fresh(place, now)
+                {
+                    return Some(Found::Denied(place));
+                }
+                stale = stale.or_else(|| own.filter(is_stale));
+                let cut = self.cut_above(key, now)?;
+                Some(Found::Denied(cut))
+            });
+            if denial.is_some() {
+                return denial;
+            }
+        }
+        stale.map(Found::Stale)
     }
 
-    fn write(key: &[u8], answer: &AnswerBuf, stored: CacheTime, slot: &mut [u8]) {
-        let length = |part: &[u8]| u16::try_from(part.len()).expect("parts of a page fit 16 bits");
-        let shape = answer.shape;
-        let [answers, authorities, additional] = shape.counts;
-        let pairs = [
-            shape.flags,
-            u16::from(shape.rcode.header_bits()),
-            answers,
-            authorities,
-            additional,
-            shape.essential_bytes,
-            length(key),
-            length(&answer.ttls),
-            length(&answer.body),
-        ];
-        slot[..8].copy_from_slice(&stored.as_millis().to_le_bytes());
-        slot[8..12].copy_from_slice(&answer.lifetime.to_le_bytes());
-        for (field, pair) in slot[12..HEAD_BYTES].as_chunks_mut::<2>().0.iter_mut().zip(pairs) {
-            *field = pair.to_le_bytes();
+    /// A fresh denial of an ancestor (RFC 8020 §2). `key` is that of a denial.
+    fn cut_above(&self, key: &Key, now: CacheTime) -> Option<Place> {
+        if !self.is_cutting {
+            return None;
         }
-        let mut at = HEAD_BYTES;
-        for part in [key, &answer.ttls, &answer.body] {
-            slot[at..at + part.len()].copy_from_slice(part);
-            at += part.len();
-        }
+        key.ancestors().find_map(|ancestor| {
+            self.place_of_bytes(ancestor).filter(|&place| self.is_fresh(place, now))
+        })
     }
 
-    fn is_expired(&self, now: CacheTime) -> bool {
-        now >= self.answer.stored.after_seconds(self.lifetime)
+    fn store(&mut self, key: &Key, answer: &AnswerBuf, begun: CacheTime, now: Now) -> Insertion {
+        let hash = self.hash(key.as_bytes());
+        let former = self.place_of(key);
+        let len = Entry::len_of(key, answer);
+        let obstacle = if answer.lifetime == 0 {
+            Some(Insertion::NotCacheable)
+        } else if len > PAGE_BYTES {
+            Some(Insertion::TooLarge)
+        } else {
+            self.rules.forbid(key.as_bytes(), begun).then_some(Insertion::Flushed)
+        };
+        if let Some(obstacle) = obstacle {
+            if let Some(place) = former {
+                self.take_out(hash, place);
+            }
+            return obstacle;
+        }
+        let (segment, accesses) = match former {
+            Some(place) => {
+                let bytes = self.slab.entry_mut(place);
+                let Entry { mark, .. } = Entry::view(bytes);
+                let (segment, accesses) = (mark.segment(), mark.accesses());
+                if footprint(Entry::view(bytes).len()) == footprint(len) {
+                    entry::write(Mark::new(segment, accesses), key, answer, now.cache, bytes);
+                    return Insertion::Stored;
+                }
+                self.take_out(hash, place);
+                (Segment::of(segment), accesses)
+            }
+            None => (self.welcome(hash), 0),
+        };
+        let place = self.make_room(segment, len, now.cache);
+        let mark = Mark::new(segment.number(), accesses);
+        entry::write(mark, key, answer, now.cache, self.slab.entry_mut(place));
+        self.put_in(hash, place);
+        Insertion::Stored
     }
+}
+
+/// Whether the entry at the front of `bytes` should be refreshed: it was asked for since it was stored or moved, has but
+/// a tenth of its life left, and is not being refreshed yet.
+#[inline]
+fn is_due(bytes: &[u8], now: CacheTime) -> bool {
+    let lifetime = entry::lifetime(bytes);
+    let left = entry::expiry(bytes).as_millis().saturating_sub(now.as_millis());
+    // A tenth of the lifetime, in milliseconds, is a hundred times the lifetime in seconds.
+    left <= u64::from(lifetime) * 100
+        && lifetime >= REFRESH_LIFETIME_MIN
+        && entry::mark(bytes).accesses() > 1
+        && !entry::mark(bytes).is_refreshing()
 }
 
 #[cfg(test)]

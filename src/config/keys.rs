@@ -94,6 +94,22 @@ keys! {
         |c, v| assign(&mut c.cache.ttl_max, v.count(1..=604_800));
     cache.negative_ttl_max = "3600", "a number of seconds from 1 to 86400",
         |c, v| assign(&mut c.cache.negative_ttl_max, v.count(1..=86_400));
+    cache.failure_ttl_max = "\"30s\"", "a duration from 1s to 5m such as \"30s\"",
+        |c, v| assign(&mut c.cache.failure_ttl_max, v.duration(1_000..=300_000));
+    cache.nxdomain_cut = "true", "true or false",
+        |c, v| assign(&mut c.cache.nxdomain_cut, v.switch());
+    cache.stale_max = "\"24h\"", "a duration up to 168h such as \"24h\"",
+        |c, v| assign(&mut c.cache.stale_max, v.duration(0..=604_800_000));
+    cache.stale_after = "\"1800ms\"", "a duration from 0s to 60s such as \"1800ms\"",
+        |c, v| assign(&mut c.cache.stale_after, v.duration(0..=60_000));
+    cache.prefetch = "true", "true or false",
+        |c, v| assign(&mut c.cache.prefetch, v.switch());
+    cache.probation = "20", "a number of percent from 2 to 90",
+        |c, v| assign(&mut c.cache.probation_percent, v.count(2..=90));
+    cache.hot = "10", "a number of percent from 1 to 50",
+        |c, v| assign(&mut c.cache.hot_percent, v.count(1..=50));
+    cache.hot_after = "3", "a number from 2 to 7",
+        |c, v| assign(&mut c.cache.hot_after, v.count(2..=7));
 
     acl.allow = "loopback, private, shared and link-local ranges",
         "prefixes such as [\"192.0.2.0/24\", \"::1\"], each once, without bits behind the prefix",
@@ -117,6 +133,9 @@ keys! {
         |c, v| assign(&mut c.identity.version, Some(Some(v.text()?.to_owned())));
     identity.id = "refused", "a text",
         |c, v| assign(&mut c.identity.id, Some(Some(v.text()?.to_owned())));
+
+    optimizations.simd = "true", "true or false",
+        |c, v| assign(&mut c.optimizations.simd, v.switch());
 
     log.level = "\"info\"", "\"error\", \"warn\", \"info\" or \"debug\"",
         |c, v| assign(&mut c.log.level, value::log_level(v.text()?));

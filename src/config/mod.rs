@@ -38,6 +38,8 @@ pub struct Config {
     pub identity: Identity,
     /// Zones answered from the config itself.
     pub local: Vec<LocalZone>,
+    /// What can be switched off.
+    pub optimizations: Optimizations,
     /// How much is logged.
     pub log: Log,
 }
@@ -121,6 +123,30 @@ pub struct Cache {
     pub ttl_max: u32,
     /// Negative answers live at most this long, in seconds (RFC 2308 §5).
     pub negative_ttl_max: u32,
+    /// Failures are remembered at most this long; the first time for a second (RFC 9520 §3.2).
+    pub failure_ttl_max: Duration,
+    /// What is known not to exist has nothing below it (RFC 8020).
+    pub nxdomain_cut: bool,
+    /// How long answers past their lifetime are kept for want of better ones (RFC 8767); zero means never.
+    pub stale_max: Duration,
+    /// How long a client waits before it gets a stale answer (RFC 8767 §5).
+    pub stale_after: Duration,
+    /// Popular answers are refreshed in the last tenth of their life.
+    pub prefetch: bool,
+    /// Share of the memory for entries that nobody asked for twice, at the start, in percent.
+    pub probation_percent: u8,
+    /// Share of the memory for entries asked for most, in percent.
+    pub hot_percent: u8,
+    /// Accesses that make an entry hot.
+    pub hot_after: u8,
+}
+
+impl Cache {
+    /// [`Cache::stale_max`] in seconds.
+    #[must_use]
+    pub fn stale_seconds(&self) -> u32 {
+        u32::try_from(self.stale_max.as_secs()).unwrap_or(u32::MAX)
+    }
 }
 
 /// `[acl]`: whose queries are answered; all others get REFUSED.
@@ -165,6 +191,19 @@ pub struct LocalZone {
     pub records: String,
     /// Where `records` begins, for error messages: `file:line`.
     pub place: String,
+}
+
+/// `[optimizations]`: what can be switched off, to compare or to be safe.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Optimizations {
+    /// Names are folded by vectors where the processor has them.
+    pub simd: bool,
+}
+
+impl Default for Optimizations {
+    fn default() -> Self {
+        Self { simd: true }
+    }
 }
 
 /// How much is logged.
@@ -226,7 +265,20 @@ impl Default for Tcp {
 
 impl Default for Cache {
     fn default() -> Self {
-        Self { bytes: 256 << 20, ttl_min: 0, ttl_max: 86_400, negative_ttl_max: 3_600 }
+        Self {
+            bytes: 256 << 20,
+            ttl_min: 0,
+            ttl_max: 86_400,
+            negative_ttl_max: 3_600,
+            failure_ttl_max: Duration::from_secs(30),
+            nxdomain_cut: true,
+            stale_max: Duration::from_secs(86_400),
+            stale_after: Duration::from_millis(1_800),
+            prefetch: true,
+            probation_percent: 20,
+            hot_percent: 10,
+            hot_after: 3,
+        }
     }
 }
 

@@ -42,6 +42,14 @@ impl Value {
         }
     }
 
+    /// A switch.
+    pub(super) fn switch(&self) -> Option<bool> {
+        match self {
+            Self::Text(text) | Self::Other(text) => text.parse().ok(),
+            Self::Integer(_) | Self::List(_) => None,
+        }
+    }
+
     /// A whole number within `range`.
     pub(super) fn count<T: TryFrom<u64>>(&self, range: RangeInclusive<u64>) -> Option<T> {
         let number = match self {

@@ -82,24 +82,8 @@ mod tests {
     use crate::config;
 
     fn config() -> Config {
-        Config {
-            node: config::Node::default(),
-            udp: config::Udp::default(),
-            tcp: config::Tcp::default(),
-            cache: config::Cache::default(),
-            acl: config::Acl::default(),
-            forward: config::Forward {
-                upstreams: Vec::new(),
-                attempt_timeout: std::time::Duration::ZERO,
-                deadline: std::time::Duration::ZERO,
-                sockets: 128,
-                inflight_max: 1,
-                waiters_max: 1,
-            },
-            identity: config::Identity::default(),
-            local: Vec::new(),
-            log: config::Log::default(),
-        }
+        let forward = config::Forward { sockets: 128, ..Default::default() };
+        Config { forward, ..Default::default() }
     }
 
     #[test]

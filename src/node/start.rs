@@ -30,7 +30,7 @@ use crate::net::udp::{self, Plane, Setup};
 use crate::observe::{Exposition, ServingCounters, UpstreamCounters};
 use crate::policy::{Acl, Identity, LocalData, Policy};
 use crate::resolve::Forwarder;
-use crate::serve::Core;
+use crate::serve::{Core, Sections};
 use crate::sys::adopt::adopt;
 use crate::sys::eventfd::EventFd;
 use crate::sys::listen;
@@ -343,10 +343,16 @@ fn assemble(
 ) -> Result<Rc<Worker>, NodeError> {
     let config = &shared.config;
     let shard_bytes = config.cache.bytes / shared.heartbeats.len();
-    let shard = Shard::new(shard_bytes, shared.hasher.clone());
+    let shard = Shard::new(&config.cache, shard_bytes, shared.hasher.clone());
     let policy = Arc::clone(&shared.policy);
     let serving = Arc::clone(&counters.serving);
-    let core = Core::new(policy, shard, &config.forward, &config.udp, serving);
+    let sections = Sections {
+        forward: &config.forward,
+        udp: &config.udp,
+        cache: &config.cache,
+        optimizations: config.optimizations,
+    };
+    let core = Core::new(policy, shard, sections, serving);
     let entropy = ChaCha::from_kernel();
     let entropy = entropy
         .map_err(|cause| NodeError::System { what: "no random numbers from the kernel", cause })?;

@@ -1,14 +1,18 @@
 //! Hot path. One core at work: joins the listeners of `net` to the answers of `serve`, and misses to `resolve`.
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::{Rc, Weak};
+
+use futures_lite::future::or;
+use glommio::timer::Timer;
 
 use super::clock::Clocks;
 use crate::net::udp::Plane;
 use crate::net::{Path, Respond, SocketId};
 use crate::observe::Transport;
-use crate::resolve::Forwarder;
 use crate::resolve::exchange::Question;
+use crate::resolve::{Failure, Forwarder};
 use crate::serve::{Admission, Asking, Client, Core, Unresolved, Verdict};
 use crate::time::Now;
 use crate::upstream::World;
@@ -64,17 +68,47 @@ impl Worker {
     /// Starts the resolution of a question that nobody has asked yet.
     fn ask(&self, asking: Box<Asking>) {
         let worker = self.this.upgrade().expect("a worker that answers is alive");
-        glommio::spawn_local(async move { worker.resolve(&asking).await }).detach();
+        glommio::spawn_local(async move { worker.resolve(asking).await }).detach();
     }
 
-    async fn resolve(&self, asking: &Asking) {
-        let query = asking.query();
-        let outcome = self.forwarder.resolve(&self.world, &Question::of(&query)).await;
-        let outcome = outcome.map_err(|failure| Unresolved(failure.ede()));
+    async fn resolve(&self, mut asking: Box<Asking>) {
+        // The question is the task's own, so that `asking` is free for the stale answer meanwhile.
+        let query = asking.query().into_owned();
+        let query = query.view();
+        let question = Question::of(&query);
+        let mut resolution = pin!(self.forwarder.resolve(&self.world, &question));
+        let mut early = None;
+        if let Some(patience) = asking.patience() {
+            let in_time = async { Some(resolution.as_mut().await) };
+            let too_late = async {
+                Timer::new(patience).await;
+                None
+            };
+            early = or(in_time, too_late).await;
+            if early.is_none() {
+                self.answer_stale(&mut asking);
+            }
+        }
+        let outcome = match early {
+            Some(outcome) => outcome,
+            None => resolution.await,
+        };
+        let outcome = outcome.map_err(|failure| Unresolved {
+            ede: failure.ede(),
+            is_ours: failure == Failure::Exhausted,
+        });
         let now = self.read_clocks();
         let mut scratch = self.scratch.borrow_mut();
         let mut core = self.core.borrow_mut();
-        core.finish(asking, outcome, now, &mut scratch, |path, reply| self.send(path, reply));
+        core.finish(&mut asking, outcome, now, &mut scratch, |path, reply| self.send(path, reply));
+    }
+
+    /// Those who have waited long enough get what is left from before.
+    fn answer_stale(&self, asking: &mut Asking) {
+        let now = self.read_clocks();
+        let mut scratch = self.scratch.borrow_mut();
+        let mut core = self.core.borrow_mut();
+        core.answer_stale(asking, now, &mut scratch, |path, reply| self.send(path, reply));
     }
 
     /// Sends a late reply; an empty one only ends the wait.
@@ -109,6 +143,11 @@ impl Respond for Worker {
         let mut core = self.core.borrow_mut();
         let len = match core.answer(request, client, now, reply) {
             Verdict::Reply(len) => len,
+            Verdict::Refresh(len, asking) => {
+                drop(core);
+                self.ask(asking);
+                len
+            }
             Verdict::Drop => 0,
             Verdict::Miss(ticket) => match core.admit(ticket, path.to_owned(), now, reply) {
                 Admission::Ask(asking) => {

@@ -102,10 +102,22 @@ pub struct ServingCounters {
     pub local: Counter,
     /// Questions that no upstream answered.
     pub failures: Counter,
+    /// Queries answered by a failure of a moment ago.
+    pub failures_cached: Counter,
+    /// Queries answered past the answer's lifetime.
+    pub stale: Counter,
+    /// Questions asked ahead of time.
+    pub refreshes: Counter,
     /// Answers put into the cache.
     pub inserts: Counter,
     /// Answers that made room for others before their time.
     pub evictions: Gauge,
+    /// Answers that left because their time was over.
+    pub expirations: Gauge,
+    /// Answers that came back soon after they had made room.
+    pub returns: Gauge,
+    /// Answers that were flushed.
+    pub flushed: Gauge,
     /// Answers in the cache.
     pub entries: Gauge,
     /// Bytes held by the cache.
@@ -175,12 +187,21 @@ impl ServingCounters {
             ("dns_overload_total", "Misses refused for want of room", &self.overload),
             ("dns_local_total", "Queries answered from local data", &self.local),
             ("dns_resolution_failures_total", "Questions nobody answered", &self.failures),
+            ("dns_cached_failures_total", "Queries not tried again yet", &self.failures_cached),
+            ("dns_stale_total", "Queries answered past the lifetime", &self.stale),
+            ("dns_refreshes_total", "Questions asked ahead of time", &self.refreshes),
         ];
         for (name, help, count) in plain {
             counter(name, help, &[], count.value());
         }
-        let evictions = self.evictions.value();
-        counter("dns_cache_evictions_total", "Answers evicted before their time", &[], evictions);
+        for (name, help, count) in [
+            ("dns_cache_evictions_total", "Answers evicted before their time", &self.evictions),
+            ("dns_cache_expirations_total", "Answers that were over", &self.expirations),
+            ("dns_cache_returns_total", "Answers back soon after eviction", &self.returns),
+            ("dns_cache_flushed_total", "Answers flushed", &self.flushed),
+        ] {
+            counter(name, help, &[], count.value());
+        }
         let labels = [("core", core.as_str())];
         let entries = self.entries.value();
         out.sample(Kind::Gauge, "dns_cache_entries", "Answers in the cache", &labels, entries);

@@ -1,10 +1,13 @@
 //! Questions being resolved, and who waits for each: equal questions are asked once (RFC 5452 §5 counts on it, too).
 
-use std::collections::HashMap;
-
-use ahash::RandomState;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry;
 
 use crate::config;
+
+/// Of all questions that may be in flight, one in so many may be asked ahead of time: nobody waits for them, so they must
+/// not stand in anybody's way.
+const AHEAD_SHARE: usize = 4;
 
 /// What became of someone who asks.
 #[derive(Debug, Eq, PartialEq)]
@@ -19,12 +22,40 @@ pub enum Joined<W> {
     TooManyWaiters(W),
 }
 
-/// All questions in flight on one core, by cache key.
+/// What is left of a question when it ends.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Ended<W> {
+    /// All who still waited, first come first.
+    pub waiters: Vec<W>,
+    /// Another core got another answer meanwhile: this one may be older and must not be kept.
+    pub is_superseded: bool,
+}
+
+/// All questions in flight on one core, by cache key and its hash.
 #[derive(Debug)]
 pub struct Inflight<W> {
-    waiters: HashMap<Box<[u8]>, Vec<W>, RandomState>,
+    questions: HashTable<Question<W>>,
     questions_max: usize,
     waiters_max: usize,
+    /// Questions that were asked ahead of time.
+    ahead: usize,
+}
+
+#[derive(Debug)]
+struct Question<W> {
+    hash: u64,
+    key: Box<[u8]>,
+    waiters: Vec<W>,
+    is_ahead: bool,
+    is_slow: bool,
+    is_superseded: bool,
+}
+
+impl<W> Question<W> {
+    fn new(hash: u64, key: &[u8], waiters: Vec<W>) -> Self {
+        let is_ahead = waiters.is_empty();
+        Self { hash, key: key.into(), waiters, is_ahead, is_slow: false, is_superseded: false }
+    }
 }
 
 impl<W> Inflight<W> {
@@ -32,43 +63,100 @@ impl<W> Inflight<W> {
     #[must_use]
     pub fn new(section: &config::Forward) -> Self {
         Self {
-            waiters: HashMap::default(),
+            questions: HashTable::new(),
             questions_max: section.inflight_max,
             waiters_max: section.waiters_max,
+            ahead: 0,
         }
     }
 
-    /// Lets `waiter` wait for the question `key`.
-    pub fn join(&mut self, key: &[u8], waiter: W) -> Joined<W> {
-        if let Some(waiters) = self.waiters.get_mut(key) {
-            if waiters.len() >= self.waiters_max {
-                return Joined::TooManyWaiters(waiter);
+    /// Lets `waiter` wait for the question `key`, whose hash is `hash`.
+    pub fn join(&mut self, hash: u64, key: &[u8], waiter: W) -> Joined<W> {
+        let has_room = self.questions.len() < self.questions_max;
+        let waiters_max = self.waiters_max;
+        match self.entry(hash, key) {
+            Entry::Occupied(mut known) => {
+                let waiters = &mut known.get_mut().waiters;
+                if waiters.len() >= waiters_max {
+                    return Joined::TooManyWaiters(waiter);
+                }
+                waiters.push(waiter);
+                Joined::Waiting
             }
-            waiters.push(waiter);
-            return Joined::Waiting;
+            Entry::Vacant(vacant) if has_room => {
+                vacant.insert(Question::new(hash, key, vec![waiter]));
+                Joined::First
+            }
+            Entry::Vacant(_) => Joined::TooManyQuestions(waiter),
         }
-        if self.waiters.len() >= self.questions_max {
-            return Joined::TooManyQuestions(waiter);
-        }
-        self.waiters.insert(key.into(), vec![waiter]);
-        Joined::First
     }
 
-    /// Ends the question `key` and gives all who waited, first come first.
-    pub fn finish(&mut self, key: &[u8]) -> Vec<W> {
-        self.waiters.remove(key).unwrap_or_default()
+    /// Begins the question `key`, for which nobody waits yet; `false` when it is being asked, or there is no room.
+    pub fn begin_ahead(&mut self, hash: u64, key: &[u8]) -> bool {
+        if self.ahead >= self.questions_max / AHEAD_SHARE
+            || self.questions.len() >= self.questions_max
+        {
+            return false;
+        }
+        match self.entry(hash, key) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(vacant) => {
+                vacant.insert(Question::new(hash, key, Vec::new()));
+                self.ahead += 1;
+                true
+            }
+        }
+    }
+
+    /// Gives all who wait for the question `key` so far, and notes that it takes long.
+    pub fn give_up_waiting(&mut self, hash: u64, key: &[u8]) -> Vec<W> {
+        let known = self.questions.find_mut(hash, |question| *question.key == *key);
+        known.map_or_else(Vec::new, |question| {
+            question.is_slow = true;
+            std::mem::take(&mut question.waiters)
+        })
+    }
+
+    /// Whether the question `key` is known to take long.
+    #[must_use]
+    pub fn is_slow(&self, hash: u64, key: &[u8]) -> bool {
+        let known = self.questions.find(hash, |question| *question.key == *key);
+        known.is_some_and(|question| question.is_slow)
+    }
+
+    /// Notes that another core got an answer to the question with `hash` meanwhile.
+    pub fn supersede(&mut self, hash: u64) {
+        if let Some(known) = self.questions.find_mut(hash, |question| question.hash == hash) {
+            known.is_superseded = true;
+        }
+    }
+
+    /// Ends the question `key`.
+    pub fn finish(&mut self, hash: u64, key: &[u8]) -> Ended<W> {
+        match self.entry(hash, key) {
+            Entry::Occupied(known) => {
+                let (question, _) = known.remove();
+                self.ahead -= usize::from(question.is_ahead);
+                Ended { waiters: question.waiters, is_superseded: question.is_superseded }
+            }
+            Entry::Vacant(_) => Ended { waiters: Vec::new(), is_superseded: false },
+        }
     }
 
     /// Questions in flight.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.waiters.len()
+        self.questions.len()
     }
 
     /// Whether nothing is being resolved.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.waiters.is_empty()
+        self.questions.is_empty()
+    }
+
+    fn entry(&mut self, hash: u64, key: &[u8]) -> Entry<'_, Question<W>> {
+        self.questions.entry(hash, |question| *question.key == *key, |question| question.hash)
     }
 }
 
@@ -77,37 +165,65 @@ mod tests {
     use super::*;
 
     fn table() -> Inflight<u32> {
-        let forward = config::Forward {
-            upstreams: Vec::new(),
-            attempt_timeout: std::time::Duration::ZERO,
-            deadline: std::time::Duration::ZERO,
-            sockets: 0,
-            inflight_max: 2,
-            waiters_max: 3,
-        };
+        let forward = config::Forward { inflight_max: 2, waiters_max: 3, ..Default::default() };
         Inflight::new(&forward)
     }
 
     #[test]
     fn only_the_first_asks_and_all_get_the_answer() {
         let mut table = table();
-        assert_eq!(table.join(b"a", 1), Joined::First);
-        assert_eq!(table.join(b"a", 2), Joined::Waiting);
-        assert_eq!(table.join(b"b", 3), Joined::First);
-        assert_eq!(table.finish(b"a"), [1, 2]);
-        assert_eq!(table.finish(b"a"), []);
-        assert_eq!(table.join(b"a", 4), Joined::First);
+        assert_eq!(table.join(1, b"a", 1), Joined::First);
+        assert_eq!(table.join(1, b"a", 2), Joined::Waiting);
+        assert_eq!(table.join(1, b"b", 3), Joined::First, "equal hashes are not equal questions");
+        assert_eq!(table.finish(1, b"a").waiters, [1, 2]);
+        assert_eq!(table.finish(1, b"a").waiters, []);
+        assert_eq!(table.join(1, b"a", 4), Joined::First);
     }
 
     #[test]
     fn both_limits_hold_and_give_the_waiter_back() {
         let mut table = table();
         for waiter in 0..3 {
-            table.join(b"a", waiter);
+            table.join(1, b"a", waiter);
         }
-        assert_eq!(table.join(b"a", 9), Joined::TooManyWaiters(9));
-        assert_eq!(table.join(b"b", 1), Joined::First);
-        assert_eq!(table.join(b"c", 9), Joined::TooManyQuestions(9));
+        assert_eq!(table.join(1, b"a", 9), Joined::TooManyWaiters(9));
+        assert_eq!(table.join(2, b"b", 1), Joined::First);
+        assert_eq!(table.join(3, b"c", 9), Joined::TooManyQuestions(9));
         assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn questions_ahead_of_time_leave_room_for_those_that_somebody_asks() {
+        let forward = config::Forward { inflight_max: 8, ..Default::default() };
+        let mut table: Inflight<u32> = Inflight::new(&forward);
+        assert!(table.begin_ahead(1, b"a") && !table.begin_ahead(1, b"a"));
+        assert!(table.begin_ahead(2, b"b") && !table.begin_ahead(3, b"c"));
+        assert_eq!(table.join(1, b"a", 7), Joined::Waiting);
+        assert_eq!(table.finish(1, b"a").waiters, [7]);
+        assert!(table.begin_ahead(3, b"c"));
+    }
+
+    #[test]
+    fn who_gave_up_waiting_is_not_told_twice() {
+        let mut table = table();
+        table.join(1, b"a", 1);
+        assert!(!table.is_slow(1, b"a"));
+        assert_eq!(table.give_up_waiting(1, b"a"), [1]);
+        assert!(table.is_slow(1, b"a"));
+        assert_eq!(table.join(1, b"a", 2), Joined::Waiting);
+        assert_eq!(table.finish(1, b"a").waiters, [2]);
+        assert!(!table.is_slow(1, b"a"));
+        assert_eq!(table.give_up_waiting(1, b"a"), []);
+    }
+
+    #[test]
+    fn superseded_question_says_so_at_its_end() {
+        let mut table = table();
+        table.join(1, b"a", 1);
+        table.join(2, b"b", 1);
+        table.supersede(1);
+        table.supersede(3);
+        assert!(table.finish(1, b"a").is_superseded);
+        assert!(!table.finish(2, b"b").is_superseded);
     }
 }

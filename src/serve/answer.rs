@@ -2,14 +2,17 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::miss::{Ticket, Waiting};
+use super::miss::{Asking, Ticket, Waiting};
 use super::reply;
-use crate::cache::{Key, Lookup, Shard};
+use crate::cache::{Failures, Key, Lookup, Shard};
+use crate::config;
 use crate::observe::{ServingCounters, Transport};
 use crate::policy::{Policy, Ruling};
 use crate::time::Now;
-use crate::wire::{AnswerBuf, Query};
+use crate::wire::case::Folding;
+use crate::wire::{AnswerBuf, Ede, Query, Rcode};
 
 /// The only client group so far; the key has room for more.
 pub(super) const DEFAULT_GROUP: u8 = 0;
@@ -28,6 +31,8 @@ pub struct Client {
 pub enum Verdict {
     /// This many bytes of the buffer are the reply.
     Reply(usize),
+    /// As [`Verdict::Reply`]; and this is to be resolved anew, for those who ask next.
+    Refresh(usize, Box<Asking>),
     /// Nothing is sent.
     Drop,
     /// Somebody must be asked: hand the ticket to [`Core::admit`].
@@ -42,7 +47,23 @@ pub struct Core<P> {
     pub(super) waiting: Waiting<P>,
     pub(super) counters: Arc<ServingCounters>,
     pub(super) limits: reply::Limits,
+    pub(super) failures: Failures,
+    pub(super) stale_after: Duration,
+    folding: Folding,
     key: Key,
+}
+
+/// The sections of the config that serving goes by.
+#[derive(Clone, Copy, Debug)]
+pub struct Sections<'a> {
+    /// Limits of what is in flight.
+    pub forward: &'a config::Forward,
+    /// Sizes of replies.
+    pub udp: &'a config::Udp,
+    /// Stale answers and failures.
+    pub cache: &'a config::Cache,
+    /// What can be switched off.
+    pub optimizations: config::Optimizations,
 }
 
 impl<P> Core<P> {
@@ -51,13 +72,21 @@ impl<P> Core<P> {
     pub fn new(
         policy: Arc<Policy>,
         shard: Shard,
-        forward: &crate::config::Forward,
-        udp: &crate::config::Udp,
+        sections: Sections<'_>,
         counters: Arc<ServingCounters>,
     ) -> Self {
-        let limits = reply::Limits::new(udp);
-        let waiting = Waiting::new(forward);
-        Self { policy, shard, waiting, counters, limits, key: Key::default() }
+        let vectors = if sections.optimizations.simd { Folding::vectors() } else { None };
+        Self {
+            policy,
+            shard,
+            waiting: Waiting::new(sections.forward),
+            counters,
+            limits: reply::Limits::new(sections.udp),
+            failures: Failures::new(sections.cache.failure_ttl_max),
+            stale_after: sections.cache.stale_after,
+            folding: vectors.unwrap_or(Folding::WORDS),
+            key: Key::default(),
+        }
     }
 
     /// Answers one message from what this core already holds.
@@ -71,7 +100,7 @@ impl<P> Core<P> {
             Err(malformed) => return reply::reject(malformed, message, &self.counters, out),
         };
         let reply = reply::Reply { query: &query, client, limits: self.limits };
-        self.key.set(&query, DEFAULT_GROUP);
+        self.key.set(&query, DEFAULT_GROUP, self.folding);
         match self.policy.rule(&query, self.key.folded_name(), client.address, now.cache) {
             Ruling::Pass => {}
             Ruling::Refuse(rcode, ede) => {
@@ -84,16 +113,63 @@ impl<P> Core<P> {
                 return reply.write(&local, None, now, &self.counters, out);
             }
         }
-        match self.shard.lookup(&self.key, now) {
-            Lookup::Fresh(answer) => {
+        match self.shard.lookup(&mut self.key, now) {
+            Lookup::Fresh { answer, is_due } => {
+                self.counters.hits.bump();
+                let verdict = reply.write(&answer, None, now, &self.counters, out);
+                if is_due { self.refresh(verdict, &query, now) } else { verdict }
+            }
+            Lookup::Denied(answer) => {
                 self.counters.hits.bump();
                 reply.write(&answer, None, now, &self.counters, out)
             }
+            Lookup::Stale(_) => self.answer_late(reply, now, out),
             Lookup::Absent => {
+                let hash = self.shard.hash(self.key.as_bytes());
+                if let Some(reason) = self.failures.recent(hash, now.cache) {
+                    self.counters.failures_cached.bump();
+                    let failure = AnswerBuf::empty(Rcode::SERVFAIL);
+                    let ede = Some(Ede::CACHED_ERROR.with_text(reason));
+                    return reply.write(&failure.view(now.cache), ede, now, &self.counters, out);
+                }
                 self.counters.misses.bump();
-                Verdict::Miss(Ticket::open(&query, &self.key, client))
+                Verdict::Miss(Ticket::open(&query, &self.key, client, None))
             }
         }
+    }
+
+    /// When only a stale answer is there: somebody is asked first, unless that is known to be vain or slow (RFC 8767 §5).
+    #[cold]
+    fn answer_late(&mut self, reply: reply::Reply<'_, '_>, now: Now, out: &mut [u8]) -> Verdict {
+        let key = self.key.as_bytes();
+        let hash = self.shard.hash(key);
+        let is_vain =
+            self.failures.recent(hash, now.cache).is_some() || self.waiting.is_slow(hash, key);
+        let must_wait = !is_vain && !self.stale_after.is_zero();
+        if must_wait {
+            self.counters.misses.bump();
+            let patience = Some(self.stale_after);
+            return Verdict::Miss(Ticket::open(reply.query, &self.key, reply.client, patience));
+        }
+        let Lookup::Stale(answer) = self.shard.lookup(&mut self.key, now) else {
+            unreachable!("nothing has changed since it was found");
+        };
+        let verdict = reply.write_stale(&answer, &self.counters, out);
+        if is_vain { verdict } else { self.refresh(verdict, reply.query, now) }
+    }
+
+    /// Has the question of `query` resolved anew, unless it is already, or too many are.
+    #[cold]
+    fn refresh(&mut self, verdict: Verdict, query: &Query<'_>, now: Now) -> Verdict {
+        let Verdict::Reply(len) = verdict else { return verdict };
+        let hash = self.shard.hash(self.key.as_bytes());
+        if self.failures.recent(hash, now.cache).is_some()
+            || !self.waiting.begin_ahead(hash, self.key.as_bytes())
+        {
+            return verdict;
+        }
+        self.counters.refreshes.bump();
+        Verdict::Refresh(len, Asking::ahead(query, &self.key, hash, now))
     }
 
     /// What this core holds, for the control plane and for tests.

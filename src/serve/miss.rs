@@ -1,10 +1,12 @@
 //! From a miss to everybody's reply: tickets, who waits for what, and the end of a resolution.
 
+use std::time::Duration;
+
 use super::answer::{Client, Core, Verdict};
 use super::reply::Reply;
-use crate::cache::{Insertion, Key};
-use crate::resolve::{Inflight, Joined};
-use crate::time::Now;
+use crate::cache::{Insertion, Key, Lookup};
+use crate::resolve::{Ended, Inflight, Joined};
+use crate::time::{CacheTime, Now};
 use crate::wire::{AnswerBuf, Ede, Query, QueryBuf, Rcode};
 
 /// A query that the cache could not answer, with all that a later reply needs.
@@ -13,11 +15,17 @@ pub struct Ticket {
     query: QueryBuf,
     key: Key,
     client: Client,
+    patience: Option<Duration>,
 }
 
 impl Ticket {
-    pub(super) fn open(query: &Query<'_>, key: &Key, client: Client) -> Box<Self> {
-        Box::new(Self { query: QueryBuf::new(query), key: key.clone(), client })
+    pub(super) fn open(
+        query: &Query<'_>,
+        key: &Key,
+        client: Client,
+        patience: Option<Duration>,
+    ) -> Box<Self> {
+        Box::new(Self { query: QueryBuf::new(query), key: key.clone(), client, patience })
     }
 }
 
@@ -25,14 +33,29 @@ impl Ticket {
 #[derive(Debug)]
 pub struct Asking {
     key: Key,
+    hash: u64,
     query: QueryBuf,
+    begun: CacheTime,
+    patience: Option<Duration>,
 }
 
 impl Asking {
+    /// A question for which nobody waits.
+    pub(super) fn ahead(query: &Query<'_>, key: &Key, hash: u64, now: Now) -> Box<Self> {
+        let (key, query) = (key.clone(), QueryBuf::new(query));
+        Box::new(Self { key, hash, query, begun: now.cache, patience: None })
+    }
+
     /// The query of the first who asked: name, type, class, DO and CD are those of all who wait.
     #[must_use]
     pub fn query(&self) -> Query<'_> {
         self.query.view()
+    }
+
+    /// After so long those who wait are to get a stale answer by [`Core::answer_stale`]; `None` when there is none.
+    #[must_use]
+    pub const fn patience(&self) -> Option<Duration> {
+        self.patience
     }
 }
 
@@ -58,19 +81,28 @@ pub(super) struct Waiter<P> {
 /// All that wait on one core.
 pub(super) type Waiting<P> = Inflight<Waiter<P>>;
 
-/// The answer to a question that could not be resolved, and why.
+/// Why a question could not be resolved.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Unresolved(pub Ede);
+pub struct Unresolved {
+    /// What clients are told.
+    pub ede: Ede,
+    /// It failed for want of room here: that says nothing about the question, and is not remembered.
+    pub is_ours: bool,
+}
 
 impl<P> Core<P> {
     /// Lets the client behind `ticket` wait for its answer, which will go to `path`.
     ///
     /// Refusals are written to `out`.
     pub fn admit(&mut self, ticket: Box<Ticket>, path: P, now: Now, out: &mut [u8]) -> Admission {
-        let Ticket { query, key, client } = *ticket;
+        let Ticket { query, key, client, patience } = *ticket;
         let waiter = Waiter { query: query.clone(), client, path };
-        let (waiter, ede) = match self.waiting.join(key.as_bytes(), waiter) {
-            Joined::First => return Admission::Ask(Box::new(Asking { key, query })),
+        let hash = self.shard.hash(key.as_bytes());
+        let (waiter, ede) = match self.waiting.join(hash, key.as_bytes(), waiter) {
+            Joined::First => {
+                let begun = now.cache;
+                return Admission::Ask(Box::new(Asking { key, hash, query, begun, patience }));
+            }
             Joined::Waiting => {
                 self.counters.coalesced.bump();
                 return Admission::Joined;
@@ -84,9 +116,29 @@ impl<P> Core<P> {
         };
         self.counters.overload.bump();
         let refusal = AnswerBuf::empty(Rcode::SERVFAIL);
-        match self.write(&waiter, &refusal, Some(ede), now, out) {
+        let query = waiter.query.view();
+        let reply = Reply { query: &query, client: waiter.client, limits: self.limits };
+        match reply.write(&refusal.view(now.cache), Some(ede), now, &self.counters, out) {
             Verdict::Reply(len) => Admission::Refused(len),
-            Verdict::Drop | Verdict::Miss(_) => Admission::Refused(0),
+            Verdict::Refresh(..) | Verdict::Drop | Verdict::Miss(_) => Admission::Refused(0),
+        }
+    }
+
+    /// Gives all who wait for `asking` a stale answer, if there is one; the resolution goes on.
+    pub fn answer_stale(
+        &mut self,
+        asking: &mut Asking,
+        now: Now,
+        out: &mut [u8],
+        mut send: impl FnMut(&P, &[u8]),
+    ) {
+        let Lookup::Stale(answer) = self.shard.lookup(&mut asking.key, now) else { return };
+        let waiters = self.waiting.give_up_waiting(asking.hash, asking.key.as_bytes());
+        for waiter in waiters {
+            let query = waiter.query.view();
+            let reply = Reply { query: &query, client: waiter.client, limits: self.limits };
+            let verdict = reply.write_stale(&answer, &self.counters, out);
+            send(&waiter.path, written(&verdict, out));
         }
     }
 
@@ -95,31 +147,39 @@ impl<P> Core<P> {
     /// `send` gets an empty reply for a client to whom nothing can be sent.
     pub fn finish(
         &mut self,
-        asking: &Asking,
+        asking: &mut Asking,
         outcome: Result<AnswerBuf, Unresolved>,
         now: Now,
         out: &mut [u8],
         mut send: impl FnMut(&P, &[u8]),
     ) {
-        let waiters = self.waiting.finish(asking.key.as_bytes());
+        let ended = self.waiting.finish(asking.hash, asking.key.as_bytes());
         let (answer, ede) = match outcome {
-            Ok(answer) => (answer, None),
-            Err(Unresolved(ede)) => {
-                self.counters.failures.bump();
-                (AnswerBuf::empty(Rcode::SERVFAIL), Some(ede))
+            Ok(answer) => {
+                self.keep(asking, &answer, ended.is_superseded, now);
+                (answer, None)
+            }
+            Err(unresolved) => {
+                self.note_failure(asking, unresolved, now);
+                (AnswerBuf::empty(Rcode::SERVFAIL), Some(unresolved.ede))
             }
         };
-        if self.shard.insert(&asking.key, &answer, now) == Insertion::Stored {
-            self.counters.inserts.bump();
-            self.counters.evictions.set(self.shard.evictions());
-        }
-        self.counters.entries.set(self.shard.len() as u64);
-        self.counters.cache_bytes.set(self.shard.bytes() as u64);
+        let stale = match ede {
+            Some(_) => match self.shard.lookup(&mut asking.key, now) {
+                Lookup::Stale(stale) => Some(stale),
+                Lookup::Fresh { .. } | Lookup::Denied(_) | Lookup::Absent => None,
+            },
+            None => None,
+        };
+        let Ended { waiters, .. } = ended;
         for waiter in waiters {
-            match self.write(&waiter, &answer, ede, now, out) {
-                Verdict::Reply(len) => send(&waiter.path, &out[..len]),
-                Verdict::Drop | Verdict::Miss(_) => send(&waiter.path, &[]),
-            }
+            let query = waiter.query.view();
+            let reply = Reply { query: &query, client: waiter.client, limits: self.limits };
+            let verdict = match &stale {
+                Some(stale) => reply.write_stale(stale, &self.counters, out),
+                None => reply.write(&answer.view(now.cache), ede, now, &self.counters, out),
+            };
+            send(&waiter.path, written(&verdict, out));
         }
     }
 
@@ -129,16 +189,43 @@ impl<P> Core<P> {
         self.waiting.len()
     }
 
-    fn write(
-        &self,
-        waiter: &Waiter<P>,
-        answer: &AnswerBuf,
-        ede: Option<Ede>,
-        now: Now,
-        out: &mut [u8],
-    ) -> Verdict {
-        let query = waiter.query.view();
-        let reply = Reply { query: &query, client: waiter.client, limits: self.limits };
-        reply.write(&answer.view(now.cache), ede, now, &self.counters, out)
+    fn keep(&mut self, asking: &mut Asking, answer: &AnswerBuf, is_superseded: bool, now: Now) {
+        self.failures.forget(asking.hash);
+        if is_superseded {
+            self.shard.remove(&asking.key);
+        } else if self.shard.insert(&mut asking.key, answer, asking.begun, now) == Insertion::Stored
+        {
+            self.counters.inserts.bump();
+        }
+        self.count_shard();
+    }
+
+    fn note_failure(&mut self, asking: &Asking, unresolved: Unresolved, now: Now) {
+        self.counters.failures.bump();
+        if !unresolved.is_ours {
+            self.failures.note(asking.hash, unresolved.ede.text, now.cache);
+        }
+    }
+
+    fn count_shard(&self) {
+        let tally = self.shard.tally();
+        for (gauge, count) in [
+            (&self.counters.evictions, tally.evictions),
+            (&self.counters.expirations, tally.expirations),
+            (&self.counters.returns, tally.returns),
+            (&self.counters.flushed, tally.flushed),
+            (&self.counters.entries, self.shard.len() as u64),
+            (&self.counters.cache_bytes, self.shard.bytes() as u64),
+        ] {
+            gauge.set(count);
+        }
+    }
+}
+
+/// The bytes that go out; none when nothing can be sent.
+fn written<'o>(verdict: &Verdict, out: &'o [u8]) -> &'o [u8] {
+    match verdict {
+        Verdict::Reply(len) | Verdict::Refresh(len, _) => &out[..*len],
+        Verdict::Drop | Verdict::Miss(_) => &[],
     }
 }

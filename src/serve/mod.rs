@@ -6,5 +6,5 @@ mod answer;
 mod miss;
 mod reply;
 
-pub use answer::{Client, Core, Verdict};
+pub use answer::{Client, Core, Sections, Verdict};
 pub use miss::{Admission, Asking, Ticket, Unresolved};

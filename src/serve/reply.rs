@@ -4,11 +4,14 @@ use super::answer::{Client, Verdict};
 use crate::config;
 use crate::observe::{ServingCounters, Transport};
 use crate::time::Now;
-use crate::wire::patch::{self, Framing};
+use crate::wire::patch::{self, Aging, Framing};
 use crate::wire::{
     Answer, CLASSIC_UDP_BYTES, Ede, Flags, HEADER_BYTES, Header, MESSAGE_BYTES_MAX, Malformed,
     Query, Rcode,
 };
+
+/// TTL of stale answers, in seconds (RFC 8767 §4).
+const STALE_TTL: u32 = 30;
 
 /// How large replies may be.
 #[derive(Clone, Copy, Debug)]
@@ -52,13 +55,40 @@ impl Reply<'_, '_> {
         counters: &ServingCounters,
         out: &mut [u8],
     ) -> Verdict {
+        let aging = Aging::By(now.cache.seconds_since(answer.stored));
+        self.write_aged(answer, aging, ede, counters, out)
+    }
+
+    /// As [`Reply::write`], for an answer past its lifetime, and says so.
+    pub(super) fn write_stale(
+        self,
+        answer: &Answer<'_>,
+        counters: &ServingCounters,
+        out: &mut [u8],
+    ) -> Verdict {
+        counters.stale.bump();
+        let ede = match answer.shape.rcode {
+            Rcode::NXDOMAIN => Ede::STALE_NXDOMAIN,
+            _ => Ede::STALE_ANSWER,
+        };
+        self.write_aged(answer, Aging::To(STALE_TTL), Some(ede), counters, out)
+    }
+
+    #[inline]
+    fn write_aged(
+        self,
+        answer: &Answer<'_>,
+        aging: Aging,
+        ede: Option<Ede>,
+        counters: &ServingCounters,
+        out: &mut [u8],
+    ) -> Verdict {
         let framing = Framing {
             limit: self.limits.bytes(self.query, self.client.transport),
             payload_bytes: self.limits.udp_bytes_max,
             ede,
         };
-        let age = now.cache.seconds_since(answer.stored);
-        let Some(len) = patch::reply(self.query, answer, age, framing, out) else {
+        let Some(len) = patch::reply(self.query, answer, aging, framing, out) else {
             counters.dropped.bump();
             return Verdict::Drop;
         };

@@ -62,6 +62,14 @@ impl AnswerBuf {
         Self { shape, body: Box::default(), ttls: Box::default(), lifetime: 0 }
     }
 
+    /// Whether it says that the name asked for does not exist, without any alias on the way (RFC 2308 §2.1): it then
+    /// holds for all types, and for all names below (RFC 8020 §2).
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        let [answers, ..] = self.shape.counts;
+        self.shape.rcode == Rcode::NXDOMAIN && answers == 0
+    }
+
     /// Views the answer as of `stored`.
     #[must_use]
     pub fn view(&self, stored: CacheTime) -> Answer<'_> {
@@ -89,6 +97,10 @@ impl AnswerBuilder {
         let header = Header { id: 0, flags: Flags(0), counts: [0; 4] };
         let mut encoder = Encoder::new(header, MESSAGE_BYTES_MAX);
         encoder.question(qname, qtype, qclass)?;
+        if rcode == Rcode::NXDOMAIN {
+            // A denial is kept for names below, too (RFC 8020 §2): it must not point into its question.
+            encoder.stop_compressing();
+        }
         let body_at = encoder.len();
         let shape = Shape { rcode, flags: 0, counts: [0; 3], essential_bytes: 0 };
         let section = Section::Answer;

@@ -2,8 +2,50 @@
 //!
 //! Length octets pass unharmed: at most 63, they lie below `A`. So whole names fold in one sweep, label by label or not.
 
+use super::simd::Vectors;
+
 const ONES: u64 = 0x0101_0101_0101_0101;
 const HIGH: u64 = 0x8080_8080_8080_8080;
+
+/// How names are folded: by words on every machine, by vectors where the processor has them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Folding(Kernel);
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Kernel {
+    #[default]
+    Words,
+    Vectors(Vectors),
+}
+
+impl Folding {
+    /// Eight octets at a time.
+    pub const WORDS: Self = Self(Kernel::Words);
+
+    /// The widest vectors of this processor; `None` when it has none that we know.
+    #[must_use]
+    pub fn vectors() -> Option<Self> {
+        Vectors::detect().map(|vectors| Self(Kernel::Vectors(vectors)))
+    }
+
+    /// Copies `source` into the front of `target` in lower case. Copies what fits when `target` is shorter.
+    #[inline]
+    pub fn lower_into(self, source: &[u8], target: &mut [u8]) {
+        match self.0 {
+            Kernel::Words => lower_into(source, target),
+            Kernel::Vectors(vectors) => vectors.lower_into(source, target),
+        }
+    }
+}
+
+impl std::fmt::Display for Folding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.0 {
+            Kernel::Words => "words",
+            Kernel::Vectors(_) => "avx2",
+        })
+    }
+}
 
 /// Folds eight octets at once.
 #[must_use]

@@ -101,6 +101,12 @@ pub struct Ede {
 }
 
 impl Ede {
+    /// 3: nobody could be asked, so the answer is past its time (RFC 8767).
+    pub const STALE_ANSWER: Self = Self { code: 3, text: "" };
+    /// 13: it failed a moment ago, and is not tried again yet (RFC 9520).
+    pub const CACHED_ERROR: Self = Self { code: 13, text: "" };
+    /// 19: as 3, and the answer says that the name does not exist.
+    pub const STALE_NXDOMAIN: Self = Self { code: 19, text: "" };
     /// 18: the client may not ask.
     pub const PROHIBITED: Self = Self { code: 18, text: "" };
     /// 20: not a question for this server.

@@ -24,6 +24,7 @@ pub struct Encoder {
     message: Vec<u8>,
     limit: usize,
     suffixes: Vec<Suffix>,
+    is_compressing: bool,
 }
 
 #[derive(Debug)]
@@ -46,7 +47,8 @@ impl Encoder {
     pub fn new(header: Header, limit: usize) -> Self {
         let mut message = Vec::with_capacity(limit.min(1232));
         message.extend(header.to_bytes());
-        Self { message, limit: limit.min(super::MESSAGE_BYTES_MAX), suffixes: Vec::new() }
+        let limit = limit.min(super::MESSAGE_BYTES_MAX);
+        Self { message, limit, suffixes: Vec::new(), is_compressing: true }
     }
 
     /// Bytes written so far, header included.
@@ -143,11 +145,19 @@ impl Encoder {
         self.bytes(&value.to_be_bytes())
     }
 
+    /// Writes names in full from here on, so that what follows does not depend on what stands before.
+    pub const fn stop_compressing(&mut self) {
+        self.is_compressing = false;
+    }
+
     /// Appends `name`, compressed against the names before it.
     ///
     /// # Errors
     /// [`Full`].
     pub fn name(&mut self, name: Name<'_>) -> Result<(), Full> {
+        if !self.is_compressing {
+            return self.bytes(name.as_bytes());
+        }
         for (suffix, sum) in name.suffixes().zip(checksums(name)) {
             if suffix.is_root() {
                 break;

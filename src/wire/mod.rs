@@ -15,6 +15,7 @@ pub mod query;
 pub mod rdata;
 pub mod reader;
 pub mod response;
+mod simd;
 
 pub use answer::{Answer, AnswerBuf};
 pub use edns::{Ede, Edns};

@@ -18,7 +18,16 @@ pub struct Framing {
 /// Flag bits that a reply takes over from its query (RFC 1035 §4.1.1, RFC 6840 §5.6).
 const ECHOED: u16 = Flags::RD | Flags::CD;
 
-/// Writes the reply to `query` out of `answer`, `age` seconds after it was stored, and gives its length.
+/// What the TTLs of an answer at rest become in a reply.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Aging {
+    /// Less by so many seconds, never below zero.
+    By(u32),
+    /// All the same, in seconds: the answer is stale, and they have run out (RFC 8767 §4).
+    To(u32),
+}
+
+/// Writes the reply to `query` out of `answer`, with TTLs by `aging`, and gives its length.
 ///
 /// What does not fit is left out by whole sections: first the additional one, which nobody asked for, without a word
 /// (RFC 2181 §9); then all records, with TC set. Header, question and OPT always stay (RFC 6891 §7).
@@ -27,7 +36,7 @@ const ECHOED: u16 = Flags::RD | Flags::CD;
 pub fn reply(
     query: &Query<'_>,
     answer: &Answer<'_>,
-    age: u32,
+    aging: Aging,
     framing: Framing,
     out: &mut [u8],
 ) -> Option<usize> {
@@ -41,7 +50,7 @@ pub fn reply(
     let (kept, counts, tc) = fit(&answer.shape, answer.body, rest.len(), opt_bytes);
     let (body, tail) = rest.split_at_mut_checked(kept.len())?;
     body.copy_from_slice(kept);
-    age_ttls(body, answer.ttls, age);
+    age_ttls(body, answer.ttls, aging);
     let opt_len = match query.edns {
         Some(edns) => our_opt(edns, answer.shape.rcode, framing).write(framing.ede, tail)?,
         None => 0,
@@ -71,11 +80,11 @@ pub fn bare(id: u16, query_flags: Flags, rcode: Rcode, out: &mut [u8]) -> Option
     })
 }
 
-/// Reduces the TTLs at `offsets` in `body` by `age` seconds, never below zero.
+/// Changes the TTLs at `offsets` in `body` by `aging`.
 ///
 /// TTLs are aged in the copy, never in the slab: two clients of one batch may read the same entry.
-pub fn age_ttls(body: &mut [u8], offsets: &[u8], age: u32) {
-    if age == 0 {
+pub fn age_ttls(body: &mut [u8], offsets: &[u8], aging: Aging) {
+    if aging == Aging::By(0) {
         return;
     }
     for pair in offsets.as_chunks().0 {
@@ -84,7 +93,11 @@ pub fn age_ttls(body: &mut [u8], offsets: &[u8], age: u32) {
         let Some(field) = body.get_mut(at..).and_then(|rest| rest.first_chunk_mut::<4>()) else {
             return;
         };
-        *field = u32::from_be_bytes(*field).saturating_sub(age).to_be_bytes();
+        let ttl = match aging {
+            Aging::By(age) => u32::from_be_bytes(*field).saturating_sub(age),
+            Aging::To(ttl) => ttl,
+        };
+        *field = ttl.to_be_bytes();
     }
 }
 
@@ -169,7 +182,7 @@ mod tests {
         let mut out = [0; 4096];
         let query = Query::parse(query).unwrap();
         let view = answer.view(CacheTime::default());
-        let len = reply(&query, &view, age, framing, &mut out).unwrap();
+        let len = reply(&query, &view, Aging::By(age), framing, &mut out).unwrap();
         out[..len].to_vec()
     }
 
@@ -220,9 +233,11 @@ mod tests {
         let answer = answer(0, 0);
         let view = answer.view(CacheTime::default());
         for len in 0..QUERY.len() {
-            assert_eq!(reply(&query, &view, 0, WIDE, &mut vec![0; len]), None, "{len}");
+            let mut out = vec![0; len];
+            assert_eq!(reply(&query, &view, Aging::By(0), WIDE, &mut out), None, "{len}");
         }
-        assert_eq!(reply(&query, &view, 0, WIDE, &mut vec![0; QUERY.len()]), Some(QUERY.len()));
+        let mut out = [0; QUERY.len()];
+        assert_eq!(reply(&query, &view, Aging::By(0), WIDE, &mut out), Some(QUERY.len()));
     }
 
     #[test]
@@ -242,6 +257,13 @@ mod tests {
     fn ttl_never_goes_below_zero() {
         let bytes = replied(QUERY, &answer(1, 0), 301, WIDE);
         assert_eq!(Response::parse(&bytes).unwrap().records[0].ttl, 0);
+    }
+
+    #[test]
+    fn stale_ttls_are_all_the_same() {
+        let mut body = *b"\x00\x00\x00\x07\x00\x01\x00\x00";
+        age_ttls(&mut body, &[0, 0, 4, 0], Aging::To(30));
+        assert_eq!(body, *b"\x00\x00\x00\x1e\x00\x00\x00\x1e");
     }
 
     #[test]

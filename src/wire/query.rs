@@ -83,6 +83,12 @@ impl<'a> Query<'a> {
         })
     }
 
+    /// A copy that outlives the message.
+    #[must_use]
+    pub fn into_owned(self) -> QueryBuf {
+        QueryBuf::new(&self)
+    }
+
     /// The question section as the client wrote it.
     #[must_use]
     pub const fn question(&self) -> &'a [u8] {

@@ -89,10 +89,13 @@ fn silence_of_all_upstreams_is_servfail_with_its_reason() {
     let reply = ask(&node, "name.test");
     assert_eq!(reply.rcode(), SERVFAIL);
     assert_eq!(reply.extended_error(), Some(NO_REACHABLE_AUTHORITY));
-    for program in Program::BOTH {
-        let reply = program.ask(node.address, "+edns=0 other.test A");
-        assert_eq!(reply.status, "SERVFAIL");
-        assert!(reply.text.contains("EDE: 22"), "{}", reply.text);
+    for (program, name) in Program::BOTH.into_iter().zip(["dig.test", "kdig.test"]) {
+        for ede in ["EDE: 22", "EDE: 13"] {
+            let reply = program.ask(node.address, &format!("+edns=0 {name} A"));
+            assert_eq!(reply.status, "SERVFAIL");
+            assert!(reply.text.contains(ede), "{}", reply.text);
+            assert!(reply.text.contains("no upstream answered in time"), "{}", reply.text);
+        }
     }
 }
 

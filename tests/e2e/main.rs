@@ -20,5 +20,6 @@ mod ports;
 mod process;
 mod questions;
 mod scripted;
+mod stale;
 mod tcp;
 mod upstream;

@@ -52,7 +52,7 @@ fn replied(query: &Query<'_>, answer: &AnswerBuf, age: u32, limit: usize) -> Opt
     let mut out = vec![0xEE; 65_535];
     let framing = Framing { limit, payload_bytes: 1232, ede: None };
     let view = answer.view(CacheTime::default());
-    let len = patch::reply(query, &view, age, framing, &mut out)?;
+    let len = patch::reply(query, &view, patch::Aging::By(age), framing, &mut out)?;
     out.truncate(len);
     Some(out)
 }

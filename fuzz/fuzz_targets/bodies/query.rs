@@ -8,7 +8,7 @@ use heimdall_uring::cache::Shard;
 use heimdall_uring::config;
 use heimdall_uring::observe::Transport;
 use heimdall_uring::policy::{Acl, Identity, LocalData, Policy};
-use heimdall_uring::serve::{Admission, Asking, Client, Core, Unresolved, Verdict};
+use heimdall_uring::serve::{Admission, Asking, Client, Core, Sections, Unresolved, Verdict};
 use heimdall_uring::time::{CacheTime, Now};
 use heimdall_uring::wire::answer::AnswerBuilder;
 use heimdall_uring::wire::response::Section;
@@ -48,13 +48,14 @@ pub(crate) fn run(input: &[u8]) {
     match core.answer(message, client, at(0), &mut out) {
         Verdict::Drop => assert_silence(message),
         Verdict::Reply(len) => check_reply(message, client, &out[..len]),
+        Verdict::Refresh(..) => panic!("nothing is stored yet"),
         Verdict::Miss(ticket) => {
-            let Admission::Ask(asking) = core.admit(ticket, (), at(0), &mut out) else {
+            let Admission::Ask(mut asking) = core.admit(ticket, (), at(0), &mut out) else {
                 panic!("the first miss is asked for");
             };
             let mut replies = Vec::new();
             let outcome = outcome(&asking, choice >> 2);
-            core.finish(&asking, outcome, at(0), &mut out, |(), reply| {
+            core.finish(&mut asking, outcome, at(0), &mut out, |(), reply| {
                 replies.push(reply.to_vec())
             });
             assert_eq!((replies.len(), core.in_flight()), (1, 0));
@@ -68,8 +69,12 @@ pub(crate) fn run(input: &[u8]) {
 
 fn core() -> Core<()> {
     let forward = config::Forward { inflight_max: 2, waiters_max: 2, ..Default::default() };
-    let shard = Shard::new(1 << 16, ahash::RandomState::with_seeds(1, 2, 3, 4));
-    Core::new(POLICY.clone(), shard, &forward, &config::Udp::default(), Arc::default())
+    let shard =
+        Shard::new(&config::Cache::default(), 1 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
+    let (udp, cache) = (config::Udp::default(), config::Cache::default());
+    let optimizations = config::Optimizations::default();
+    let sections = Sections { forward: &forward, udp: &udp, cache: &cache, optimizations };
+    Core::new(POLICY.clone(), shard, sections, Arc::default())
 }
 
 fn at(seconds: u64) -> Now {
@@ -82,7 +87,9 @@ fn check_hit(core: &mut Core<()>, message: &[u8], client: Client, first: &[u8], 
         panic!("what is stored is answered");
     };
     assert_eq!(&out[..len], first);
-    let Verdict::Reply(len) = core.answer(message, client, at(30), out) else {
+    let (Verdict::Reply(len) | Verdict::Refresh(len, _)) =
+        core.answer(message, client, at(30), out)
+    else {
         panic!("what is fresh is answered");
     };
     assert_eq!(len, first.len());
@@ -119,7 +126,10 @@ fn outcome(asking: &Asking, choice: u8) -> Result<AnswerBuf, Unresolved> {
         AnswerBuilder::new(query.qname, query.qtype, query.qclass, rcode).expect("names fit")
     };
     match choice % 6 {
-        0 => Err(Unresolved(Ede::NETWORK_ERROR.with_text("192.0.2.1: connection refused"))),
+        0 => Err(Unresolved {
+            ede: Ede::NETWORK_ERROR.with_text("192.0.2.1: connection refused"),
+            is_ours: false,
+        }),
         1 => Ok(AnswerBuf::empty(Rcode::NOERROR)),
         2 => {
             let mut builder = begin(Rcode::NXDOMAIN);

@@ -88,7 +88,8 @@ fn replied(query: &Query<'_>, answer: &AnswerBuf, limit: usize) -> Vec<u8> {
     let mut out = vec![0xEE; 65_535];
     let framing = Framing { limit, payload_bytes: 1232, ede: None };
     let view = answer.view(CacheTime::default());
-    let len = patch::reply(query, &view, 0, framing, &mut out).expect("question and OPT fit");
+    let len = patch::reply(query, &view, patch::Aging::By(0), framing, &mut out)
+        .expect("question and OPT fit");
     out.truncate(len);
     check::reply(query, &out, limit);
     out

@@ -1,19 +1,13 @@
 //! The shard on its own; tests/cache_model.rs holds it against a model.
 
+use super::super::invalidate::{Flush, Scope};
 use super::*;
 use crate::wire::answer::AnswerBuilder;
 use crate::wire::response::Section;
-use crate::wire::{Class, Encoder, Flags, Header, NameBuf, Query, Rtype};
+use crate::wire::{Class, NameBuf, Rcode, Rtype};
 
 fn key(name: &str) -> Key {
-    let header = Header { id: 0, flags: Flags(0), counts: [1, 0, 0, 0] };
-    let mut encoder = Encoder::new(header, 512);
-    let name = NameBuf::from_text(name).unwrap();
-    encoder.question(name.as_name(), Rtype::A, Class::IN).unwrap();
-    let message = encoder.into_message();
-    let mut key = Key::default();
-    key.set(&Query::parse(&message).unwrap(), 0);
-    key
+    Key::plain(NameBuf::from_text(name).unwrap().as_name(), Rtype::A)
 }
 
 fn answer(address: u32, ttl: u32, padding: usize) -> AnswerBuf {
@@ -29,73 +23,274 @@ fn answer(address: u32, ttl: u32, padding: usize) -> AnswerBuf {
     builder.finish()
 }
 
+fn denial(name: &str, ttl: u32) -> AnswerBuf {
+    let name = NameBuf::from_text(name).unwrap();
+    let name = name.as_name();
+    let mut builder = AnswerBuilder::new(name, Rtype::A, Class::IN, Rcode::NXDOMAIN).unwrap();
+    builder.write(Section::Authority, name, Rtype::SOA, Class::IN, ttl, &[0; 22]).unwrap();
+    builder.finish()
+}
+
 fn shard(bytes: usize) -> Shard {
-    Shard::new(bytes, RandomState::with_seeds(1, 2, 3, 4))
+    with(config::Cache::default(), bytes)
+}
+
+fn with(section: config::Cache, bytes: usize) -> Shard {
+    Shard::new(&section, bytes, RandomState::with_seeds(1, 2, 3, 4))
 }
 
 fn at(seconds: u64) -> Now {
-    Now { cache: CacheTime::from_millis(seconds * 1000), ..Now::default() }
+    at_millis(seconds * 1000)
+}
+
+fn at_millis(millis: u64) -> Now {
+    Now { cache: CacheTime::from_millis(millis), ..Now::default() }
+}
+
+fn put(shard: &mut Shard, name: &str, answer: &AnswerBuf, now: Now) -> Insertion {
+    shard.insert(&mut key(name), answer, now.cache, now)
+}
+
+/// What a lookup finds, in a word.
+fn found(shard: &mut Shard, name: &str, now: Now) -> &'static str {
+    match shard.lookup(&mut key(name), now) {
+        Lookup::Fresh { is_due: false, .. } => "fresh",
+        Lookup::Fresh { is_due: true, .. } => "due",
+        Lookup::Denied(_) => "denied",
+        Lookup::Stale(_) => "stale",
+        Lookup::Absent => "absent",
+    }
 }
 
 #[test]
 fn answer_comes_back_as_it_was_stored() {
     let mut shard = shard(1 << 20);
     let stored = answer(7, 300, 40);
-    assert_eq!(shard.insert(&key("a.example."), &stored, at(5)), Insertion::Stored);
+    assert_eq!(put(&mut shard, "a.example.", &stored, at(5)), Insertion::Stored);
     let mut asked = key("A.exAmple.");
-    let Lookup::Fresh(found) = shard.lookup(&asked, at(6)) else { panic!("absent") };
+    let Lookup::Fresh { answer: found, .. } = shard.lookup(&mut asked, at(6)) else {
+        panic!("absent")
+    };
     assert_eq!((found.shape, found.body, found.ttls), (stored.shape, &*stored.body, &*stored.ttls));
     assert_eq!(found.stored, at(5).cache);
-    asked = key("b.example.");
-    assert!(matches!(shard.lookup(&asked, at(6)), Lookup::Absent));
+    assert!(matches!(shard.lookup(&mut key("b.example."), at(6)), Lookup::Absent));
 }
 
 #[test]
-fn lifetime_ends_to_the_millisecond() {
+fn lifetime_ends_to_the_millisecond_and_the_stale_window_too() {
     let mut shard = shard(1 << 20);
-    let key = key("a.example.");
-    shard.insert(&key, &answer(7, 10, 0), at(100));
-    let last = CacheTime::from_millis(109_999);
-    assert!(matches!(shard.lookup(&key, Now { cache: last, ..at(0) }), Lookup::Fresh(_)));
-    assert!(matches!(shard.lookup(&key, at(110)), Lookup::Absent));
+    put(&mut shard, "a.example.", &answer(7, 10, 0), at(100));
+    let over = 110_000 + 86_400_000;
+    for (millis, expected) in
+        [(109_999, "fresh"), (110_000, "stale"), (over - 1, "stale"), (over, "absent")]
+    {
+        assert_eq!(found(&mut shard, "a.example.", at_millis(millis)), expected, "{millis}");
+    }
+}
+
+#[test]
+fn without_a_stale_window_nothing_is_stale() {
+    let section = config::Cache { stale_max: std::time::Duration::ZERO, ..Default::default() };
+    let mut shard = with(section, 1 << 20);
+    put(&mut shard, "a.example.", &answer(7, 10, 0), at(100));
+    assert_eq!(found(&mut shard, "a.example.", at(110)), "absent");
+}
+
+#[test]
+fn popular_answer_is_due_once_in_its_last_tenth() {
+    let mut shard = shard(1 << 20);
+    put(&mut shard, "popular.", &answer(7, 100, 0), at(0));
+    put(&mut shard, "brief.", &answer(7, 9, 0), at(0));
+    for name in ["popular.", "brief."] {
+        assert_eq!(found(&mut shard, name, at(0)), "fresh");
+    }
+    assert_eq!(found(&mut shard, "popular.", at_millis(89_999)), "fresh");
+    assert_eq!(found(&mut shard, "popular.", at(90)), "due");
+    assert_eq!(found(&mut shard, "popular.", at(90)), "fresh", "said once");
+    assert_eq!(found(&mut shard, "brief.", at_millis(8_500)), "fresh", "too short a life");
+    put(&mut shard, "popular.", &answer(7, 100, 0), at(95));
+    assert_eq!(found(&mut shard, "popular.", at(190)), "due", "popular still, and anew");
+}
+
+#[test]
+fn answer_asked_for_once_is_not_due_and_prefetch_can_be_switched_off() {
+    let mut on = shard(1 << 20);
+    put(&mut on, "a.", &answer(7, 100, 0), at(0));
+    assert_eq!(found(&mut on, "a.", at(95)), "fresh");
+    let mut off = with(config::Cache { prefetch: false, ..Default::default() }, 1 << 20);
+    put(&mut off, "a.", &answer(7, 100, 0), at(0));
+    for _ in 0..3 {
+        assert_eq!(found(&mut off, "a.", at(95)), "fresh");
+    }
+}
+
+#[test]
+fn denial_holds_for_all_types_and_all_names_below_until_it_is_over() {
+    let mut shard = shard(1 << 20);
+    put(&mut shard, "old.no.example.", &answer(1, 300, 0), at(0));
+    put(&mut shard, "no.example.", &denial("no.example.", 60), at(0));
+    for name in ["no.example.", "a.no.example.", "b.a.no.example."] {
+        assert_eq!(found(&mut shard, name, at(59)), "denied", "{name}");
+    }
+    for name in ["example.", "xno.example.", "other.example."] {
+        assert_eq!(found(&mut shard, name, at(59)), "absent", "{name}");
+    }
+    assert_eq!(found(&mut shard, "old.no.example.", at(59)), "fresh", "what is known stays");
+    let mut other_type =
+        Key::plain(NameBuf::from_text("no.example.").unwrap().as_name(), Rtype::MX);
+    assert!(matches!(shard.lookup(&mut other_type, at(1)), Lookup::Denied(_)));
+    assert_eq!(found(&mut shard, "no.example.", at(60)), "stale");
+    assert_eq!(found(&mut shard, "a.no.example.", at(60)), "absent", "stale denials cut nothing");
+    put(&mut shard, "no.example.", &answer(1, 300, 0), at(61));
+    assert_eq!(found(&mut shard, "no.example.", at(61)), "fresh");
+    assert!(matches!(shard.lookup(&mut other_type, at(61)), Lookup::Absent));
+    assert_eq!(shard.denials, 0);
+}
+
+#[test]
+fn cut_can_be_switched_off_but_the_name_itself_stays_denied() {
+    let mut shard = with(config::Cache { nxdomain_cut: false, ..Default::default() }, 1 << 20);
+    put(&mut shard, "no.example.", &denial("no.example.", 60), at(0));
+    assert_eq!(found(&mut shard, "no.example.", at(1)), "denied");
+    assert_eq!(found(&mut shard, "a.no.example.", at(1)), "absent");
 }
 
 #[test]
 fn newer_answer_replaces_the_older_even_when_it_cannot_stay() {
     let mut shard = shard(1 << 20);
-    let key = key("a.example.");
-    shard.insert(&key, &answer(1, 300, 0), at(0));
-    shard.insert(&key, &answer(2, 300, 500), at(1));
-    assert_eq!(shard.len(), 1);
-    let Lookup::Fresh(found) = shard.lookup(&key, at(2)) else { panic!("absent") };
-    assert_eq!(found.body[12..16], 2u32.to_be_bytes());
-    assert_eq!(shard.insert(&key, &answer(3, 0, 0), at(3)), Insertion::NotCacheable);
-    assert!(matches!(shard.lookup(&key, at(3)), Lookup::Absent));
+    for (version, padding) in [(1, 0), (2, 500), (3, 500), (4, 0)] {
+        put(&mut shard, "a.example.", &answer(version, 300, padding), at(0));
+        assert_eq!(shard.len(), 1);
+        let mut key = key("a.example.");
+        let Lookup::Fresh { answer, .. } = shard.lookup(&mut key, at(1)) else { panic!("absent") };
+        assert_eq!(answer.body[12..16], version.to_be_bytes());
+    }
+    let outcome = put(&mut shard, "a.example.", &answer(5, 0, 0), at(3));
+    assert_eq!((outcome, shard.len()), (Insertion::NotCacheable, 0));
+    assert_eq!(found(&mut shard, "a.example.", at(3)), "absent");
 }
 
 #[test]
 fn full_shard_stays_within_its_bytes_and_keeps_what_is_asked_for() {
-    let bytes = 1 << 20;
+    let bytes = 2 << 20;
     let mut shard = shard(bytes);
-    let favourite = key("favourite.example.");
-    shard.insert(&favourite, &answer(1, 3600, 0), at(0));
-    for number in 0..50_000 {
-        let key = key(&format!("host{number}.example."));
-        shard.insert(&key, &answer(number, 3600, 0), at(0));
-        assert!(matches!(shard.lookup(&favourite, at(1)), Lookup::Fresh(_)), "{number}");
+    put(&mut shard, "favourite.example.", &answer(1, 3600, 0), at(0));
+    for number in 0..100_000 {
+        put(&mut shard, &format!("host{number}.example."), &answer(number, 3600, 0), at(0));
+        assert_eq!(found(&mut shard, "favourite.example.", at(1)), "fresh", "{number}");
+        assert!(shard.bytes() <= bytes, "{} of {bytes}", shard.bytes());
     }
-    assert!(shard.bytes() <= bytes, "{} of {bytes}", shard.bytes());
-    assert!(shard.len() > 5_000, "{}", shard.len());
-    assert_eq!(shard.evictions() + shard.len() as u64, 50_001);
+    assert!(shard.len() > 20_000, "{}", shard.len());
+    assert_eq!(shard.tally().evictions + shard.len() as u64, 100_001);
+}
+
+#[test]
+fn what_is_asked_for_often_becomes_hot_under_pressure() {
+    let mut shard = shard(2 << 20);
+    for number in 0..100_000 {
+        let name = format!("host{number}.example.");
+        put(&mut shard, &name, &answer(number, 3600, 0), at(0));
+        found(&mut shard, &name, at(1));
+        put(&mut shard, "favourite.example.", &answer(1, 3600, 0), at(0));
+        for _ in 0..3 {
+            assert_eq!(found(&mut shard, "favourite.example.", at(1)), "fresh", "{number}");
+        }
+    }
+    let place = shard.place_of(&key("favourite.example.")).unwrap();
+    let segment = entry::mark(shard.slab.entry(place)).segment();
+    assert_eq!(Segment::of(segment), Segment::Hot);
+}
+
+#[test]
+fn scan_does_not_wash_out_what_is_used() {
+    let mut shard = shard(2 << 20);
+    let names: Vec<String> = (0..5_000).map(|number| format!("used{number}.example.")).collect();
+    for name in &names {
+        put(&mut shard, name, &answer(1, 3600, 0), at(0));
+        found(&mut shard, name, at(0));
+        found(&mut shard, name, at(0));
+    }
+    for number in 0..60_000 {
+        put(&mut shard, &format!("scan{number}.example."), &answer(1, 3600, 0), at(0));
+    }
+    let kept = names.iter().filter(|name| found(&mut shard, name, at(0)) == "fresh").count();
+    assert!(kept > 4_500, "{kept} of 5000");
+}
+
+#[test]
+fn name_that_returns_soon_needs_not_prove_itself_again() {
+    let mut shard = shard(2 << 20);
+    let begin = shard.probation_share();
+    for number in 0..60_000 {
+        put(&mut shard, &format!("host{number}.example."), &answer(1, 3600, 0), at(0));
+    }
+    let gone = (0..60_000).rev().map(|number| format!("host{number}.example."));
+    let gone = gone.filter(|name| shard.place_of(&key(name)).is_none()).take(1).next().unwrap();
+    // Some strangers are taken for names that return.
+    let returns = shard.tally().returns;
+    assert!(returns < 60, "{returns}");
+    put(&mut shard, &gone, &answer(1, 3600, 0), at(0));
+    let place = shard.place_of(&key(&gone)).unwrap();
+    let segment = entry::mark(shard.slab.entry(place)).segment();
+    assert_eq!((Segment::of(segment), shard.tally().returns), (Segment::Protected, returns + 1));
+    assert!(shard.probation_share() > begin);
 }
 
 #[test]
 fn giant_answer_is_refused_and_harms_nothing() {
-    let mut shard = shard(1 << 20);
-    shard.insert(&key("a.example."), &answer(1, 60, 0), at(0));
-    let giant = answer(1, 60, 65_460);
-    assert_eq!(shard.insert(&key("b.example."), &giant, at(0)), Insertion::TooLarge);
-    assert!(matches!(shard.lookup(&key("a.example."), at(1)), Lookup::Fresh(_)));
-    assert!(!shard.remove(&key("b.example.")) && shard.remove(&key("a.example.")));
+    let mut shard = shard(2 << 20);
+    put(&mut shard, "a.example.", &answer(1, 60, 0), at(0));
+    let giant = answer(1, 60, 65_470);
+    assert_eq!(put(&mut shard, "b.example.", &giant, at(0)), Insertion::TooLarge);
+    for number in 0..300 {
+        let large = answer(1, 60, 65_000);
+        assert_eq!(put(&mut shard, &format!("c{number}."), &large, at(0)), Insertion::Stored);
+    }
+    assert!(!shard.remove(&key("b.example.")) && shard.remove(&key("c299.")));
+    assert_eq!(found(&mut shard, "c298.", at(1)), "fresh");
+}
+
+#[test]
+fn what_is_over_makes_room_without_a_word() {
+    let section = config::Cache { stale_max: std::time::Duration::ZERO, ..Default::default() };
+    let mut shard = with(section, 2 << 20);
+    for number in 0..60_000 {
+        let now = at(number / 100);
+        put(&mut shard, &format!("host{number}.example."), &answer(1, 1, 0), now);
+    }
+    let tally = shard.tally();
+    assert!(tally.expirations > 20_000 && tally.evictions == 0, "{tally:?}");
+}
+
+#[test]
+fn flush_holds_at_once_and_the_sweep_ends() {
+    let mut shard = shard(4 << 20);
+    for number in 0..5_000 {
+        put(&mut shard, &format!("host{number}.example."), &answer(1, 3600, 0), at(0));
+        put(&mut shard, &format!("host{number}.other."), &answer(1, 3600, 0), at(0));
+    }
+    let name = NameBuf::from_text("example.").unwrap();
+    let flush = Flush::Names { name, scope: Scope::Subtree, rtype: None };
+    shard.flush(flush, at(1).cache);
+    assert_eq!(found(&mut shard, "host7.example.", at(1)), "absent");
+    assert_eq!(found(&mut shard, "host7.other.", at(1)), "fresh");
+    let late = shard.insert(&mut key("host7.example."), &answer(1, 60, 0), at(1).cache, at(2));
+    assert_eq!(late, Insertion::Flushed, "asked for before the flush");
+    assert_eq!(put(&mut shard, "host7.example.", &answer(1, 60, 0), at(2)), Insertion::Stored);
+    let steps = (0..1_000).take_while(|_| shard.sweep(at(2).cache)).count();
+    assert_eq!((steps, shard.len()), (shard.index.segments(), 5_001));
+    assert_eq!(shard.tally().flushed, 4_999, "one was overwritten first");
+    assert_eq!(found(&mut shard, "host7.example.", at(3)), "fresh");
+}
+
+#[test]
+fn too_many_flushes_become_one_of_everything() {
+    let mut shard = shard(4 << 20);
+    put(&mut shard, "a.", &answer(1, 3600, 0), at(0));
+    for number in 0..65 {
+        assert_eq!(found(&mut shard, "a.", at(0)), "fresh", "{number}");
+        let name = NameBuf::from_text(&format!("b{number}.")).unwrap();
+        shard.flush(Flush::Names { name, scope: Scope::Exact, rtype: None }, at(0).cache);
+    }
     assert!(shard.is_empty());
 }

@@ -8,8 +8,10 @@ use crate::time::CacheTime;
 use crate::wire::patch::{self, Framing};
 use crate::wire::{Query, Rtype};
 
-const CAPS: config::Cache =
-    config::Cache { bytes: 0, ttl_min: 5, ttl_max: 1000, negative_ttl_max: 600 };
+fn caps() -> config::Cache {
+    config::Cache { ttl_min: 5, ttl_max: 1000, negative_ttl_max: 600, ..Default::default() }
+}
+
 const ANSWER: Section = Section::Answer;
 const AUTHORITY: Section = Section::Authority;
 
@@ -29,7 +31,7 @@ impl Asked {
     fn try_scrub(&self, reply: &Reply) -> Result<AnswerBuf, Unusable> {
         let query = Query::parse(&self.query).unwrap();
         let message = reply.to(&self.query);
-        scrub(&message, &Question::of(&query), &CAPS)
+        scrub(&message, &Question::of(&query), &caps())
     }
 
     /// The answer and the message that a client would get.
@@ -49,7 +51,7 @@ fn replied(query: &[u8], answer: &AnswerBuf) -> Vec<u8> {
     let framing = Framing { limit: 65_535, payload_bytes: 1232, ede: None };
     let mut out = vec![0; 65_535];
     let view = answer.view(CacheTime::default());
-    let len = patch::reply(&query, &view, 0, framing, &mut out).unwrap();
+    let len = patch::reply(&query, &view, patch::Aging::By(0), framing, &mut out).unwrap();
     out.truncate(len);
     out
 }
@@ -291,7 +293,7 @@ fn answer_to_another_question_is_refused() {
         [client("ww.example.", Rtype::A, false), client("www.example.", Rtype::AAAA, false)]
     {
         let message = noerror(&[]).to(&other);
-        let outcome = scrub(&message, &Question::of(&query), &CAPS);
+        let outcome = scrub(&message, &Question::of(&query), &caps());
         assert_eq!(outcome, Err(Unusable::OtherQuestion));
     }
 }
@@ -305,10 +307,10 @@ fn cut_response_is_told_apart_even_when_it_ends_inside_a_record() {
     let mut message = reply.to(&asked.query);
     message.truncate(message.len() - 15);
     let question = Query::parse(&asked.query).unwrap();
-    let outcome = scrub(&message, &Question::of(&question), &CAPS);
+    let outcome = scrub(&message, &Question::of(&question), &caps());
     assert_eq!(outcome, Err(Unusable::Truncated));
     message[2] &= !2;
-    let outcome = scrub(&message, &Question::of(&question), &CAPS);
+    let outcome = scrub(&message, &Question::of(&question), &caps());
     assert!(matches!(outcome, Err(Unusable::Malformed(_))));
 }
 
@@ -378,7 +380,7 @@ fn check_chain(message: &[u8]) {
             || is_dname && end.as_name().is_within(owner.as_name())
             || is_signature && owner.as_name().is_same(previous.as_name());
         assert!(is_on_chain, "{owner:?} is not {end:?}");
-        assert!(record.ttl >= CAPS.ttl_min && record.ttl <= CAPS.ttl_max);
+        assert!(record.ttl >= caps().ttl_min && record.ttl <= caps().ttl_max);
         if record.rtype == Rtype::CNAME {
             previous = end;
             end = response.target(record).unwrap();
@@ -387,7 +389,7 @@ fn check_chain(message: &[u8]) {
     for record in response.section(AUTHORITY) {
         let known = [Rtype::SOA, Rtype::NSEC, Rtype::NSEC3, Rtype::RRSIG];
         assert!(known.contains(&record.rtype), "{record:?}");
-        assert!(record.ttl <= CAPS.ttl_max);
+        assert!(record.ttl <= caps().ttl_max);
     }
     assert_eq!(response.section(Section::Additional).count(), 0);
 }
@@ -396,7 +398,7 @@ proptest! {
     #[test]
     fn whatever_comes_the_answer_parses_and_stays_on_the_chain((query, message) in any_message()) {
         let asked = Query::parse(&query).unwrap();
-        if let Ok(answer) = scrub(&message, &Question::of(&asked), &CAPS) {
+        if let Ok(answer) = scrub(&message, &Question::of(&asked), &caps()) {
             check_chain(&replied(&query, &answer));
         }
     }

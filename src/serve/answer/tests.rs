@@ -16,19 +16,16 @@ const CLIENT: Client =
     Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), transport: Transport::Udp };
 
 fn core() -> Core<u32> {
-    let forward = config::Forward {
-        upstreams: Vec::new(),
-        attempt_timeout: Duration::ZERO,
-        deadline: Duration::ZERO,
-        sockets: 0,
-        inflight_max: 2,
-        waiters_max: 3,
-    };
+    let forward = config::Forward { inflight_max: 4, waiters_max: 3, ..Default::default() };
     let acl = Acl::new(&config::Acl::default());
     let identity = Identity::new(&config::Identity::default());
     let policy = Policy::new(acl, identity, LocalData::default());
-    let shard = Shard::new(1 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
-    Core::new(Arc::new(policy), shard, &forward, &config::Udp::default(), Arc::default())
+    let shard =
+        Shard::new(&config::Cache::default(), 1 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
+    let (udp, cache) = (config::Udp::default(), config::Cache::default());
+    let optimizations = config::Optimizations::default();
+    let sections = Sections { forward: &forward, udp: &udp, cache: &cache, optimizations };
+    Core::new(Arc::new(policy), shard, sections, Arc::default())
 }
 
 fn at(seconds: u64) -> Now {
@@ -79,6 +76,7 @@ fn replied(core: &mut Core<u32>, message: &[u8], now: Now) -> Option<Vec<u8>> {
     match core.answer(message, CLIENT, now, &mut out) {
         Verdict::Reply(len) => Some(out[..len].to_vec()),
         Verdict::Drop => None,
+        Verdict::Refresh(..) => panic!("a refreshment"),
         Verdict::Miss(_) => panic!("a miss"),
     }
 }
@@ -86,11 +84,11 @@ fn replied(core: &mut Core<u32>, message: &[u8], now: Now) -> Option<Vec<u8>> {
 #[test]
 fn one_resolution_answers_all_who_wait_each_in_his_own_casing() {
     let mut core = core();
-    let first = asking(&mut core, &query(1, "WWW.example."), 10).unwrap();
+    let mut first = asking(&mut core, &query(1, "WWW.example."), 10).unwrap();
     assert!(asking(&mut core, &query(2, "www.EXAMPLE."), 20).is_none());
     let mut sent = Vec::new();
     let outcome = Ok(answer(&first, 2));
-    core.finish(&first, outcome, at(1), &mut [0; 4096], |&path, reply| {
+    core.finish(&mut first, outcome, at(1), &mut [0; 4096], |&path, reply| {
         let response = Response::parse(reply).unwrap();
         let name = response.question.unwrap().qname.to_string();
         sent.push((path, response.header.id, name, response.records.len()));
@@ -104,9 +102,9 @@ fn one_resolution_answers_all_who_wait_each_in_his_own_casing() {
 #[test]
 fn resolved_answer_is_a_hit_with_aged_ttls_until_it_expires() {
     let mut core = core();
-    let first = asking(&mut core, &query(1, "www.example."), 0).unwrap();
+    let mut first = asking(&mut core, &query(1, "www.example."), 0).unwrap();
     let outcome = Ok(answer(&first, 1));
-    core.finish(&first, outcome, at(100), &mut [0; 4096], |_, _| {});
+    core.finish(&mut first, outcome, at(100), &mut [0; 4096], |_, _| {});
     let reply = replied(&mut core, &query(7, "wWw.example."), at(160)).unwrap();
     let response = Response::parse(&reply).unwrap();
     assert_eq!((response.header.id, response.records[0].ttl), (7, 240));
@@ -116,27 +114,117 @@ fn resolved_answer_is_a_hit_with_aged_ttls_until_it_expires() {
     assert_eq!(core.counters.hits.value(), 1);
 }
 
+const FAILURE: Unresolved = Unresolved { ede: Ede::NO_REACHABLE_AUTHORITY, is_ours: false };
+
+/// What `message` gets at `now` and the EDE of it, as one reply or, for a miss, by a resolution with `outcome`.
+fn rcode_and_ede(
+    core: &mut Core<u32>,
+    message: &[u8],
+    now: Now,
+    outcome: Result<u8, Unresolved>,
+) -> (Rcode, Option<u8>, Option<u32>) {
+    let mut out = [0; 4096];
+    let reply = match core.answer(message, CLIENT, now, &mut out) {
+        Verdict::Reply(len) => out[..len].to_vec(),
+        Verdict::Miss(ticket) => {
+            let Admission::Ask(mut asking) = core.admit(ticket, 0, now, &mut out) else { panic!() };
+            let outcome = outcome.map(|addresses| answer(&asking, addresses));
+            let mut replies = Vec::new();
+            core.finish(&mut asking, outcome, now, &mut out, |_, it| replies.push(it.to_vec()));
+            assert_eq!(replies.len(), 1);
+            replies.remove(0)
+        }
+        Verdict::Refresh(..) | Verdict::Drop => panic!("neither reply nor miss"),
+    };
+    let response = Response::parse(&reply).unwrap();
+    let opt = reply.windows(4).rposition(|part| part[..2] == [0, 15] && part[2] == 0);
+    let ede = opt.map(|at| reply[at + 5]);
+    (response.rcode(), ede, response.records.first().map(|record| record.ttl))
+}
+
 #[test]
-fn failure_is_servfail_with_its_reason_and_is_not_remembered() {
+fn failure_has_its_reason_and_is_remembered_for_a_while() {
     let mut core = core();
     let message = with_opt(query(1, "www.example."), 1232);
-    let first = asking(&mut core, &message, 0).unwrap();
-    let mut sent = 0;
-    let outcome = Err(Unresolved(Ede::NO_REACHABLE_AUTHORITY));
-    core.finish(&first, outcome, at(1), &mut [0; 4096], |_, reply| {
-        sent += 1;
-        assert_eq!(Response::parse(reply).unwrap().rcode(), Rcode::SERVFAIL);
-        assert!(reply.ends_with(&[0, 15, 0, 2, 0, 22]));
+    let mut ask = |millis, outcome| {
+        let now = Now { cache: CacheTime::from_millis(millis), ..Now::default() };
+        rcode_and_ede(&mut core, &message, now, outcome)
+    };
+    assert_eq!(ask(10_000, Err(FAILURE)), (Rcode::SERVFAIL, Some(22), None));
+    assert_eq!(ask(10_999, Ok(1)), (Rcode::SERVFAIL, Some(13), None), "not tried again yet");
+    assert_eq!(ask(11_000, Err(FAILURE)), (Rcode::SERVFAIL, Some(22), None));
+    assert_eq!(ask(12_999, Ok(1)), (Rcode::SERVFAIL, Some(13), None), "the pause doubles");
+    assert_eq!(ask(13_000, Ok(1)), (Rcode::NOERROR, None, Some(300)));
+    assert_eq!((core.counters.failures.value(), core.counters.failures_cached.value()), (2, 2));
+}
+
+#[test]
+fn want_of_room_here_is_not_held_against_the_question() {
+    let mut core = core();
+    let message = with_opt(query(1, "www.example."), 1232);
+    let ours = Unresolved { ede: Ede::NETWORK_ERROR, is_ours: true };
+    assert_eq!(rcode_and_ede(&mut core, &message, at(10), Err(ours)).0, Rcode::SERVFAIL);
+    assert_eq!(rcode_and_ede(&mut core, &message, at(10), Ok(1)).0, Rcode::NOERROR);
+}
+
+#[test]
+fn failure_after_its_lifetime_serves_the_stale_answer_with_ttl_30() {
+    let mut core = core();
+    let message = with_opt(query(1, "www.example."), 1232);
+    rcode_and_ede(&mut core, &message, at(0), Ok(2));
+    let stale = (Rcode::NOERROR, Some(3), Some(30));
+    assert_eq!(rcode_and_ede(&mut core, &message, at(400), Err(FAILURE)), stale);
+    assert_eq!(rcode_and_ede(&mut core, &message, at(400), Ok(1)), stale, "at once, untried");
+    assert_eq!(rcode_and_ede(&mut core, &message, at(401), Ok(1)).2, Some(300));
+    assert_eq!(core.counters.stale.value(), 2);
+}
+
+#[test]
+fn who_waits_too_long_gets_the_stale_answer_and_the_resolution_goes_on() {
+    let mut core = core();
+    let message = with_opt(query(1, "www.example."), 1232);
+    rcode_and_ede(&mut core, &message, at(0), Ok(1));
+    let mut out = [0; 512];
+    let Verdict::Miss(ticket) = core.answer(&message, CLIENT, at(400), &mut out) else { panic!() };
+    let Admission::Ask(mut asking) = core.admit(ticket, 7, at(400), &mut out) else { panic!() };
+    assert_eq!(asking.patience(), Some(Duration::from_millis(1_800)));
+    let mut sent = Vec::new();
+    core.answer_stale(&mut asking, at(402), &mut out, |&path, reply| {
+        sent.push((path, Response::parse(reply).unwrap().records[0].ttl));
     });
-    assert_eq!(sent, 1);
-    assert!(asking(&mut core, &message, 0).is_some());
+    assert_eq!(sent, [(7, 30)]);
+    let late = rcode_and_ede(&mut core, &message, at(402), Err(FAILURE));
+    assert_eq!(late, (Rcode::NOERROR, Some(3), Some(30)), "who comes later waits no more");
+    let outcome = Ok(answer(&asking, 1));
+    core.finish(&mut asking, outcome, at(403), &mut out, |_, _| panic!("nobody waits"));
+    assert_eq!(rcode_and_ede(&mut core, &message, at(403), Err(FAILURE)).2, Some(300));
+}
+
+#[test]
+fn popular_answer_is_refreshed_while_it_is_served() {
+    let mut core = core();
+    let message = query(1, "www.example.");
+    rcode_and_ede(&mut core, &message, at(0), Ok(1));
+    replied(&mut core, &message, at(1));
+    let mut out = [0; 512];
+    let Verdict::Refresh(len, mut asking) = core.answer(&message, CLIENT, at(280), &mut out) else {
+        panic!("not refreshed")
+    };
+    assert_eq!(Response::parse(&out[..len]).unwrap().records[0].ttl, 20);
+    assert_eq!(core.in_flight(), 1);
+    let reply = replied(&mut core, &message, at(281)).unwrap();
+    assert_eq!(Response::parse(&reply).unwrap().records[0].ttl, 19, "asked for once only");
+    let outcome = Ok(answer(&asking, 1));
+    core.finish(&mut asking, outcome, at(282), &mut out, |_, _| panic!("nobody waits"));
+    let reply = replied(&mut core, &message, at(301)).unwrap();
+    assert_eq!(Response::parse(&reply).unwrap().records[0].ttl, 281);
 }
 
 #[test]
 fn too_many_questions_and_too_many_waiters_get_servfail() {
     let mut core = core();
     let mut refused = 0;
-    for (id, name) in (0u16..).zip(["a.", "a.", "a.", "a.", "b.", "c."]) {
+    for (id, name) in (0u16..).zip(["a.", "a.", "a.", "a.", "b.", "c.", "d.", "e."]) {
         let mut out = [0; 512];
         let Verdict::Miss(ticket) = core.answer(&query(id, name), CLIENT, at(0), &mut out) else {
             panic!("not a miss")
@@ -153,9 +241,9 @@ fn too_many_questions_and_too_many_waiters_get_servfail() {
 fn size_limits_follow_transport_and_edns() {
     let mut core = core();
     let plain = query(1, "www.example.");
-    let first = asking(&mut core, &plain, 0).unwrap();
+    let mut first = asking(&mut core, &plain, 0).unwrap();
     let outcome = Ok(answer(&first, 60));
-    core.finish(&first, outcome, at(0), &mut [0; 4096], |_, _| {});
+    core.finish(&mut first, outcome, at(0), &mut [0; 4096], |_, _| {});
     let is_cut = |reply: &[u8]| Response::parse(reply).unwrap().header.flags.has(Flags::TC);
     let whole = 12 + 17 + 60 * 16;
     for (message, limit) in [

@@ -43,7 +43,7 @@ fn ask(name: &str, qtype: Rtype) -> Option<(Rcode, Vec<String>)> {
     let answer = data.lookup(&folded(query.qname), qtype)?.view(CacheTime::default());
     let mut out = [0; 1232];
     let framing = Framing { limit: 1232, payload_bytes: 1232, ede: None };
-    let len = patch::reply(&query, &answer, 0, framing, &mut out).unwrap();
+    let len = patch::reply(&query, &answer, patch::Aging::By(0), framing, &mut out).unwrap();
     let response = Response::parse(&out[..len]).unwrap();
     let lines = response.records.iter().map(|record| {
         let owner = response.owner(record).unwrap();

@@ -1,0 +1,291 @@
+//! The shard against a model that forgets nothing: whatever the shard serves, the model must hold, and as long as nothing
+//! had to make room, the shard must serve whatever the model holds.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::collections::HashMap;
+
+use ahash::RandomState;
+use heimdall_uring::cache::{Flush, Insertion, Key, Lookup, Scope, Shard};
+use heimdall_uring::config;
+use heimdall_uring::time::{CacheTime, Now};
+use heimdall_uring::wire::answer::AnswerBuilder;
+use heimdall_uring::wire::response::Section;
+use heimdall_uring::wire::{AnswerBuf, Class, NameBuf, Rcode, Rtype};
+
+/// Steps of one run. With all runs below: two million.
+const STEPS: u32 = 250_000;
+
+const STALE_SECONDS: u64 = 600;
+
+const TYPES: [Rtype; 3] = [Rtype::A, Rtype::AAAA, Rtype::TXT];
+
+/// xorshift64*.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound
+    }
+
+    fn one_in(&mut self, bound: u64) -> bool {
+        self.below(bound) == 0
+    }
+}
+
+/// A name as its labels, the topmost first.
+type Labels = Vec<u8>;
+
+#[derive(Clone, Debug)]
+struct Held {
+    version: u32,
+    stored: u64,
+    lifetime: u64,
+}
+
+impl Held {
+    fn is_fresh(&self, now: u64) -> bool {
+        now < self.stored + self.lifetime * 1000
+    }
+
+    fn is_stale(&self, now: u64) -> bool {
+        !self.is_fresh(now) && now < self.stored + (self.lifetime + STALE_SECONDS) * 1000
+    }
+}
+
+/// What was stored last under each name and type, and the denials of whole names.
+#[derive(Default)]
+struct Model {
+    answers: HashMap<(Labels, Rtype), Held>,
+    denials: HashMap<Labels, Held>,
+}
+
+/// What may be served, and how.
+#[derive(Debug, Eq, PartialEq)]
+enum Served {
+    Fresh(u32),
+    Denied(u32),
+    Stale(u32),
+    Nothing,
+}
+
+impl Model {
+    fn lookup(&self, name: &Labels, rtype: Rtype, now: u64) -> Served {
+        let exact = self.answers.get(&(name.clone(), rtype));
+        let own = self.denials.get(name);
+        if let Some(held) = exact.filter(|held| held.is_fresh(now)) {
+            return Served::Fresh(held.version);
+        }
+        let cuts = (1..=name.len()).rev().filter_map(|len| self.denials.get(&name[..len]));
+        if let Some(held) = cuts.into_iter().find(|held| held.is_fresh(now)) {
+            return Served::Denied(held.version);
+        }
+        match exact.filter(|it| it.is_stale(now)).or_else(|| own.filter(|it| it.is_stale(now))) {
+            Some(held) => Served::Stale(held.version),
+            None => Served::Nothing,
+        }
+    }
+
+    fn insert(&mut self, name: &Labels, rtype: Rtype, is_denial: bool, held: Held) {
+        let key = (name.clone(), rtype);
+        if is_denial {
+            self.answers.remove(&key);
+            self.denials.remove(name);
+            if held.lifetime > 0 {
+                self.denials.insert(name.clone(), held);
+            }
+            return;
+        }
+        self.denials.remove(name);
+        self.answers.remove(&key);
+        if held.lifetime > 0 {
+            self.answers.insert(key, held);
+        }
+    }
+
+    fn flush(&mut self, is_covered: impl Fn(&Labels, Option<Rtype>) -> bool, until: u64) {
+        self.answers
+            .retain(|(name, rtype), held| held.stored > until || !is_covered(name, Some(*rtype)));
+        self.denials.retain(|name, held| held.stored > until || !is_covered(name, None));
+    }
+}
+
+fn name_buf(labels: &Labels) -> NameBuf {
+    let text: String = labels.iter().rev().map(|label| format!("n{label}.")).collect();
+    NameBuf::from_text(&text).unwrap()
+}
+
+fn answer(name: &NameBuf, rtype: Rtype, is_denial: bool, held: &Held, len: usize) -> AnswerBuf {
+    let rcode = if is_denial { Rcode::NXDOMAIN } else { Rcode::NOERROR };
+    let section = if is_denial { Section::Authority } else { Section::Answer };
+    let mut builder = AnswerBuilder::new(name.as_name(), rtype, Class::IN, rcode).unwrap();
+    let mut rdata = held.version.to_be_bytes().to_vec();
+    rdata.resize(4 + len, 0);
+    let ttl = u32::try_from(held.lifetime).unwrap();
+    builder.write(section, name.as_name(), rtype, Class::IN, ttl, &rdata).unwrap();
+    builder.finish()
+}
+
+/// The version at the front of the only record's RDATA.
+fn version(body: &[u8], ttls: &[u8]) -> u32 {
+    let ttl_at = usize::from(u16::from_le_bytes([ttls[0], ttls[1]]));
+    u32::from_be_bytes(body[ttl_at + 6..ttl_at + 10].try_into().unwrap())
+}
+
+struct Run {
+    dice: Dice,
+    shard: Shard,
+    model: Model,
+    now: u64,
+    version: u32,
+    /// Longest RDATA.
+    len_max: u64,
+    seed: u64,
+}
+
+impl Run {
+    fn new(seed: u64, len_max: u64) -> Self {
+        let section = config::Cache {
+            stale_max: std::time::Duration::from_secs(STALE_SECONDS),
+            ..Default::default()
+        };
+        let hasher = RandomState::with_seeds(seed, 2, 3, 4);
+        let shard = Shard::new(&section, 1 << 20, hasher);
+        let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+        Self { dice, shard, model: Model::default(), now: 1 << 40, version: 0, len_max, seed }
+    }
+
+    fn now(&self) -> Now {
+        Now { cache: CacheTime::from_millis(self.now), ..Now::default() }
+    }
+
+    fn name(&mut self) -> Labels {
+        let depth = 1 + self.dice.below(4);
+        (0..depth).map(|_| u8::try_from(self.dice.below(4)).unwrap()).collect()
+    }
+
+    fn step(&mut self) {
+        let name = self.name();
+        let rtype = TYPES[usize::try_from(self.dice.below(3)).unwrap()];
+        match self.dice.below(1000) {
+            0..600 => self.look_up(&name, rtype),
+            600..900 => self.insert(&name, rtype),
+            900..960 => self.now += self.dice.below(20_000),
+            960..970 => self.now = self.now.saturating_sub(self.dice.below(5_000)),
+            970..974 => self.now += self.dice.below(4_000_000),
+            974..982 => {
+                let key = Key::plain(name_buf(&name).as_name(), rtype);
+                self.shard.remove(&key);
+                self.model.answers.remove(&(name, rtype));
+            }
+            982..984 => self.flush(name, rtype),
+            _ => {
+                self.shard.sweep(self.now().cache);
+            }
+        }
+    }
+
+    fn insert(&mut self, name: &Labels, rtype: Rtype) {
+        self.version += 1;
+        let is_denial = self.dice.one_in(12);
+        let lifetime = if self.dice.one_in(20) { 0 } else { self.dice.below(300) };
+        let held = Held { version: self.version, stored: self.now, lifetime };
+        let len = usize::try_from(self.dice.below(self.len_max)).unwrap();
+        let owner = name_buf(name);
+        let answer = answer(&owner, rtype, is_denial, &held, len);
+        let mut key = Key::plain(owner.as_name(), rtype);
+        let begun = CacheTime::from_millis(self.now);
+        let outcome = self.shard.insert(&mut key, &answer, begun, self.now());
+        let expected = if lifetime == 0 { Insertion::NotCacheable } else { Insertion::Stored };
+        // A flush "until" a later time than now, before the clock was set back, turns it away.
+        if outcome == Insertion::Flushed {
+            self.model.insert(name, rtype, is_denial, Held { lifetime: 0, ..held });
+            return;
+        }
+        assert_eq!(outcome, expected, "seed {}", self.seed);
+        self.model.insert(name, rtype, is_denial, held);
+    }
+
+    fn look_up(&mut self, name: &Labels, rtype: Rtype) {
+        let owner = name_buf(name);
+        let mut key = Key::plain(owner.as_name(), rtype);
+        let now = self.now();
+        let served = match self.shard.lookup(&mut key, now) {
+            Lookup::Fresh { answer, .. } => Served::Fresh(version(answer.body, answer.ttls)),
+            Lookup::Denied(answer) => Served::Denied(version(answer.body, answer.ttls)),
+            Lookup::Stale(answer) => Served::Stale(version(answer.body, answer.ttls)),
+            Lookup::Absent => Served::Nothing,
+        };
+        let expected = self.model.lookup(name, rtype, self.now);
+        if self.shard.tally().evictions + self.shard.tally().expirations == 0 {
+            assert_eq!(served, expected, "seed {}: {name:?} {rtype:?}", self.seed);
+            return;
+        }
+        // Something had to go: what is served must still be the model's, if of the next best kind.
+        let exact = self.model.answers.get(&(name.clone(), rtype)).map(|held| held.version);
+        let is_known = match served {
+            Served::Fresh(version) => expected == Served::Fresh(version),
+            Served::Denied(version) => (1..=name.len()).any(|len| {
+                let held = self.model.denials.get(&name[..len]);
+                held.is_some_and(|held| held.version == version && held.is_fresh(self.now))
+            }),
+            Served::Stale(version) => {
+                let own = self.model.denials.get(name).map(|held| held.version);
+                exact == Some(version) || own == Some(version)
+            }
+            Served::Nothing => true,
+        };
+        assert!(is_known, "seed {}: {served:?} instead of {expected:?}", self.seed);
+    }
+
+    fn flush(&mut self, name: Labels, rtype: Rtype) {
+        let now = self.now;
+        let only = self.dice.one_in(2).then_some(rtype);
+        let owner = name_buf(&name);
+        let is_of = |of: Option<Rtype>| only.is_none() || of.is_none() || of == only;
+        let flush = match self.dice.below(10) {
+            0 => {
+                self.model.flush(|_, _| true, u64::MAX);
+                Flush::All
+            }
+            1 => {
+                self.model.flush(|_, of| of.is_none_or(|of| of == rtype), now);
+                Flush::Type(rtype)
+            }
+            2..6 => {
+                self.model.flush(|other, of| other.starts_with(&name) && is_of(of), now);
+                Flush::Names { name: owner, scope: Scope::Subtree, rtype: only }
+            }
+            _ => {
+                self.model.flush(|other, of| *other == name && is_of(of), now);
+                Flush::Names { name: owner, scope: Scope::Exact, rtype: only }
+            }
+        };
+        self.shard.flush(flush, self.now().cache);
+    }
+}
+
+fn run(seeds: std::ops::Range<u64>, len_max: u64) -> u64 {
+    let mut evictions = 0;
+    for seed in seeds {
+        let mut run = Run::new(seed, len_max);
+        for _ in 0..STEPS {
+            run.step();
+        }
+        evictions += run.shard.tally().evictions;
+    }
+    evictions
+}
+
+#[test]
+fn shard_with_room_serves_exactly_what_the_model_holds() {
+    assert_eq!(run(1..5, 20), 0, "there was room for all");
+}
+
+#[test]
+fn full_shard_serves_nothing_that_the_model_does_not_hold() {
+    let evictions = run(5..9, 9_000);
+    assert!(evictions > 50_000, "many had to make room: {evictions}");
+}
