@@ -30,3 +30,10 @@ fn example_of_the_document_loads() {
     assert_eq!(config.forward.upstreams.len(), 2);
     heimdall_uring::policy::LocalData::new(&config.local).unwrap();
 }
+
+#[test]
+fn quickstart_serves_where_ipv6_is_off() {
+    let text = include_str!("../deploy/quickstart.toml");
+    let config = Config::load(Some(File { name: "quickstart", text }), [], &[]).unwrap();
+    assert_eq!(config.node.listen, ["127.0.0.1:5353".parse().unwrap()]);
+}

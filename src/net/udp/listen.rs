@@ -4,13 +4,14 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::config;
+use crate::sys::errno;
 use crate::sys::sockopt::{self, Bound, UdpSettings};
 
 /// Why a data plane could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A listener could not be bound.
-    #[error("cannot listen on UDP {address}: {}", explain(.cause))]
+    #[error("cannot listen on UDP {address}: {}", explain(*.address, .cause))]
     Listen {
         /// The address asked for.
         address: SocketAddr,
@@ -36,7 +37,11 @@ pub enum OpenError {
     },
 }
 
-fn explain(cause: &io::Error) -> String {
+fn explain(address: SocketAddr, cause: &io::Error) -> String {
+    if cause.raw_os_error() == Some(errno::EAFNOSUPPORT) {
+        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+        return format!("this machine has no {family}; leave the address out of node.listen");
+    }
     match cause.kind() {
         io::ErrorKind::AddrInUse => "the address is in use by another process".to_owned(),
         io::ErrorKind::AddrNotAvailable => "no interface of this machine has it".to_owned(),
@@ -90,6 +95,16 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "cannot listen on UDP 192.0.2.1:20290: no interface of this machine has it"
+        );
+    }
+
+    #[test]
+    fn machine_without_ipv6_says_so() {
+        let cause = io::Error::from_raw_os_error(errno::EAFNOSUPPORT);
+        let error = OpenError::Listen { address: "[::1]:53".parse().unwrap(), cause };
+        assert_eq!(
+            error.to_string(),
+            "cannot listen on UDP [::1]:53: this machine has no IPv6; leave the address out of node.listen"
         );
     }
 
