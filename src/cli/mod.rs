@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use thiserror::Error;
 
-use crate::config::{Config, ConfigError, File, Flag, IoBackend, LogLevel, Value, resolv};
+use crate::config::{self, Config, ConfigError, File, Flag, IoBackend, LogLevel, Value, resolv};
 use crate::node::{self, NodeError};
 
 /// Where the system keeps its own upstreams.
@@ -103,7 +103,7 @@ pub fn run() -> ExitCode {
 }
 
 fn carry_out(arguments: &Arguments) -> Result<(), Refusal> {
-    let (config, upstream_source) = assemble(arguments)?;
+    let Assembled { config, upstream_source, warnings } = assemble(arguments)?;
     if arguments.print_topology {
         print(&node::topology_report(&config.node.cores)?);
         return Ok(());
@@ -111,15 +111,26 @@ fn carry_out(arguments: &Arguments) -> Result<(), Refusal> {
     if arguments.check {
         node::check(&config)?;
         let machine = node::topology_report(&config.node.cores)?;
-        print(&format!("{}\n{machine}\nconfig is good\n", describe(&config, &upstream_source)));
+        let warnings: String = warnings.iter().map(|text| format!("warning: {text}\n")).collect();
+        let plan = describe(&config, &upstream_source);
+        print(&format!("{plan}\n{machine}\n{warnings}config is good\n"));
         return Ok(());
     }
     log_to_stderr(config.log.level);
+    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     Ok(node::serve(config)?)
 }
 
-/// The config from all sources, and where its upstreams come from.
-fn assemble(arguments: &Arguments) -> Result<(Config, String), Refusal> {
+/// The config from all sources.
+struct Assembled {
+    config: Config,
+    /// Where its upstreams come from.
+    upstream_source: String,
+    /// What the operator may have meant otherwise.
+    warnings: Vec<String>,
+}
+
+fn assemble(arguments: &Arguments) -> Result<Assembled, Refusal> {
     let text = match &arguments.config {
         None => None,
         Some(path) => {
@@ -131,8 +142,10 @@ fn assemble(arguments: &Arguments) -> Result<(Config, String), Refusal> {
     };
     let file = text.as_ref().map(|(name, text)| File { name, text });
     let environment = std::env::vars_os().filter_map(|(name, value)| {
-        Some((name.into_string().ok()?, value.to_string_lossy().into()))
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
     });
+    let environment: Vec<(String, String)> = environment.collect();
+    let warnings = config::stray_variables(&environment);
     let mut config = Config::load(file, environment, &flags(arguments))?;
     let mut source = "flag, environment or config".to_owned();
     if config.forward.upstreams.is_empty() && !arguments.print_topology {
@@ -140,7 +153,7 @@ fn assemble(arguments: &Arguments) -> Result<(Config, String), Refusal> {
         RESOLV_CONF.clone_into(&mut source);
     }
     refuse_circles(&config)?;
-    Ok((config, source))
+    Ok(Assembled { config, upstream_source: source, warnings })
 }
 
 fn flags(arguments: &Arguments) -> Vec<Flag> {

@@ -13,12 +13,12 @@ pub enum ConfigError {
         /// What the parser says.
         problem: String,
     },
-    /// A key, table or variable that does not exist.
+    /// A key or table that does not exist.
     #[error("{place}: unknown {what} \"{name}\"{suggestion}; allowed: {allowed}")]
     Unknown {
-        /// `file:line`, or where else it stands.
+        /// `file:line`.
         place: String,
-        /// `key`, `table` or `variable`.
+        /// `key` or `table`.
         what: &'static str,
         /// The name as written.
         name: String,

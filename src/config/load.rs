@@ -6,13 +6,10 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{KEYS, Key};
-use super::{Config, ConfigError, LocalZone, Value};
+use super::{Config, ConfigError, LocalZone, Value, environment};
 
 /// Largest config file that is read, in bytes: local zones may be long, but not endless.
 const FILE_BYTES_MAX: usize = 16 << 20;
-
-/// Prefix of the variables that belong to us.
-const VARIABLE_PREFIX: &str = "HEIMDALL_";
 
 /// Time beyond the resolution's own deadline that a stream's query has to be answered.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
@@ -43,8 +40,8 @@ pub struct Flag {
 }
 
 impl Config {
-    /// The defaults, changed by `file`, then by those of the `environment`'s variables that begin with `HEIMDALL_`,
-    /// then by `flags`.
+    /// The defaults, changed by `file`, then by those of the `environment`'s variables that belong to a key, then by
+    /// `flags`. Of other variables [`stray_variables`](super::stray_variables) tells.
     ///
     /// # Errors
     /// [`ConfigError`] for the first mistake; nothing is half-applied.
@@ -58,8 +55,9 @@ impl Config {
             config.read_file(file)?;
         }
         for (variable, text) in environment {
-            if variable.starts_with(VARIABLE_PREFIX) {
-                config.read_variable(&variable, text)?;
+            if let Some(key) = environment::key_of(&variable) {
+                let place = || format!("environment: {variable}");
+                config.set(key, &Value::Text(text), place)?;
             }
         }
         for Flag { flag, table, name, value } in flags {
@@ -83,14 +81,6 @@ impl Config {
             value: value.to_string(),
             expected: key.expected,
         })
-    }
-
-    fn read_variable(&mut self, variable: &str, text: String) -> Result<(), ConfigError> {
-        let Some(key) = KEYS.iter().find(|key| key.variable() == variable) else {
-            let names: Vec<String> = KEYS.iter().map(Key::variable).collect();
-            return Err(unknown("environment".into(), "variable", variable, &names));
-        };
-        self.set(key, &Value::Text(text), || format!("environment: {variable}"))
     }
 
     fn read_file(&mut self, file: File<'_>) -> Result<(), ConfigError> {
@@ -258,7 +248,7 @@ fn unknown(place: String, what: &'static str, name: &str, allowed: &[String]) ->
 }
 
 /// Edits between two words (Levenshtein); long words are far from everything.
-fn distance(left: &str, right: &str) -> usize {
+pub(super) fn distance(left: &str, right: &str) -> usize {
     const WORD_MAX: usize = 64;
     let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
     if left.len() > WORD_MAX || right.len() > WORD_MAX {

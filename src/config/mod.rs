@@ -3,6 +3,7 @@
 //! Each room takes its own section (`Shard::new(&config::Cache)`), never the whole config. `keys` is the one table of
 //! what can be set; files, environment and flags all go through it.
 
+mod environment;
 mod error;
 mod keys;
 mod load;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use environment::stray_variables;
 pub use error::ConfigError;
 pub use keys::{KEYS, Key};
 pub use load::{File, Flag};

@@ -161,6 +161,22 @@ fn environment_overrides_the_config_file() {
 }
 
 #[test]
+fn variables_of_others_do_not_stop_it() {
+    let node = Setup::new()
+        .config(LOCAL)
+        .environment("HEIMDALL_URING_SERVICE_HOST", "10.96.0.10")
+        .environment("HEIMDALL_URING_PORT_53_UDP", "udp://10.96.0.10:53")
+        .environment("HEIMDALL_CACHE_SIZ", "1GiB")
+        .start();
+    let log = node.log();
+    assert!(
+        log.contains("\"HEIMDALL_CACHE_SIZ\"") && log.contains("\"HEIMDALL_CACHE_SIZE\""),
+        "{log}"
+    );
+    assert!(!log.contains("HEIMDALL_URING"), "{log}");
+}
+
+#[test]
 fn topology_is_printed_with_the_chosen_cpus() {
     let cpu = allowed_cpus()[0];
     let report = Setup::new().cores(&cpu.to_string()).argument("--print-topology").printed();
