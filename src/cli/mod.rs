@@ -1,14 +1,16 @@
 //! The command line: arguments become a config and one call. Nothing here knows how a node works.
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Parser;
 use thiserror::Error;
 
-use crate::config::{self, Config, ConfigError, File, Flag, IoBackend, LogLevel, Value, resolv};
+use crate::config::{
+    self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, IoBackend, LogLevel, Value, resolv,
+};
 use crate::node::{self, NodeError};
 
 /// Where the system keeps its own upstreams.
@@ -61,7 +63,7 @@ Signals: SIGTERM and SIGINT drain and exit, SIGUSR1 prints all counters.";
 #[derive(Debug, Error)]
 enum Refusal {
     #[error("--config {path}: {cause}")]
-    Unreadable { path: String, cause: std::io::Error },
+    Unreadable { path: String, cause: io::Error },
     #[error("{0}")]
     Config(#[from] ConfigError),
     #[error(
@@ -96,7 +98,7 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(refusal) => {
             // A closed standard error cannot be told anything.
-            let _ = writeln!(std::io::stderr(), "heimdall-uring: {refusal}");
+            let _ = writeln!(io::stderr(), "heimdall-uring: {refusal}");
             ExitCode::from(refusal.exit_code())
         }
     }
@@ -135,7 +137,7 @@ fn assemble(arguments: &Arguments) -> Result<Assembled, Refusal> {
         None => None,
         Some(path) => {
             let name = path.display().to_string();
-            let text = std::fs::read_to_string(path)
+            let text = read_bounded(path)
                 .map_err(|cause| Refusal::Unreadable { path: name.clone(), cause })?;
             Some((name, text))
         }
@@ -156,6 +158,18 @@ fn assemble(arguments: &Arguments) -> Result<Assembled, Refusal> {
     Ok(Assembled { config, upstream_source: source, warnings })
 }
 
+/// Reads a text file, but never more than a config may have: `--config` may name a device without end.
+fn read_bounded(path: &Path) -> io::Result<String> {
+    #[expect(clippy::disallowed_methods, reason = "the command line is the edge")]
+    let file = std::fs::File::open(path)?;
+    let mut bytes = Vec::new();
+    file.take(FILE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > FILE_BYTES_MAX {
+        return Err(io::Error::other(format!("longer than {FILE_BYTES_MAX} bytes")));
+    }
+    String::from_utf8(bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
 fn flags(arguments: &Arguments) -> Vec<Flag> {
     let text = |text: &Option<String>| text.clone().map(Value::Text);
     let list = |items: &Vec<String>| (!items.is_empty()).then(|| Value::List(items.clone()));
@@ -172,7 +186,7 @@ fn flags(arguments: &Arguments) -> Vec<Flag> {
 }
 
 fn system_upstreams() -> Result<Vec<SocketAddr>, Refusal> {
-    let text = std::fs::read_to_string(RESOLV_CONF)
+    let text = read_bounded(Path::new(RESOLV_CONF))
         .map_err(|cause| Refusal::NoUpstream(format!("cannot be read: {cause}")))?;
     let servers = resolv::name_servers(&text);
     if servers.is_empty() {
@@ -221,7 +235,7 @@ fn describe(config: &Config, upstream_source: &str) -> String {
 
 fn print(text: &str) {
     // A closed pipe is the reader's choice.
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let _ = io::stdout().write_all(text.as_bytes());
 }
 
 fn log_to_stderr(level: LogLevel) {
@@ -233,8 +247,8 @@ fn log_to_stderr(level: LogLevel) {
     };
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
 }
@@ -254,6 +268,12 @@ mod tests {
     fn arguments_are_well_formed() {
         use clap::CommandFactory as _;
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn endless_file_is_cut_before_it_fills_the_memory() {
+        let error = read_bounded(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(error.to_string(), "longer than 16777216 bytes");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::keys::{KEYS, Key};
 use super::{Config, ConfigError, LocalZone, Value, environment};
 
 /// Largest config file that is read, in bytes: local zones may be long, but not endless.
-const FILE_BYTES_MAX: usize = 16 << 20;
+pub const FILE_BYTES_MAX: usize = 16 << 20;
 
 /// Time beyond the resolution's own deadline that a stream's query has to be answered.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
@@ -90,6 +90,7 @@ impl Config {
                 problem: format!("longer than {FILE_BYTES_MAX} bytes"),
             });
         }
+        let file = &Source::new(file);
         let document = DeTable::parse(file.text).map_err(|error| ConfigError::Syntax {
             place: file.place(error.span().map_or(0, |span| span.start)),
             problem: error.message().to_owned(),
@@ -123,7 +124,7 @@ impl Config {
 
     fn read_table(
         &mut self,
-        file: File<'_>,
+        file: &Source<'_>,
         table: &str,
         keys: &DeTable<'_>,
     ) -> Result<(), ConfigError> {
@@ -160,11 +161,39 @@ impl Config {
     }
 }
 
-impl File<'_> {
+/// A file being read.
+struct Source<'a> {
+    name: &'a str,
+    text: &'a str,
+    /// Where each line begins; searched, because a long file asks for many places.
+    lines: Vec<usize>,
+}
+
+impl<'a> Source<'a> {
+    fn new(file: File<'a>) -> Self {
+        let File { name, text } = file;
+        let ends = text.match_indices('\n').map(|(at, _)| at + 1);
+        Self { name, text, lines: std::iter::once(0).chain(ends).collect() }
+    }
+
     /// `file:line` of an offset in the text.
     fn place(&self, offset: usize) -> String {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        format!("{}:{}", self.name, before.matches('\n').count() + 1)
+        format!("{}:{}", self.name, self.lines.partition_point(|&start| start <= offset))
+    }
+
+    /// Where the first line of a text value stands, as [`LocalZone::place`] wants it.
+    fn place_of_lines(&self, value: &Spanned<DeValue<'_>>, text: &str) -> String {
+        let start = value.span().start;
+        let written = self.text.get(value.span()).unwrap_or_default();
+        // A line end right behind the opening quotes is no part of the text (TOML 1.0, "String").
+        let body = written.trim_start_matches(['"', '\'']).trim_start_matches('\r');
+        let has_head = written.len() > 5 && body.starts_with('\n');
+        let lines = written.matches('\n').count() - usize::from(has_head);
+        if lines == text.matches('\n').count() {
+            self.place(start + if has_head { written.len() - body.len() + 1 } else { 0 })
+        } else {
+            format!("{}: records", self.place(start))
+        }
     }
 }
 
@@ -172,7 +201,7 @@ fn find(table: &str, name: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.table == table && key.name == name)
 }
 
-fn plain(value: &Spanned<DeValue<'_>>, file: File<'_>) -> Value {
+fn plain(value: &Spanned<DeValue<'_>>, file: &Source<'_>) -> Value {
     let as_written = || {
         let text = file.text.get(value.span()).unwrap_or_default();
         Value::Other(text.chars().take(60).collect())
@@ -192,7 +221,7 @@ fn plain(value: &Spanned<DeValue<'_>>, file: File<'_>) -> Value {
     }
 }
 
-fn read_local(file: File<'_>, zone: &Spanned<DeValue<'_>>) -> Result<LocalZone, ConfigError> {
+fn read_local(file: &Source<'_>, zone: &Spanned<DeValue<'_>>) -> Result<LocalZone, ConfigError> {
     let place = file.place(zone.span().start);
     let DeValue::Table(keys) = zone.get_ref() else {
         let problem = "local zones are written as [[local]] tables".into();
@@ -204,7 +233,9 @@ fn read_local(file: File<'_>, zone: &Spanned<DeValue<'_>>) -> Result<LocalZone, 
         let (target, expected) = match name.get_ref().as_ref() {
             "zone" => (&mut local.zone, "a domain name such as \"corp.example.\""),
             "records" => {
-                local.place.clone_from(&here);
+                if let DeValue::String(text) = value.get_ref() {
+                    local.place = file.place_of_lines(value, text);
+                }
                 (&mut local.records, "records in zone-file syntax, in \"\"\"three quotes\"\"\"")
             }
             other => {

@@ -18,7 +18,7 @@ use ipnet::IpNet;
 pub use environment::stray_variables;
 pub use error::ConfigError;
 pub use keys::{KEYS, Key};
-pub use load::{File, Flag};
+pub use load::{FILE_BYTES_MAX, File, Flag};
 pub use value::Value;
 
 /// Everything a node needs to know before it starts.
@@ -191,7 +191,8 @@ pub struct LocalZone {
     pub zone: String,
     /// Records in zone-file syntax (RFC 1035 §5); relative names are below `zone`.
     pub records: String,
-    /// Where `records` begins, for error messages: `file:line`.
+    /// Where the first line of `records` stands, for error messages: `file:line`. No number at its end says that the
+    /// lines of the text are not lines of the file (it was written with escapes).
     pub place: String,
 }
 
@@ -205,6 +206,18 @@ pub struct Optimizations {
 impl Default for Optimizations {
     fn default() -> Self {
         Self { simd: true }
+    }
+}
+
+impl LocalZone {
+    /// Where a line of `records` stands, counted from 1: `file:line`.
+    #[must_use]
+    pub fn place_of(&self, line: usize) -> String {
+        let split = self.place.rsplit_once(':');
+        match split.and_then(|(file, first)| Some((file, first.parse::<usize>().ok()?))) {
+            Some((file, first)) => format!("{file}:{}", first + line.saturating_sub(1)),
+            None => format!("{}, line {line}", self.place),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Values as operators write them: sizes, durations, counts, addresses, lists.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -92,22 +93,19 @@ impl Value {
     }
 
     /// A list of at least one item, each read by `read`, none twice. From the environment: separated by commas.
-    pub(super) fn list<T: PartialEq>(&self, read: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
+    pub(super) fn list<T: Ord>(&self, read: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
         let items: Vec<&str> = match self {
             Self::List(items) => items.iter().map(String::as_str).collect(),
             Self::Text(text) => text.split(',').map(str::trim).collect(),
             _ => return None,
         };
         let items: Vec<T> = items.into_iter().map(read).collect::<Option<_>>()?;
-        let is_unique = items.iter().enumerate().all(|(at, item)| !items[..at].contains(item));
+        let is_unique = items.iter().collect::<BTreeSet<&T>>().len() == items.len();
         (is_unique && !items.is_empty()).then_some(items)
     }
 
     /// As [`Value::list`], but the list may be empty.
-    pub(super) fn list_or_none<T: PartialEq>(
-        &self,
-        read: impl Fn(&str) -> Option<T>,
-    ) -> Option<Vec<T>> {
+    pub(super) fn list_or_none<T: Ord>(&self, read: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
         match self {
             Self::List(items) if items.is_empty() => Some(Vec::new()),
             _ => self.list(read),
@@ -152,6 +150,7 @@ pub(super) fn cores(text: &str) -> Option<CoreSelection> {
         return node.parse().ok().map(CoreSelection::Numa);
     }
     let mut cpus = Vec::new();
+    let mut seen = BTreeSet::new();
     for part in text.split(',').map(str::trim) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (usize, usize) = (first.parse().ok()?, last.parse().ok()?);
@@ -159,7 +158,7 @@ pub(super) fn cores(text: &str) -> Option<CoreSelection> {
             return None;
         }
         for cpu in first..=last {
-            if cpus.contains(&cpu) {
+            if !seen.insert(cpu) {
                 return None;
             }
             cpus.push(cpu);

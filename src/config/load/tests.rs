@@ -71,7 +71,7 @@ fn local_zones_know_where_their_records_begin() {
     let text = "[[local]]\nzone = \"a.\"\nrecords = \"\"\"\nwww A 192.0.2.1\n\"\"\"\n[[local]]\nzone = \"b.\"\n";
     let config = load(text).unwrap();
     let [first, second] = &config.local[..] else { panic!("{:?}", config.local) };
-    assert_eq!((first.zone.as_str(), first.place.as_str()), ("a.", "node.toml:3"));
+    assert_eq!((first.zone.as_str(), first.place.as_str()), ("a.", "node.toml:4"));
     assert_eq!((second.records.as_str(), second.place.as_str()), ("", "node.toml:6"));
     assert!(
         error("[[local]]\nrecords = \"\"").contains("local.zone = \"\": expected a domain name")
@@ -79,6 +79,22 @@ fn local_zones_know_where_their_records_begin() {
     assert!(error("[[local]]\nzone = \"a.\"\nttl = 3").contains("unknown key \"local.ttl\""));
     assert!(error("[[local]]\nzone = 5").starts_with("node.toml:2: local.zone = 5: expected"));
     assert!(error("local = 5").contains("[[local]]"));
+}
+
+#[test]
+fn lines_of_records_are_lines_of_the_file() {
+    let place_of = |records: &str, line| {
+        let text = format!("# zones\n[[local]]\nrecords = {records}\nzone = \"a.\"\n");
+        load(&text).unwrap().local[0].place_of(line)
+    };
+    let block = "\"\"\"\n\nwww A 192.0.2.1\n\"\"\"";
+    assert_eq!(place_of(block, 2), "node.toml:5");
+    assert_eq!(place_of(&block.replace('\n', "\r\n"), 2), "node.toml:5");
+    assert_eq!(place_of("'''www A 192.0.2.1\nb A 192.0.2.2'''", 2), "node.toml:4");
+    assert_eq!(place_of("\"www A 192.0.2.1\"", 1), "node.toml:3");
+    // Escapes make lines that the file does not have, or join those that it has.
+    assert_eq!(place_of("\"a A 192.0.2.1\\nb A 192.0.2.2\"", 2), "node.toml:3: records, line 2");
+    assert_eq!(place_of("\"\"\"\na A \\\n 192.0.2.1\n\"\"\"", 1), "node.toml:3: records, line 1");
 }
 
 #[test]

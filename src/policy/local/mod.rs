@@ -22,7 +22,7 @@ const LABELS_MAX: usize = 127;
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 #[error("{place}: local zone \"{zone}\": {problem}")]
 pub struct LocalError {
-    /// Where its records begin: `file:line`.
+    /// Where the mistake stands, or where the records begin: `file:line`.
     pub place: String,
     /// The apex as configured.
     pub zone: String,

@@ -21,6 +21,8 @@ const CNAME_CHAIN_MAX: usize = 11;
 #[derive(Clone, Debug, Default)]
 struct RrSet {
     ttl: u32,
+    /// Line of the record read last, for error messages.
+    line: usize,
     rdata: BTreeSet<Vec<u8>>,
 }
 
@@ -50,14 +52,16 @@ impl Zone {
     /// # Errors
     /// [`LocalError`] with the place of the first mistake.
     pub(super) fn compile(section: &config::LocalZone) -> Result<(NameBuf, Self), LocalError> {
-        let fail = |problem: String| LocalError {
-            place: section.place.clone(),
+        let fail_at = |place: String, problem: String| LocalError {
+            place,
             zone: section.zone.clone(),
             problem,
         };
+        let fail = |problem| fail_at(section.place.clone(), problem);
         let apex = NameBuf::from_text(&section.zone)
             .map_err(|_| fail("is not a domain name such as \"corp.example.\"".into()))?;
-        let records = read_records(section, apex.as_name()).map_err(fail)?;
+        let records = read_records(section, apex.as_name())
+            .map_err(|Mistake { line, problem }| fail_at(section.place_of(line), problem))?;
         let zone = Self::build(apex.as_name(), &records);
         let zone = zone.map_err(|Full| fail("an answer would exceed 65535 bytes".into()))?;
         Ok((apex, zone))
@@ -197,27 +201,78 @@ fn negative(apex: Name<'_>, soa: Option<&RrSet>, rcode: Rcode) -> Result<AnswerB
     Ok(builder.finish())
 }
 
-fn read_records(section: &config::LocalZone, apex: Name<'_>) -> Result<Records, String> {
-    let mut reader = Zonefile::with_capacity(section.records.len() + 1);
-    reader.extend_from_slice(section.records.as_bytes());
-    reader.extend_from_slice(b"\n");
+/// What is wrong with the records, and in which of their lines.
+struct Mistake {
+    line: usize,
+    problem: String,
+}
+
+fn read_records(section: &config::LocalZone, apex: Name<'_>) -> Result<Records, Mistake> {
+    let mut reader = Zonefile::new();
     let origin = domain::base::Name::from_octets(apex.as_bytes().to_vec().into());
-    reader.set_origin(origin.map_err(|error| error.to_string())?);
+    let origin = origin.map_err(|error| Mistake { line: 1, problem: error.to_string() })?;
+    reader.set_origin(origin);
     reader.set_default_class(iana::Class::IN);
     let mut records = Records::new();
-    while let Some(entry) = reader.next_entry().map_err(|error| format!("line {error}"))? {
-        match entry {
-            Entry::Record(record) => add_record(&mut records, apex, &record)?,
-            Entry::Include { .. } => {
-                return Err("$INCLUDE is not offered: write the records here".into());
+    let mut line = 1;
+    // The reader counts a line too many when it stumbles over a line's last word, and says nothing of the lines of
+    // good records; so it gets one entry at a time.
+    for text in entries(&section.records) {
+        let fail = |problem| Mistake { line, problem };
+        reader.extend_from_slice(text.as_bytes());
+        if !text.ends_with('\n') {
+            reader.extend_from_slice(b"\n");
+        }
+        while let Some(entry) = reader.next_entry().map_err(|error| fail(without_place(&error)))? {
+            match entry {
+                Entry::Record(record) => {
+                    add_record(&mut records, apex, &record, line).map_err(fail)?;
+                }
+                Entry::Include { .. } => {
+                    return Err(fail("$INCLUDE is not offered: write the records here".into()));
+                }
             }
         }
+        line += text.matches('\n').count();
     }
     check(&records)?;
     Ok(records)
 }
 
-fn add_record(records: &mut Records, apex: Name<'_>, record: &ScannedRecord) -> Result<(), String> {
+/// What the reader says, without its own `line:column`.
+fn without_place(error: &domain::zonefile::inplace::Error) -> String {
+    let text = error.to_string();
+    text.split_once(": ").map_or(text.as_str(), |(_, problem)| problem).to_owned()
+}
+
+/// Cuts zone-file text into entries, line ends included: a line, or several within parentheses (RFC 1035 §5.1).
+fn entries(text: &str) -> impl Iterator<Item = &str> {
+    let (mut depth, mut is_quoted, mut is_comment, mut is_escaped) = (0_usize, false, false, false);
+    text.split_inclusive(move |letter: char| {
+        let ends = letter == '\n' && depth == 0;
+        match letter {
+            // A quoted text ends with its line, whether closed or not: the reader will say so.
+            '\n' => (is_quoted, is_comment, is_escaped) = (false, false, false),
+            _ if is_comment => {}
+            _ if is_escaped => is_escaped = false,
+            '\\' => is_escaped = true,
+            '"' => is_quoted = !is_quoted,
+            _ if is_quoted => {}
+            ';' => is_comment = true,
+            '(' => depth += 1,
+            ')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        ends
+    })
+}
+
+fn add_record(
+    records: &mut Records,
+    apex: Name<'_>,
+    record: &ScannedRecord,
+    line: usize,
+) -> Result<(), String> {
     let owner: Vec<u8> = record.owner().to_vec().into_octets();
     let name = Name::parse(&owner).map_err(|error| format!("{}: {error:?}", record.owner()))?;
     if !name.is_within(apex) {
@@ -234,22 +289,27 @@ fn add_record(records: &mut Records, apex: Name<'_>, record: &ScannedRecord) -> 
     // All records of an RRset share one TTL (RFC 2181 §5.2).
     set.ttl = if set.rdata.is_empty() { ttl } else { set.ttl.min(ttl) };
     set.rdata.insert(rdata);
+    set.line = line;
     Ok(())
 }
 
-fn check(records: &Records) -> Result<(), String> {
+fn check(records: &Records) -> Result<(), Mistake> {
     for (owner, sets) in records {
-        let name = Name::parse(owner).map_err(|error| format!("{error:?}"))?;
+        let last = sets.values().map(|set| set.line).max().unwrap_or(1);
+        let fail = |line, problem| Err(Mistake { line, problem });
+        let Ok(name) = Name::parse(owner) else {
+            return fail(last, "an owner is no name".to_owned());
+        };
         if let Some(cname) = sets.get(&Rtype::CNAME) {
             let others = sets
                 .keys()
                 .any(|rtype| !matches!(*rtype, Rtype::CNAME | Rtype::NSEC | Rtype::RRSIG));
             if others || cname.rdata.len() > 1 {
-                return Err(format!("{name} has a CNAME and other data (RFC 2181 §10.1)"));
+                return fail(last, format!("{name} has a CNAME and other data (RFC 2181 §10.1)"));
             }
         }
-        if sets.get(&Rtype::SOA).is_some_and(|soa| soa.rdata.len() > 1) {
-            return Err(format!("{name} has two SOA records"));
+        if let Some(soa) = sets.get(&Rtype::SOA).filter(|soa| soa.rdata.len() > 1) {
+            return fail(soa.line, format!("{name} has two SOA records"));
         }
     }
     Ok(())

@@ -33,7 +33,11 @@ fn section(records: &str) -> config::LocalZone {
 
 /// What a client reads for `name` and `qtype`: RCODE and "owner type rdata-length ttl" per record.
 fn ask(name: &str, qtype: Rtype) -> Option<(Rcode, Vec<String>)> {
-    let data = LocalData::new(&[section(RECORDS)]).unwrap();
+    ask_of(RECORDS, name, qtype)
+}
+
+fn ask_of(records: &str, name: &str, qtype: Rtype) -> Option<(Rcode, Vec<String>)> {
+    let data = LocalData::new(&[section(records)]).unwrap();
     let name = NameBuf::from_text(name).unwrap();
     let header = Header { id: 1, flags: Flags(0), counts: [1, 0, 0, 0] };
     let mut encoder = Encoder::new(header, 512);
@@ -112,15 +116,31 @@ fn wildcard_answers_in_the_name_that_was_asked() {
 }
 
 #[test]
+fn owner_and_defaults_carry_over_from_entry_to_entry() {
+    let records =
+        "$TTL 77\n$ORIGIN sub.corp.example.\nwww A 192.0.2.1\n  \n  TXT ( \"a\"\n\n \"b\" )\n";
+    for (rtype, len) in [(Rtype::A, 4), (Rtype::TXT, 4)] {
+        let (_, answers) = ask_of(records, "www.sub.corp.example.", rtype).unwrap();
+        assert_eq!(answers, [format!("www.sub.corp.example. {} {len} 77", rtype.0)]);
+    }
+}
+
+#[test]
 fn mistakes_are_named_with_their_place() {
-    for (records, part) in [
-        ("www A 300.1.1.1", "line 2:1: expected IPv4 address"),
-        ("ok A 192.0.2.1\nwww.other. A 192.0.2.1", "www.other. lies outside the zone"),
-        ("www CNAME a\nwww A 192.0.2.1", "CNAME and other data"),
-        ("$INCLUDE other", "$INCLUDE is not offered"),
+    for (records, line, part) in [
+        ("www A 300.1.1.1", 7, "expected IPv4 address"),
+        ("www A 300.1.1.1\nok A 192.0.2.1", 7, "expected IPv4 address"),
+        ("ok A 192.0.2.1\n\n; www\nwww BAD x\nok A 192.0.2.1", 10, "type"),
+        ("ok A 192.0.2.1\nwww.other. A 192.0.2.1\n", 8, "www.other. lies outside the zone"),
+        ("@ SOA ns host ( 1 ; (\n 2 3 )\n 4 5\nwww CNAME a\nwww A x", 7, "unexpected end"),
+        ("@ SOA ns host ( 1 ; (\n 2 3\n 4 5 )\nwww TXT \"(\"\nwww A x", 11, "IPv4"),
+        ("www CNAME a\nok A 192.0.2.1\nwww A 192.0.2.1\nok A 192.0.2.2", 9, "CNAME and other data"),
+        ("@ SOA a b 1 2 3 4 5\nok A 192.0.2.1\n@ SOA a b 2 2 3 4 5\n", 9, "two SOA"),
+        ("\n$INCLUDE other", 8, "$INCLUDE is not offered"),
     ] {
         let error = LocalData::new(&[section(records)]).unwrap_err().to_string();
-        assert!(error.starts_with("test.toml:7: local zone \"Corp.Example.\": "), "{error}");
+        let start = format!("test.toml:{line}: local zone \"Corp.Example.\": ");
+        assert!(error.starts_with(&start), "{records:?}: {error}");
         assert!(error.contains(part), "{error}");
     }
     let twice = LocalData::new(&[section(""), section("")]).unwrap_err().to_string();
