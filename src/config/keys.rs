@@ -32,6 +32,9 @@ impl Key {
     }
 }
 
+/// Receive buffers of a core. The ring needs two completions for each, and the kernel gives no ring more than 65 536.
+const RECEIVE_BUFFERS_MAX: u64 = 16_384;
+
 /// Assigns when the value could be read.
 fn assign<T>(target: &mut T, value: Option<T>) -> Option<()> {
     *target = value?;
@@ -66,8 +69,8 @@ keys! {
 
     udp.reply_bytes_max = "1232", "a number of bytes from 512 to 1400",
         |c, v| assign(&mut c.udp.reply_bytes_max, v.count(512..=1_400));
-    udp.receive_buffers = "1024", "a power of two from 64 to 32768",
-        |c, v| assign(&mut c.udp.receive_buffers, v.power_of_two(64..=32_768));
+    udp.receive_buffers = "1024", "a power of two from 64 to 16384",
+        |c, v| assign(&mut c.udp.receive_buffers, v.power_of_two(64..=RECEIVE_BUFFERS_MAX));
     udp.send_buffers = "1024", "a power of two from 64 to 32768",
         |c, v| assign(&mut c.udp.send_buffers, v.power_of_two(64..=32_768));
     udp.socket_buffer = "\"4MiB\"", "a size from 64KiB to 1GiB such as \"4MiB\"",

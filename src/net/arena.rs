@@ -40,7 +40,7 @@ impl Arena {
     /// # Errors
     /// The kernel's, when memory runs out.
     pub(super) fn new(udp: &config::Udp) -> io::Result<Self> {
-        let receive_buffers = udp.receive_buffers.clamp(1, 1 << 14).next_power_of_two();
+        let receive_buffers = udp.receive_buffers;
         let upstream_buffers = upstream_buffers(receive_buffers);
         let send_buffers = udp.send_buffers.max(1);
         let send_slot_bytes = usize::from(udp.reply_bytes_max).max(QUERY_BYTES_MAX);
@@ -71,5 +71,15 @@ mod tests {
         let arena = Arena::new(&udp).unwrap();
         assert_eq!((arena.receive.count(), arena.upstream.count()), (64, 32));
         assert_eq!((arena.send.count(), arena.send.slot_bytes()), (10, 1232));
+    }
+
+    #[test]
+    fn buffers_take_what_the_operations_document_says() {
+        let receive = stride(RECEIVE_SLOT_BYTES);
+        let of_upstreams = receive * usize::from(upstream_buffers(1024)) / 1024;
+        assert_eq!((receive + of_upstreams, receive, of_upstreams), (3168, 2112, 1056));
+        let send = stride(usize::from(config::Udp::default().reply_bytes_max));
+        assert_eq!(send, 1344);
+        assert_eq!(1024 * (3168 + send) / 100_000, 46, "4.6 MB by default");
     }
 }

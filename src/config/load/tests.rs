@@ -137,6 +137,13 @@ fn variable_of_no_key_changes_nothing() {
 }
 
 #[test]
+fn more_receive_buffers_than_a_ring_can_serve_are_refused() {
+    let expected = "expected a power of two from 64 to 16384";
+    assert!(error("[udp]\nreceive_buffers = 32768").ends_with(expected));
+    assert_eq!(load("[udp]\nreceive_buffers = 16384").unwrap().udp.receive_buffers, 16_384);
+}
+
+#[test]
 fn values_that_do_not_go_together_are_refused() {
     assert!(error("[cache]\nttl_min = 100\nttl_max = 50").contains("cache.ttl_min = 100"));
     assert!(error("[forward]\nattempt_timeout = \"6s\"").contains("forward.deadline"));
