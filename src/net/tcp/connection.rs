@@ -166,7 +166,7 @@ impl TcpReply for Connection {
             while matches!(self.write(&mut nobody), Poll::Ready(Ok(1..))) {}
         }
         if self.fits(message) {
-            self.output.borrow_mut().push(message, length);
+            self.output.borrow_mut().push(message, length, self.core.output_bytes_cap());
             self.core.counters.replies.add(1);
         } else {
             self.fate.set(Some(End::Slow));

@@ -113,11 +113,18 @@ impl Output {
         &self.bytes[self.sent..]
     }
 
-    /// Queues `message` of the given length; prefix and message leave together (RFC 7766 §8).
-    pub(super) fn push(&mut self, message: &[u8], length: u16) {
-        if self.sent > self.bytes.len() / 2 {
+    /// Queues `message` of the given length; prefix and message leave together (RFC 7766 §8). As long as what waits fits
+    /// into `bytes_max`, no more than that is held.
+    pub(super) fn push(&mut self, message: &[u8], length: u16, bytes_max: usize) {
+        let span = span(message);
+        if self.bytes.capacity() - self.bytes.len() < span {
             self.bytes.drain(..self.sent);
             self.sent = 0;
+            let len = self.bytes.len();
+            if self.bytes.capacity() - len < span {
+                // Doubling keeps many small replies linear; the bound ends it.
+                self.bytes.reserve_exact((2 * len).min(bytes_max).max(len + span) - len);
+            }
         }
         self.bytes.extend_from_slice(&length.to_be_bytes());
         self.bytes.extend_from_slice(message);
@@ -201,12 +208,53 @@ mod tests {
         input.consume(4098);
         assert_eq!(input.bytes.capacity(), 0);
         let mut output = Output::default();
-        output.push(&[7; 4096], 4096);
+        output.push(&[7; 4096], 4096, 8192);
         output.consume(1);
-        output.push(&[8; 12], 12);
+        output.push(&[8; 12], 12, 8192);
         assert_eq!(output.len(), 4097 + 14);
         output.consume(4097 + 14);
         assert_eq!(output.bytes.capacity(), 0);
+    }
+
+    #[test]
+    fn replies_hold_no_more_memory_than_allowed() {
+        const BYTES_MAX: usize = 10_000;
+        // A client that takes a little after each reply, and one that takes nothing.
+        for (message, taken) in [(1000, 970), (12, 13), (4096, 3000), (1000, 0), (12, 0)] {
+            let mut output = Output::default();
+            let message = vec![7; message];
+            let length = u16::try_from(message.len()).unwrap();
+            let mut fits = 0;
+            for _ in 0..5000 {
+                if output.len() + span(&message) <= BYTES_MAX {
+                    output.push(&message, length, BYTES_MAX);
+                    fits += 1;
+                }
+                output.consume(taken.min(output.len()));
+                assert!(output.bytes.capacity() <= BYTES_MAX, "{}", output.bytes.capacity());
+            }
+            assert!(fits >= BYTES_MAX / (span(&message)));
+        }
+    }
+
+    #[test]
+    fn replies_keep_their_order_and_bytes_through_every_move() {
+        let mut output = Output::default();
+        let (mut queued, mut taken) = (Vec::new(), Vec::new());
+        for step in 0..2000_usize {
+            let length = u16::try_from(12 + step * 37 % 900).unwrap();
+            let message: Vec<u8> = (0..length).map(|at| pattern(at ^ length)).collect();
+            if output.len() + span(&message) <= 5000 {
+                output.push(&message, length, 5000);
+                queued.extend_from_slice(&length.to_be_bytes());
+                queued.extend_from_slice(&message);
+            }
+            let count = (step * 53 % 1000).min(output.len());
+            taken.extend_from_slice(&output.waiting()[..count]);
+            output.consume(count);
+        }
+        taken.extend_from_slice(output.waiting());
+        assert_eq!(taken, queued);
     }
 
     #[test]
