@@ -163,12 +163,21 @@ fn open(
     let (seat, shared, sender) = (seat.clone(), Arc::clone(shared), sender.clone());
     let spawned = thread.spawn(move || run_worker(&seat, &shared, &sender));
     spawned.map_err(|cause| NodeError::System { what: "cannot start a thread", cause })?;
-    match news.recv() {
-        Ok(News::Open(member, addresses, warnings)) => Ok((*member, addresses, warnings)),
-        Ok(News::Failed(error)) => Err(error),
-        Ok(News::Event(_)) | Err(_) => {
-            let cause = "it ended before its listeners were open".to_owned();
-            Err(NodeError::Worker { core, cause })
+    opened(core, news.recv().ok())
+}
+
+/// What a worker's first words mean, or its silence.
+fn opened(
+    core: usize,
+    news: Option<News>,
+) -> Result<(Crew, Vec<SocketAddr>, Vec<String>), NodeError> {
+    let early = |core, cause| Err(NodeError::Worker { core, cause });
+    match news {
+        Some(News::Open(member, addresses, warnings)) => Ok((*member, addresses, warnings)),
+        Some(News::Failed(error)) => Err(error),
+        Some(News::Event(Event::Ended { core, problem: Some(cause) })) => early(core, cause),
+        Some(News::Event(_)) | None => {
+            early(core, "it ended before its listeners were open".to_owned())
         }
     }
 }
@@ -411,5 +420,25 @@ async fn leave(
     shared.heartbeats[core].beat(shared.clock.monotonic());
     if !is_over.get() {
         plane.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(news: Option<News>) -> String {
+        let Err(error) = opened(1, news) else { panic!("no worker opened") };
+        error.to_string()
+    }
+
+    #[test]
+    fn worker_that_ends_early_says_why() {
+        let problem = Some("no executor: too many open files".to_owned());
+        let ended = News::Event(Event::Ended { core: 1, problem });
+        assert_eq!(words(Some(ended)), "core 1 died: no executor: too many open files");
+        let silent = "core 1 died: it ended before its listeners were open";
+        assert_eq!(words(Some(News::Event(Event::Ended { core: 1, problem: None }))), silent);
+        assert_eq!(words(None), silent);
     }
 }
