@@ -40,7 +40,7 @@ counts! {
     datagrams_received,
     /// Datagrams the kernel took from us.
     datagrams_sent,
-    /// Sends refused because the socket's buffer was full (`EAGAIN`).
+    /// Sends refused because the socket's buffer was full (`EAGAIN`); the datagram is dropped.
     send_would_block,
     /// Sends refused because the kernel or the device was out of memory (`ENOBUFS`, `ENOMEM`).
     send_no_memory,

@@ -406,6 +406,61 @@ fn a_send_that_the_kernel_refuses_is_counted_and_its_buffer_is_free_again() {
     });
 }
 
+/// A stream whose sender's buffer and receiver's window are full, sender first.
+///
+/// It stands in for a datagram socket with a full send buffer, which loopback never has (the device lets go of each
+/// datagram before the call returns): a stream ignores the address to send to, and refuses with the same `EAGAIN`.
+#[expect(clippy::disallowed_types, reason = "the test needs a socket that is full")]
+async fn full_stream() -> (std::net::TcpStream, std::net::TcpStream) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let near = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (far, _) = listener.accept().unwrap();
+    near.set_nonblocking(true).unwrap();
+    far.set_nonblocking(true).unwrap();
+    let mut is_full = false;
+    while !is_full {
+        // What the kernel moved on in the lull made room again.
+        sleep(LULL).await;
+        is_full = true;
+        while io::Write::write(&mut &near, &[0; 4096]).is_ok() {
+            is_full = false;
+        }
+    }
+    (near, far)
+}
+
+#[test]
+fn a_send_that_would_block_is_counted_and_dropped_for_good() {
+    let udp = config::Udp { send_buffers: 2, ..Wishes::default().udp };
+    each_backend(&Wishes { udp, ..Wishes::default() }, async |plane, _| {
+        let (near, far) = full_stream().await;
+        let index = plane.sockets.borrow().vacancy().unwrap();
+        let target = plane.io.ring().borrow_mut().attach(index, near.as_fd());
+        plane.sockets.borrow_mut().insert(index, near.into(), target);
+        let socket = plane.sockets.borrow().id_of(index);
+        let anywhere = "192.0.2.1:53".parse().unwrap();
+        for _ in 0..10 {
+            plane.send_from(socket, anywhere, b"refused").unwrap();
+        }
+        until(|| plane.counts().snapshot().send_would_block == 10).await;
+        until(|| plane.arena.send.free() == 2).await;
+        assert_eq!(plane.counts().snapshot().datagrams_sent, 0);
+        // Others are not held up, and later sends of the same socket go through; what was refused never comes.
+        ask(&client("127.0.0.1:0"), plane.addresses()[0], b"query").await;
+        let mut rest = vec![0; 1 << 16];
+        let mut taken = Vec::new();
+        until(|| {
+            plane.send_from(socket, anywhere, b"taken").unwrap();
+            while let Ok(len) = io::Read::read(&mut &far, &mut rest) {
+                taken.extend(rest[..len].iter().filter(|byte| **byte != 0));
+            }
+            taken.ends_with(b"taken")
+        })
+        .await;
+        assert!(taken.chunks(5).all(|piece| piece == b"taken"), "{}", taken.escape_ascii());
+    });
+}
+
 #[test]
 fn a_plane_that_stopped_listening_still_sends() {
     each_backend(&Wishes::default(), async |plane, echo| {
