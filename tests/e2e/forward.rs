@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::client::{Datagrams, Program, dig, exchange};
 use crate::message::{self, A, Message, NOERROR, REFUSED, SERVFAIL, TC, TXT, query_with};
-use crate::node::{Node, Setup};
+use crate::node::{Node, Setup, allowed_cpus};
 use crate::ports;
 use crate::scripted::{Asked, Gate, Scripted, Step};
 use crate::upstream::Nsd;
@@ -188,6 +188,39 @@ fn thousand_askers_of_one_slow_name_cause_one_upstream_query() {
     }
     assert_eq!(upstream.asked().len(), 1);
     assert_eq!(node.counters().sum("dns_coalesced_total", ""), 999);
+}
+
+#[test]
+fn every_core_asks_once_for_all_of_its_own_askers() {
+    let cpus = allowed_cpus();
+    let [first, second, ..] = cpus.as_slice() else {
+        return eprintln!("only one CPU is allowed here: there are no two cores to compare");
+    };
+    let gate = Gate::default();
+    let held = gate.clone();
+    let upstream = Scripted::start(move |asked| vec![Step::When(held.clone(), answer(asked))]);
+    let node = Setup::new()
+        .upstream(upstream.address)
+        .cores(&format!("{first},{second}"))
+        .config(PATIENT)
+        .start();
+    // 64 source ports: that all fall to one core happens once in 2^63 runs.
+    let sockets: Vec<_> = (0..64).map(|_| Datagrams::to(node.address)).collect();
+    for socket in &sockets {
+        socket.send(&message::query(7, "slow.test", A));
+    }
+    node.wait_for_count("dns_cache_misses_total", 64);
+    gate.open();
+    for socket in &sockets {
+        let reply = socket.receive();
+        assert_eq!((reply.rcode(), reply.counts[1]), (NOERROR, 1));
+    }
+    assert_eq!(upstream.count("slow.test."), 2);
+    let counters = node.counters();
+    assert_eq!(counters.sum("dns_coalesced_total", ""), 62);
+    for core in ["core=\"0\"", "core=\"1\""] {
+        assert!(counters.sum("dns_cache_misses_total", core) > 0, "{core}");
+    }
 }
 
 #[test]
