@@ -1,7 +1,8 @@
 //! The command line: arguments become a config and one call. Nothing here knows how a node works.
 
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -12,6 +13,7 @@ use crate::config::{
     self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, IoBackend, LogLevel, Value, resolv,
 };
 use crate::node::{self, NodeError};
+use crate::sys::interfaces;
 
 /// Where the system keeps its own upstreams.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
@@ -154,7 +156,8 @@ fn assemble(arguments: &Arguments) -> Result<Assembled, Refusal> {
         config.forward.upstreams = system_upstreams()?;
         RESOLV_CONF.clone_into(&mut source);
     }
-    refuse_circles(&config)?;
+    // A sandbox may hide the interfaces; loopback and stated addresses are compared all the same.
+    refuse_circles(&config, &interfaces::addresses().unwrap_or_default())?;
     Ok(Assembled { config, upstream_source: source, warnings })
 }
 
@@ -195,18 +198,23 @@ fn system_upstreams() -> Result<Vec<SocketAddr>, Refusal> {
     Ok(servers)
 }
 
-/// Refuses upstreams that are this node's own listeners.
-fn refuse_circles(config: &Config) -> Result<(), Refusal> {
+/// Refuses upstreams that are this node's own listeners. `own` are the addresses of the machine's interfaces, at all of
+/// which a wildcard listens.
+fn refuse_circles(config: &Config, own: &BTreeSet<IpAddr>) -> Result<(), Refusal> {
+    let plain = |address: SocketAddr| SocketAddr::new(address.ip(), address.port());
+    let listeners: BTreeSet<SocketAddr> = config.node.listen.iter().copied().map(plain).collect();
     for &upstream in &config.forward.upstreams {
-        for &listen in &config.node.listen {
-            let is_own_address = match (listen.ip(), upstream.ip()) {
-                (IpAddr::V4(any), IpAddr::V4(asked)) if any.is_unspecified() => asked.is_loopback(),
-                (IpAddr::V6(any), IpAddr::V6(asked)) if any.is_unspecified() => asked.is_loopback(),
-                (own, asked) => own == asked,
-            };
-            if is_own_address && listen.port() == upstream.port() {
-                return Err(Refusal::AsksItself { upstream, listen });
-            }
+        let ip = upstream.ip();
+        let any: IpAddr = match ip {
+            IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let any = SocketAddr::new(any, upstream.port());
+        let is_ours = ip.is_loopback() || own.contains(&ip);
+        let listen = [Some(plain(upstream)), is_ours.then_some(any)];
+        let circle = listen.into_iter().flatten().find(|address| listeners.contains(address));
+        if let Some(listen) = circle {
+            return Err(Refusal::AsksItself { upstream, listen });
         }
     }
     Ok(())
@@ -278,20 +286,29 @@ mod tests {
 
     #[test]
     fn node_never_asks_itself() {
+        let own = ["127.0.0.1", "192.168.7.5", "2001:db8::5"].map(|ip| ip.parse().unwrap());
+        let refuse = |listen, upstream| refuse_circles(&config(listen, upstream), &own.into());
         for (listen, upstream) in [
             ("127.0.0.1:53", "127.0.0.1:53"),
             ("0.0.0.0:53", "127.0.0.53:53"),
             ("[::]:53", "[::1]:53"),
+            ("192.168.7.5:53", "192.168.7.5:53"),
+            ("0.0.0.0:53", "192.168.7.5:53"),
+            ("[::]:53", "[2001:db8::5]:53"),
         ] {
-            assert!(refuse_circles(&config(listen, upstream)).is_err(), "{listen} {upstream}");
+            assert!(refuse(listen, upstream).is_err(), "{listen} {upstream}");
         }
         for (listen, upstream) in [
             ("127.0.0.1:5353", "127.0.0.1:53"),
             ("127.0.0.1:53", "127.0.0.53:53"),
             ("0.0.0.0:53", "192.0.2.1:53"),
             ("[::]:53", "127.0.0.1:53"),
+            ("127.0.0.1:53", "192.168.7.5:53"),
+            ("0.0.0.0:53", "192.168.7.5:5300"),
+            ("[::]:53", "192.168.7.5:53"),
+            ("0.0.0.0:53", "192.168.7.6:53"),
         ] {
-            assert!(refuse_circles(&config(listen, upstream)).is_ok(), "{listen} {upstream}");
+            assert!(refuse(listen, upstream).is_ok(), "{listen} {upstream}");
         }
     }
 }

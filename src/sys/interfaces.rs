@@ -1,0 +1,87 @@
+//! The addresses of this machine's interfaces (getifaddrs(3)).
+//!
+//! Invariants:
+//! * I1: `List` holds what `getifaddrs` gave, which nobody else frees; its entries and all that they point to live until
+//!   the list is dropped.
+//! * I2: an entry's `ifa_addr` is null or a socket address of its family's own size.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::IpAddr;
+
+use super::address::{self, ADDRESS_BYTES_MAX};
+use super::sockopt::check;
+
+/// All addresses that interfaces of this machine have now, loopback included.
+///
+/// # Errors
+/// The kernel's: no memory, no descriptors, or a sandbox without netlink.
+pub fn addresses() -> io::Result<BTreeSet<IpAddr>> {
+    let list = List::read()?;
+    let mut found = BTreeSet::new();
+    let mut next = list.0;
+    while !next.is_null() {
+        // SAFETY: `next` is an entry of the list, which is alive (I1).
+        let entry = unsafe { &*next };
+        if let Some(ip) = ip_of(entry) {
+            found.insert(ip);
+        }
+        next = entry.ifa_next;
+    }
+    Ok(found)
+}
+
+fn ip_of(entry: &libc::ifaddrs) -> Option<IpAddr> {
+    if entry.ifa_addr.is_null() {
+        return None;
+    }
+    // SAFETY: the address is not null, so it has at least a family (I2), and lives with the entry (I1).
+    let family = unsafe { (*entry.ifa_addr).sa_family };
+    let len = match i32::from(family) {
+        libc::AF_INET => size_of::<libc::sockaddr_in>(),
+        libc::AF_INET6 => size_of::<libc::sockaddr_in6>(),
+        _ => return None,
+    };
+    debug_assert!(len <= ADDRESS_BYTES_MAX);
+    // SAFETY: an address of this family has `len` bytes (I2), which live with the entry and are not written (I1).
+    let bytes = unsafe { std::slice::from_raw_parts(entry.ifa_addr.cast::<u8>(), len) };
+    address::parse(bytes).map(|address| address.ip())
+}
+
+/// A list that is freed with this value.
+struct List(*mut libc::ifaddrs);
+
+impl List {
+    fn read() -> io::Result<Self> {
+        let mut first = std::ptr::null_mut();
+        // SAFETY: `first` is a live, writable pointer, which the call sets on success.
+        check(unsafe { libc::getifaddrs(&raw mut first) })?;
+        Ok(Self(first))
+    }
+}
+
+impl Drop for List {
+    fn drop(&mut self) {
+        // SAFETY: the list came from `getifaddrs` and is freed here alone (I1).
+        unsafe { libc::freeifaddrs(self.0) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::sys::sockopt::{UdpSettings, bind_udp};
+
+    #[test]
+    fn every_address_found_can_be_bound() {
+        let found = addresses().unwrap();
+        assert!(found.contains(&"127.0.0.1".parse().unwrap()), "{found:?}");
+        let settings = UdpSettings { is_shared: false, buffer_bytes: None };
+        // Link-local addresses need a scope, and those still being probed for duplicates are not ready.
+        for &ip in found.iter().filter(|ip| ip.is_ipv4()) {
+            bind_udp(SocketAddr::new(ip, 0), settings).unwrap();
+        }
+    }
+}
