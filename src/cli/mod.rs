@@ -1,5 +1,7 @@
 //! The command line: arguments become a config and one call. Nothing here knows how a node works.
 
+mod plan;
+
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,7 +12,7 @@ use clap::Parser;
 use thiserror::Error;
 
 use crate::config::{
-    self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, IoBackend, LogLevel, Value, resolv,
+    self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, LogLevel, Value, resolv,
 };
 use crate::node::{self, NodeError};
 use crate::sys::interfaces;
@@ -43,7 +45,7 @@ struct Arguments {
     /// How datagrams cross the kernel's door: "uring" or "mmsg"
     #[arg(long, value_name = "BACKEND")]
     io: Option<String>,
-    /// Check everything, print what would run, and exit
+    /// Check config, addresses, limits and kernel, print what would run, and exit
     #[arg(long)]
     check: bool,
     /// Print the machine and the chosen CPUs, and exit
@@ -113,10 +115,10 @@ fn carry_out(arguments: &Arguments) -> Result<(), Refusal> {
         return Ok(());
     }
     if arguments.check {
-        node::check(&config)?;
+        let warnings = warnings.into_iter().chain(node::check(&config)?);
         let machine = node::topology_report(&config.node.cores)?;
-        let warnings: String = warnings.iter().map(|text| format!("warning: {text}\n")).collect();
-        let plan = describe(&config, &upstream_source);
+        let warnings: String = warnings.map(|text| format!("warning: {text}\n")).collect();
+        let plan = plan::describe(&config, &upstream_source);
         print(&format!("{plan}\n{machine}\n{warnings}config is good\n"));
         return Ok(());
     }
@@ -218,27 +220,6 @@ fn refuse_circles(config: &Config, own: &BTreeSet<IpAddr>) -> Result<(), Refusal
         }
     }
     Ok(())
-}
-
-/// The config in force, for people.
-fn describe(config: &Config, upstream_source: &str) -> String {
-    let list = |addresses: &[SocketAddr]| {
-        addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-    };
-    let io = match config.node.io {
-        IoBackend::Uring => "uring",
-        IoBackend::Mmsg => "mmsg",
-    };
-    let zones: Vec<&str> = config.local.iter().map(|local| local.zone.as_str()).collect();
-    let zones = if zones.is_empty() { "none".to_owned() } else { zones.join(", ") };
-    format!(
-        "listen:    {} (UDP and TCP)\nupstreams: {} (from {upstream_source})\n\
-         backend:   {io}\ncache:     {} MiB for all cores\nallowed:   {} prefix(es)\nlocal:     {zones}\n",
-        list(&config.node.listen),
-        list(&config.forward.upstreams),
-        config.cache.bytes >> 20,
-        config.acl.allow.len(),
-    )
 }
 
 fn print(text: &str) {

@@ -1,5 +1,6 @@
 //! The process: which cores, how they start together, what ends them. Joins `net` to `serve` in [`worker`].
 
+mod check;
 mod clock;
 pub mod limits;
 mod notify;
@@ -12,6 +13,7 @@ mod worker;
 
 use std::net::SocketAddr;
 
+pub use check::check;
 pub use start::serve;
 use thiserror::Error;
 
@@ -68,16 +70,6 @@ pub enum NodeError {
         #[source]
         cause: std::io::Error,
     },
-}
-
-/// Checks what only a node can: local zones and the choice of cores.
-///
-/// # Errors
-/// [`NodeError`] for the first mistake.
-pub fn check(config: &crate::config::Config) -> Result<(), NodeError> {
-    crate::policy::LocalData::new(&config.local)?;
-    placement::choose(&topology::Topology::detect(), &config.node.cores)?;
-    Ok(())
 }
 
 /// The machine and the cores that `selection` gets on it, as a text for people.

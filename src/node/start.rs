@@ -12,7 +12,7 @@ use ahash::RandomState;
 use futures_lite::future::or;
 use glommio::io::BufferedFile;
 use glommio::timer::Timer;
-use glommio::{LocalExecutorBuilder, Placement};
+use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
@@ -263,15 +263,8 @@ fn dump(crew: &[Crew]) {
 fn run_worker(seat: &Seat, shared: &Shared, sender: &Sender<News>) {
     let core = seat.core;
     let warnings = pin::settle(seat);
-    let executor = LocalExecutorBuilder::new(Placement::Fixed(seat.cpu))
-        .name(&format!("core-{core}"))
-        .io_memory(EXECUTOR_IO_BYTES)
-        .preempt_timer(PREEMPTION)
-        .make();
-    let outcome = match executor {
-        Ok(executor) => executor.run(work(core, shared, sender, warnings)),
-        Err(error) => Err(NodeError::Worker { core, cause: format!("no executor: {error}") }),
-    };
+    let outcome =
+        executor(seat).and_then(|executor| executor.run(work(core, shared, sender, warnings)));
     // Nobody listens any more once the process is on its way out.
     let _ = sender.send(match outcome {
         Ok(()) => News::Event(Event::Ended { core, problem: None }),
@@ -283,6 +276,25 @@ fn run_worker(seat: &Seat, shared: &Shared, sender: &Sender<News>) {
     });
 }
 
+/// The executor of a worker on `seat`, for the calling thread.
+///
+/// # Errors
+/// [`NodeError::Worker`] with glommio's own cause.
+pub(super) fn executor(seat: &Seat) -> Result<LocalExecutor, NodeError> {
+    let core = seat.core;
+    LocalExecutorBuilder::new(Placement::Fixed(seat.cpu))
+        .name(&format!("core-{core}"))
+        .io_memory(EXECUTOR_IO_BYTES)
+        .preempt_timer(PREEMPTION)
+        .make()
+        .map_err(|error| NodeError::Worker { core, cause: format!("no executor: {error}") })
+}
+
+/// Upstream-facing sockets that a worker can have open at a time: two families, and as many that are closing.
+pub(super) fn upstream_sockets_max(config: &Config) -> u16 {
+    u16::try_from(4 * config.forward.sockets).unwrap_or(u16::MAX)
+}
+
 /// A worker's life on its executor: open, wait for the others, serve, drain.
 async fn work(
     core: usize,
@@ -292,7 +304,7 @@ async fn work(
 ) -> Result<(), NodeError> {
     let config = &shared.config;
     let system = |what| move |cause| NodeError::System { what, cause };
-    let upstream_max = u16::try_from(4 * config.forward.sockets).unwrap_or(u16::MAX);
+    let upstream_max = upstream_sockets_max(config);
     let plane = Plane::open(&Setup::new(&config.node, &config.udp, upstream_max));
     let plane = plane.map_err(|cause| NodeError::Udp { core, cause })?;
     warnings.extend(plane.fallbacks().iter().map(ToString::to_string));

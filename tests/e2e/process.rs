@@ -151,6 +151,17 @@ fn check_says_yes_or_no_and_serves_nothing() {
 }
 
 #[test]
+fn check_sees_what_the_machine_refuses_and_leaves_a_running_node_alone() {
+    let foreign = "192.0.2.1:20400";
+    let check = |address| Setup::new().listen(address).argument("--check");
+    fails_to_start(check(foreign.parse().unwrap()).spawn(), foreign);
+    let node = Setup::new().config(LOCAL).start();
+    let plan = check(node.address).printed();
+    assert!(plan.contains(&format!("warning: UDP {} is in use", node.address)), "{plan}");
+    assert_eq!(dig(node.address, "www.local.test").status, "NOERROR");
+}
+
+#[test]
 fn environment_overrides_the_config_file() {
     let upstream = Scripted::start(|asked| {
         vec![Step::Reply(message::address(&asked.message, 100_000, [192, 0, 2, 1]))]

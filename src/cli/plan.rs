@@ -1,0 +1,115 @@
+//! What would run, in words for the operator: the config in force, section by section.
+
+use std::net::SocketAddr;
+
+use crate::config::{self, Config, IoBackend};
+
+/// The config in force; `upstream_source` says where its upstreams come from.
+pub(super) fn describe(config: &Config, upstream_source: &str) -> String {
+    let Config { node, udp, tcp, cache, acl, forward, identity, local, log } = config;
+    let zones: Vec<&str> = local.iter().map(|local| local.zone.as_str()).collect();
+    let zones = if zones.is_empty() { "none".to_owned() } else { zones.join(", ") };
+    let [upstreams, asking] = asked(forward, upstream_source);
+    let lines = [
+        ("listen", format!("{} (UDP and TCP)", list(&node.listen))),
+        ("upstreams", upstreams),
+        ("asking", asking),
+        ("backend", backend(node)),
+        ("UDP", datagrams(udp)),
+        ("TCP", streams(tcp)),
+        ("cache", kept(cache)),
+        ("allowed", format!("{} prefix(es)", acl.allow.len())),
+        ("local", zones),
+        ("identity", format!("id {}, version {}", told(&identity.id), told(&identity.version))),
+        ("drain", format!("{:?}", node.drain)),
+        ("log", format!("{:?}", log.level).to_lowercase()),
+    ];
+    lines.map(|(what, text)| format!("{:<11}{text}\n", format!("{what}:"))).concat()
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn asked(forward: &config::Forward, source: &str) -> [String; 2] {
+    let config::Forward { upstreams, attempt_timeout, deadline, .. } = forward;
+    let whom = list(upstreams);
+    [
+        format!("{whom} (from {source}), {attempt_timeout:?} per attempt, {deadline:?} in all"),
+        format!(
+            "{} questions at a time per core, {} clients each, from {} ports per address family",
+            forward.inflight_max, forward.waiters_max, forward.sockets
+        ),
+    ]
+}
+
+fn backend(node: &config::Node) -> String {
+    let io = match node.io {
+        IoBackend::Uring => "uring",
+        IoBackend::Mmsg => "mmsg",
+    };
+    format!("{io}, polling {:?} before it sleeps", node.spin_before_sleep)
+}
+
+fn datagrams(udp: &config::Udp) -> String {
+    format!(
+        "replies up to {} bytes, {} receive and {} send buffers per core, {} KiB per socket",
+        udp.reply_bytes_max,
+        udp.receive_buffers,
+        udp.send_buffers,
+        udp.socket_buffer_bytes >> 10
+    )
+}
+
+fn streams(tcp: &config::Tcp) -> String {
+    format!(
+        "{} connections per listener and core, {} per client, {} queries each, {} KiB of replies, \
+         idle {:?}, writing {:?}",
+        tcp.connections_max,
+        tcp.connections_per_client_max,
+        tcp.pipeline_max,
+        tcp.output_bytes_max >> 10,
+        tcp.idle_timeout,
+        tcp.write_timeout
+    )
+}
+
+fn kept(cache: &config::Cache) -> String {
+    format!(
+        "{} MiB for all cores, TTLs {} to {} s, negative ones up to {} s",
+        cache.bytes >> 20,
+        cache.ttl_min,
+        cache.ttl_max,
+        cache.negative_ttl_max
+    )
+}
+
+fn told(text: &Option<String>) -> String {
+    text.as_ref().map_or_else(|| "refused".to_owned(), |text| format!("{text:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn description_names_what_every_section_makes_of_it() {
+        let mut config = Config::default();
+        config.node.listen = vec!["127.0.0.1:53".parse().unwrap()];
+        config.forward.upstreams = vec!["192.0.2.1:53".parse().unwrap()];
+        config.identity.id = Some("here".into());
+        let text = describe(&config, "config");
+        for part in [
+            "127.0.0.1:53 (UDP and TCP)",
+            "192.0.2.1:53 (from config), 800ms per attempt, 5s in all",
+            "256 MiB for all cores, TTLs 0 to 86400 s, negative ones up to 3600 s",
+            "replies up to 1232 bytes, 1024 receive and 1024 send buffers per core",
+            "1024 connections per listener and core, 128 per client, 64 queries each",
+            "9 prefix(es)",
+            "id \"here\", version refused",
+            "drain:     2s",
+        ] {
+            assert!(text.contains(part), "no `{part}` in:\n{text}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Would a node start? Everything that serving does before its first answer, on a worker of its own, without taking an
+//! address or a query from a node that runs.
+
+use std::io;
+use std::net::SocketAddr;
+
+use super::placement::{self, Seat};
+use super::topology::Topology;
+use super::{NodeError, limits, pin, start};
+use crate::config::Config;
+use crate::net::udp::{self, OpenError, Plane, Setup};
+use crate::policy::LocalData;
+use crate::sys::listen;
+
+/// Checks local zones, cores, limits and addresses, makes one worker's executor, ring and buffers, and gives warnings.
+///
+/// That an address is in use is a warning: the config of a node that serves is checked beside it.
+///
+/// # Errors
+/// [`NodeError`] for what would keep the node from starting.
+pub fn check(config: &Config) -> Result<Vec<String>, NodeError> {
+    LocalData::new(&config.local)?;
+    let seats = placement::choose(&Topology::detect(), &config.node.cores)?;
+    let mut warnings = limits::prepare(config, seats.len())?;
+    for &address in &config.node.listen {
+        warnings.extend(probe(address)?);
+    }
+    if let Some(seat) = seats.first() {
+        warnings.extend(try_worker(seat, config)?);
+    }
+    Ok(warnings)
+}
+
+/// Binds `address` as a node would before it shares it among its cores, and lets it go at once.
+fn probe(address: SocketAddr) -> Result<Option<String>, NodeError> {
+    let taken = |protocol| {
+        Ok(Some(format!(
+            "{protocol} {address} is in use: a node could not start while its present user runs"
+        )))
+    };
+    match udp::ensure_free(address) {
+        Err(OpenError::Listen { cause, .. }) if is_in_use(&cause) => return taken("UDP"),
+        outcome => outcome.map_err(|cause| NodeError::Udp { core: 0, cause })?,
+    }
+    match listen::ensure_free(address) {
+        Err(cause) if is_in_use(&cause) => taken("TCP"),
+        outcome => {
+            outcome.map(|()| None).map_err(|cause| NodeError::Tcp { core: 0, address, cause })
+        }
+    }
+}
+
+fn is_in_use(cause: &io::Error) -> bool {
+    cause.kind() == io::ErrorKind::AddrInUse
+}
+
+/// Makes what a worker on `seat` needs, but for its listeners, and gives what the kernel refused and it can do without.
+fn try_worker(seat: &Seat, config: &Config) -> Result<Vec<String>, NodeError> {
+    let core = seat.core;
+    let make = || {
+        let mut warnings = pin::settle(seat);
+        let executor = start::executor(seat)?;
+        let upstream_max = start::upstream_sockets_max(config);
+        let setup = Setup { listen: &[], ..Setup::new(&config.node, &config.udp, upstream_max) };
+        let plane = executor.run(async { Plane::open(&setup).map(|plane| texts(&plane)) });
+        warnings.extend(plane.map_err(|cause| NodeError::Udp { core, cause })?);
+        Ok(warnings)
+    };
+    // A thread of its own: it is pinned, and its ring belongs to it.
+    std::thread::scope(|scope| {
+        let ended = scope.spawn(make).join();
+        ended.unwrap_or_else(|_| {
+            Err(NodeError::Worker { core, cause: "it panicked while it was tried".to_owned() })
+        })
+    })
+}
+
+fn texts(plane: &Plane) -> Vec<String> {
+    plane.fallbacks().iter().map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::sockopt::{UdpSettings, bind_udp};
+
+    fn config(address: SocketAddr) -> Config {
+        let mut config = Config::default();
+        config.node.listen = vec![address];
+        config.udp.receive_buffers = 64;
+        config
+    }
+
+    #[test]
+    fn address_in_use_is_a_warning_and_a_foreign_one_an_error() {
+        let settings = UdpSettings { is_shared: true, buffer_bytes: None };
+        let bound = bind_udp("127.0.0.1:0".parse().unwrap(), settings).unwrap();
+        let said = |warnings: &[String]| warnings.iter().any(|text| text.contains("is in use"));
+        assert!(said(&check(&config(bound.address)).unwrap()));
+        let address = bound.address;
+        drop(bound);
+        assert!(!said(&check(&config(address)).unwrap()));
+        let foreign = check(&config("192.0.2.1:20399".parse().unwrap())).unwrap_err().to_string();
+        assert!(foreign.contains("192.0.2.1:20399"), "{foreign}");
+    }
+}
