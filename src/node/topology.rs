@@ -42,7 +42,7 @@ pub struct Topology {
     pub cpus: Vec<Cpu>,
     /// Caches, the small ones first.
     pub caches: Vec<Cache>,
-    /// CPUs' worth of time that the process's cgroup may use; `None` without a quota.
+    /// CPUs' worth of time that the process's cgroup (v2) may use; `None` without a quota.
     pub quota: Option<f64>,
     /// What could not be found out.
     pub warnings: Vec<String>,
@@ -153,7 +153,7 @@ pub fn report(topology: &Topology, seats: &[Seat]) -> String {
         topology.allowed().count(),
     );
     let quota = topology.quota.map_or_else(|| "none".to_owned(), |cpus| format!("{cpus:.2} CPUs"));
-    let _ = writeln!(text, "cgroup quota: {quota}");
+    let _ = writeln!(text, "cgroup v2 quota: {quota}");
     for warning in &topology.warnings {
         let _ = writeln!(text, "warning: {warning}");
     }

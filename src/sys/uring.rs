@@ -17,7 +17,7 @@ use std::sync::atomic::{Ordering, fence};
 
 use io_uring::squeue::{self, Flags};
 use io_uring::types::{CancelBuilder, Fd};
-use io_uring::{IoUring, cqueue, opcode};
+use io_uring::{IoUring, Probe, cqueue, opcode};
 
 use super::cmsg::RECEIVE_CONTROL_BYTES;
 use super::datagram::NAME_LEN;
@@ -197,8 +197,11 @@ impl Ring {
     /// Provides the buffers of `pool`, a power of two of them, to receives that name the returned group.
     ///
     /// # Errors
-    /// The kernel's; provided-buffer rings need Linux 5.19.
+    /// The kernel's; `Unsupported` before Linux 6.0, which has the rings of buffers but not the receives that take them.
     pub fn add_group(&mut self, pool: Rc<Pool>) -> io::Result<GroupId> {
+        if !self.receives_multishot() {
+            return Err(io::Error::from(io::ErrorKind::Unsupported));
+        }
         let id = u8::try_from(self.groups.len())
             .map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
         let mut group = Group::new(pool)?;
@@ -209,6 +212,14 @@ impl Ring {
         group.refill();
         self.groups.push(group);
         Ok(GroupId(id))
+    }
+
+    /// Whether the kernel has multishot `recvmsg`. Flags cannot be probed, but `SEND_ZC` can, which came with the same
+    /// version. A sandbox that allows no probe is believed to be new enough.
+    fn receives_multishot(&self) -> bool {
+        let mut probe = Probe::new();
+        let probed = self.ring.submitter().register_probe(&mut probe);
+        probed.is_err() || probe.is_supported(opcode::SendZc::CODE)
     }
 
     /// Queues a multishot receive on `target`; its events carry `socket`.

@@ -58,7 +58,9 @@ fn explain_ring(cause: &io::Error) -> String {
             "permission denied; see sysctl kernel.io_uring_disabled and the sandbox's seccomp filter".to_owned()
         }
         io::ErrorKind::OutOfMemory => "out of locked memory; raise LimitMEMLOCK (ulimit -l)".to_owned(),
-        io::ErrorKind::InvalidInput => "the kernel is too old; provided-buffer rings need Linux 6.0".to_owned(),
+        io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => {
+            "the kernel is too old; multishot receives need Linux 6.0".to_owned()
+        }
         _ => cause.to_string(),
     }
 }
@@ -106,6 +108,13 @@ mod tests {
             error.to_string(),
             "cannot listen on UDP [::1]:53: this machine has no IPv6; leave the address out of node.listen"
         );
+    }
+
+    #[test]
+    fn kernel_before_multishot_receives_is_named() {
+        let cause = io::Error::from(io::ErrorKind::Unsupported);
+        let error = OpenError::Ring { cause }.to_string();
+        assert!(error.ends_with("multishot receives need Linux 6.0"), "{error}");
     }
 
     #[test]
