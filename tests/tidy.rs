@@ -55,8 +55,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
 const JOINERS: [&str; 4] = ["node", "cli", "main", "lib"];
 
 /// Crates that live in some rooms only.
-const CRATES: [(&str, &[&str]); 21] = [
-    ("serde", &["config", "control"]),
+const CRATES: [(&str, &[&str]); 20] = [
     ("toml", &["config"]),
     ("hdrhistogram", &["observe"]),
     ("hashbrown", &["cache", "policy", "resolve"]),

@@ -44,7 +44,6 @@ impl Rtype {
     pub const NS: Self = Self(2);
     pub const CNAME: Self = Self(5);
     pub const SOA: Self = Self(6);
-    pub const PTR: Self = Self(12);
     pub const HINFO: Self = Self(13);
     pub const MX: Self = Self(15);
     pub const TXT: Self = Self(16);

@@ -291,18 +291,6 @@ impl Plane {
         }
     }
 
-    /// Where an upstream-facing socket is bound.
-    ///
-    /// # Errors
-    /// `NotFound` when it is closed.
-    pub fn socket_address(&self, socket: SocketId) -> io::Result<SocketAddr> {
-        let sockets = self.sockets.borrow();
-        let index = sockets.index_of(socket);
-        let fd = sockets.fd(index).filter(|_| sockets.target(index).is_some());
-        let fd = fd.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-        sockopt::local_address(fd)
-    }
-
     fn turn<R: Respond>(&self, responder: &R) -> io::Result<bool> {
         match &self.io {
             Io::Uring(io) => io.turn(self, responder),
