@@ -187,12 +187,80 @@ fn variables_of_others_do_not_stop_it() {
     assert!(!log.contains("HEIMDALL_URING"), "{log}");
 }
 
+/// A row of the topology report: CPU, core, package, NUMA node, whether it is allowed, its worker.
+fn topology_rows(report: &str) -> Vec<Vec<String>> {
+    let rows =
+        report.lines().skip_while(|line| !line.trim_start().starts_with("CPU  core")).skip(1);
+    let rows = rows.take_while(|line| !line.is_empty());
+    rows.map(|row| row.split_whitespace().map(str::to_owned).collect()).collect()
+}
+
+/// What the kernel says of `cpu`; `None` where a sandbox hides it.
+fn kernel_says(cpu: &str, what: &str) -> Option<String> {
+    let path = format!("/sys/devices/system/cpu/cpu{cpu}/topology/{what}");
+    Some(std::fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
 #[test]
-fn topology_is_printed_with_the_chosen_cpus() {
-    let cpu = allowed_cpus()[0];
-    let report = Setup::new().cores(&cpu.to_string()).argument("--print-topology").printed();
-    assert!(report.to_lowercase().contains("numa"), "{report}");
-    assert!(report.contains(&cpu.to_string()), "{report}");
+fn topology_is_what_the_kernel_says_with_the_chosen_cpu() {
+    let allowed = allowed_cpus();
+    let chosen = allowed.last().unwrap().to_string();
+    let report = Setup::new().cores(&chosen).argument("--print-topology").printed();
+    let rows = topology_rows(&report);
+    let numbers: Vec<usize> = rows.iter().map(|row| row[0].parse().unwrap()).collect();
+    assert!(numbers.is_sorted(), "{report}");
+    assert!(allowed.iter().all(|cpu| numbers.contains(cpu)), "{report}");
+    for row in &rows {
+        let [cpu, core, package, node, is_allowed, worker] = &row[..] else { panic!("{report}") };
+        let may_be_used = allowed.contains(&cpu.parse().unwrap());
+        assert_eq!(is_allowed == "yes", may_be_used, "CPU {cpu}\n{report}");
+        assert_eq!(worker, if *cpu == chosen { "0" } else { "-" }, "CPU {cpu}\n{report}");
+        for other in &rows {
+            for (known, file, column) in
+                [(core, "core_cpus_list", 1), (package, "package_cpus_list", 2)]
+            {
+                let same = (kernel_says(cpu, file), kernel_says(&other[0], file));
+                if let (Some(of_cpu), Some(of_other)) = same {
+                    let are_one = *known == other[column];
+                    assert_eq!(are_one, of_cpu == of_other, "{file} of {cpu}, {other:?}\n{report}");
+                }
+            }
+        }
+        let of_node = format!("/sys/devices/system/node/node{node}/cpu{cpu}");
+        let has_nodes = std::path::Path::new("/sys/devices/system/node/node0").exists();
+        assert!(!has_nodes || std::path::Path::new(&of_node).exists(), "{of_node}\n{report}");
+    }
+    let distinct = |column: usize| {
+        rows.iter().map(|row| &row[column]).collect::<std::collections::BTreeSet<_>>().len()
+    };
+    let machine = format!(
+        "machine: {} package(s), {} NUMA node(s), {} core(s), {} CPU(s), {} allowed",
+        distinct(2),
+        distinct(3),
+        distinct(1),
+        rows.len(),
+        allowed.len()
+    );
+    assert!(report.starts_with(&machine), "{machine}\n{report}");
+    assert!(report.contains(&format!("worker 0 on CPU {chosen}: asked for\n")), "{report}");
+    assert_eq!(report.matches("\n  worker ").count(), 1, "{report}");
+}
+
+#[test]
+fn topology_gives_each_physical_core_one_worker() {
+    let report = Setup::new().cores("auto").argument("--print-topology").printed();
+    let rows = topology_rows(&report);
+    let mut cores: Vec<_> =
+        rows.iter().filter(|row| row[5] != "-").map(|row| row[1].as_str()).collect();
+    let workers = cores.len();
+    cores.sort_unstable();
+    cores.dedup();
+    assert_eq!(cores.len(), workers, "{report}");
+    let with_allowed: std::collections::BTreeSet<_> =
+        rows.iter().filter(|row| row[4] == "yes").map(|row| row[1].as_str()).collect();
+    // A quota pays for fewer.
+    let is_whole = report.contains("cgroup v2 quota: none");
+    assert!(workers >= 1 && (!is_whole || workers == with_allowed.len()), "{report}");
 }
 
 #[test]
