@@ -6,7 +6,8 @@ use crate::config::{self, Config, IoBackend};
 
 /// The config in force; `upstream_source` says where its upstreams come from.
 pub(super) fn describe(config: &Config, upstream_source: &str) -> String {
-    let Config { node, udp, tcp, cache, acl, forward, identity, local, log } = config;
+    let Config { node, udp, tcp, cache, acl, forward, identity, local, optimizations, log } =
+        config;
     let zones: Vec<&str> = local.iter().map(|local| local.zone.as_str()).collect();
     let zones = if zones.is_empty() { "none".to_owned() } else { zones.join(", ") };
     let [upstreams, asking] = asked(forward, upstream_source);
@@ -18,8 +19,10 @@ pub(super) fn describe(config: &Config, upstream_source: &str) -> String {
         ("UDP", datagrams(udp)),
         ("TCP", streams(tcp)),
         ("cache", kept(cache)),
+        ("late", late(cache)),
         ("allowed", format!("{} prefix(es)", acl.allow.len())),
         ("local", zones),
+        ("simd", switch(optimizations.simd).to_owned()),
         ("identity", format!("id {}, version {}", told(&identity.id), told(&identity.version))),
         ("drain", format!("{:?}", node.drain)),
         ("log", format!("{:?}", log.level).to_lowercase()),
@@ -84,6 +87,22 @@ fn kept(cache: &config::Cache) -> String {
     )
 }
 
+/// What happens to answers at their end, and after it.
+fn late(cache: &config::Cache) -> String {
+    format!(
+        "stale answers for {:?}, after {:?}; failures up to {:?}; refresh ahead {}, NXDOMAIN cut {}",
+        cache.stale_max,
+        cache.stale_after,
+        cache.failure_ttl_max,
+        switch(cache.prefetch),
+        switch(cache.nxdomain_cut)
+    )
+}
+
+const fn switch(is_on: bool) -> &'static str {
+    if is_on { "on" } else { "off" }
+}
+
 fn told(text: &Option<String>) -> String {
     text.as_ref().map_or_else(|| "refused".to_owned(), |text| format!("{text:?}"))
 }
@@ -103,6 +122,7 @@ mod tests {
             "127.0.0.1:53 (UDP and TCP)",
             "192.0.2.1:53 (from config), 800ms per attempt, 5s in all",
             "256 MiB for all cores, TTLs 0 to 86400 s, negative ones up to 3600 s",
+            "stale answers for 86400s, after 1.8s; failures up to 30s; refresh ahead on",
             "replies up to 1232 bytes, 1024 receive and 1024 send buffers per core",
             "1024 connections per listener and core, 128 per client, 64 queries each",
             "9 prefix(es)",
