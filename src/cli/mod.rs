@@ -42,6 +42,9 @@ struct Arguments {
     /// Resolver to forward to; may be repeated; replaces those of the config [default: /etc/resolv.conf]
     #[arg(long, value_name = "ADDRESS[:PORT]")]
     upstream: Vec<String>,
+    /// Memory for everything: "auto" or a size such as "2GiB" [default: a cache of 256 MiB and what the rest needs]
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
     /// How datagrams cross the kernel's door: "uring" or "mmsg"
     #[arg(long, value_name = "BACKEND")]
     io: Option<String>,
@@ -85,7 +88,9 @@ enum Refusal {
 impl Refusal {
     const fn exit_code(&self) -> u8 {
         match self {
-            Self::Node(NodeError::Local(_) | NodeError::Placement(_)) => EXIT_USAGE,
+            Self::Node(NodeError::Local(_) | NodeError::Placement(_) | NodeError::Memory(_)) => {
+                EXIT_USAGE
+            }
             Self::Node(_) => EXIT_FAILURE,
             Self::Unreadable { .. }
             | Self::Config(_)
@@ -115,10 +120,11 @@ fn carry_out(arguments: &Arguments) -> Result<(), Refusal> {
         return Ok(());
     }
     if arguments.check {
-        let warnings = warnings.into_iter().chain(node::check(&config)?);
+        let checked = node::check(&config)?;
+        let warnings = warnings.into_iter().chain(checked.warnings);
         let machine = node::topology_report(&config.node.cores)?;
         let warnings: String = warnings.map(|text| format!("warning: {text}\n")).collect();
-        let plan = plan::describe(&config, &upstream_source);
+        let plan = plan::describe(&config, &upstream_source, &checked.memory);
         print(&format!("{plan}\n{machine}\n{warnings}config is good\n"));
         return Ok(());
     }
@@ -181,6 +187,7 @@ fn flags(arguments: &Arguments) -> Vec<Flag> {
     let all = [
         ("--cores", "node", "cores", text(&arguments.cores)),
         ("--io", "node", "io", text(&arguments.io)),
+        ("--memory", "node", "memory", text(&arguments.memory)),
         ("--listen", "node", "listen", list(&arguments.listen)),
         ("--upstream", "forward", "upstreams", list(&arguments.upstream)),
     ];

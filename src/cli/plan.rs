@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 
 use crate::config::{self, Config, IoBackend};
+use crate::node::memory::Plan;
 
 /// The config in force; `upstream_source` says where its upstreams come from.
-pub(super) fn describe(config: &Config, upstream_source: &str) -> String {
+pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) -> String {
     let Config { node, udp, tcp, cache, acl, forward, identity, local, optimizations, log } =
         config;
     let zones: Vec<&str> = local.iter().map(|local| local.zone.as_str()).collect();
@@ -18,6 +19,7 @@ pub(super) fn describe(config: &Config, upstream_source: &str) -> String {
         ("backend", backend(node)),
         ("UDP", datagrams(udp)),
         ("TCP", streams(tcp)),
+        ("memory", memory.to_string()),
         ("cache", kept(cache)),
         ("late", late(cache)),
         ("allowed", format!("{} prefix(es)", acl.allow.len())),
@@ -79,11 +81,8 @@ fn streams(tcp: &config::Tcp) -> String {
 
 fn kept(cache: &config::Cache) -> String {
     format!(
-        "{} MiB for all cores, TTLs {} to {} s, negative ones up to {} s",
-        cache.bytes >> 20,
-        cache.ttl_min,
-        cache.ttl_max,
-        cache.negative_ttl_max
+        "TTLs {} to {} s, negative ones up to {} s",
+        cache.ttl_min, cache.ttl_max, cache.negative_ttl_max
     )
 }
 
@@ -117,11 +116,12 @@ mod tests {
         config.node.listen = vec!["127.0.0.1:53".parse().unwrap()];
         config.forward.upstreams = vec!["192.0.2.1:53".parse().unwrap()];
         config.identity.id = Some("here".into());
-        let text = describe(&config, "config");
+        let text = describe(&config, "config", &Plan::new(&config, 1).unwrap());
         for part in [
             "127.0.0.1:53 (UDP and TCP)",
             "192.0.2.1:53 (from config), 800ms per attempt, 5s in all",
-            "256 MiB for all cores, TTLs 0 to 86400 s, negative ones up to 3600 s",
+            " at most: cache 256 MiB",
+            "TTLs 0 to 86400 s, negative ones up to 3600 s",
             "stale answers for 86400s, after 1.8s; failures up to 30s; refresh ahead on",
             "replies up to 1232 bytes, 1024 receive and 1024 send buffers per core",
             "1024 connections per listener and core, 128 per client, 64 queries each",

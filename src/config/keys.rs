@@ -66,6 +66,8 @@ keys! {
         |c, v| assign(&mut c.node.spin_before_sleep, v.duration(0..=10));
     node.drain = "\"2s\"", "a duration up to 60s such as \"2s\"",
         |c, v| assign(&mut c.node.drain, v.duration(0..=60_000));
+    node.memory = "\"auto\"", "\"auto\" or a size from 32MiB to 16TiB such as \"2GiB\"",
+        |c, v| assign(&mut c.node.memory, v.size_or_auto(32 << 20..=16 << 40));
 
     udp.reply_bytes_max = "1232", "a number of bytes from 512 to 1400",
         |c, v| assign(&mut c.udp.reply_bytes_max, v.count(512..=1_400));
@@ -89,8 +91,8 @@ keys! {
     tcp.output_max = "\"128KiB\"", "a size from 64KiB to 64MiB such as \"128KiB\"",
         |c, v| assign(&mut c.tcp.output_bytes_max, v.size(64 << 10..=64 << 20));
 
-    cache.size = "\"256MiB\"", "a size from 1MiB to 1TiB such as \"2GiB\"",
-        |c, v| assign(&mut c.cache.bytes, v.size(1 << 20..=1 << 40));
+    cache.size = "\"auto\"", "\"auto\" or a size from 2MiB to 1TiB such as \"2GiB\"",
+        |c, v| assign(&mut c.cache.bytes, v.size_or_auto(2 << 20..=1 << 40));
     cache.ttl_min = "0", "a number of seconds from 0 to 3600",
         |c, v| assign(&mut c.cache.ttl_min, v.count(0..=3_600));
     cache.ttl_max = "86400", "a number of seconds from 1 to 604800",

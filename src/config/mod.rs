@@ -79,6 +79,8 @@ pub struct Node {
     pub spin_before_sleep: Duration,
     /// How long a drain waits for answers in flight.
     pub drain: Duration,
+    /// Bytes for everything; what the parts need with [`CACHE_BYTES_DEFAULT`], if not set.
+    pub memory: Option<usize>,
 }
 
 /// `[udp]`: the datagram plane of one core.
@@ -114,11 +116,14 @@ pub struct Tcp {
     pub output_bytes_max: usize,
 }
 
+/// Bytes of the cache when neither it nor the whole node's memory is stated.
+pub const CACHE_BYTES_DEFAULT: usize = 256 << 20;
+
 /// `[cache]`: one shard per core.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Cache {
-    /// Bytes for all shards together, index and metadata included.
-    pub bytes: usize,
+    /// Bytes for all shards together, index and metadata included; what the other parts leave, if not set.
+    pub bytes: Option<usize>,
     /// TTLs below are raised to this, in seconds.
     pub ttl_min: u32,
     /// TTLs above are cut to this, in seconds.
@@ -249,6 +254,7 @@ impl Default for Node {
             io: IoBackend::Uring,
             spin_before_sleep: Duration::ZERO,
             drain: Duration::from_secs(2),
+            memory: None,
         }
     }
 }
@@ -281,7 +287,7 @@ impl Default for Tcp {
 impl Default for Cache {
     fn default() -> Self {
         Self {
-            bytes: 256 << 20,
+            bytes: None,
             ttl_min: 0,
             ttl_max: 86_400,
             negative_ttl_max: 3_600,

@@ -78,6 +78,11 @@ impl Value {
         range.contains(&bytes).then_some(bytes).and_then(|bytes| usize::try_from(bytes).ok())
     }
 
+    /// As [`Value::size`], or `auto` for none.
+    pub(super) fn size_or_auto(&self, range: RangeInclusive<u64>) -> Option<Option<usize>> {
+        if self.text() == Some("auto") { Some(None) } else { self.size(range).map(Some) }
+    }
+
     /// A duration within `range` of milliseconds: a number with `us`, `ms`, `s`, `m` or `h`.
     pub(super) fn duration(&self, range: RangeInclusive<u64>) -> Option<Duration> {
         let units = [

@@ -23,6 +23,26 @@ const fn upstream_buffers(receive_buffers: u16) -> u16 {
     if receive_buffers >= 16 { receive_buffers / 2 } else { receive_buffers }
 }
 
+/// Bytes of one core's buffers.
+#[must_use]
+pub fn bytes(udp: &config::Udp) -> usize {
+    lens(udp).iter().sum()
+}
+
+/// Bytes of each pool: of clients' datagrams, of upstreams', of what we send.
+fn lens(udp: &config::Udp) -> [usize; 3] {
+    let upstream_buffers = upstream_buffers(udp.receive_buffers);
+    [
+        stride(RECEIVE_SLOT_BYTES) * usize::from(udp.receive_buffers),
+        stride(RECEIVE_SLOT_BYTES) * usize::from(upstream_buffers),
+        stride(send_slot_bytes(udp)) * usize::from(udp.send_buffers.max(1)),
+    ]
+}
+
+fn send_slot_bytes(udp: &config::Udp) -> usize {
+    usize::from(udp.reply_bytes_max).max(QUERY_BYTES_MAX)
+}
+
 /// One core's buffers.
 #[derive(Debug)]
 pub(super) struct Arena {
@@ -43,12 +63,8 @@ impl Arena {
         let receive_buffers = udp.receive_buffers;
         let upstream_buffers = upstream_buffers(receive_buffers);
         let send_buffers = udp.send_buffers.max(1);
-        let send_slot_bytes = usize::from(udp.reply_bytes_max).max(QUERY_BYTES_MAX);
-        let lens = [
-            stride(RECEIVE_SLOT_BYTES) * usize::from(receive_buffers),
-            stride(RECEIVE_SLOT_BYTES) * usize::from(upstream_buffers),
-            stride(send_slot_bytes) * usize::from(send_buffers),
-        ];
+        let send_slot_bytes = send_slot_bytes(udp);
+        let lens = lens(udp);
         let too_small = || io::Error::from(io::ErrorKind::OutOfMemory);
         let [receive, upstream, send] =
             Map::anonymous(lens.iter().sum())?.split(lens).ok_or_else(too_small)?;

@@ -9,6 +9,8 @@ pub mod udp;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+pub use arena::bytes as arena_bytes;
+
 /// Where a reply goes: back the way its request came.
 #[derive(Clone, Debug)]
 pub enum Path {

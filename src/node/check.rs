@@ -4,6 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::memory::{self, Plan};
 use super::placement::{self, Seat};
 use super::topology::Topology;
 use super::{NodeError, limits, pin, start};
@@ -12,23 +13,34 @@ use crate::net::udp::{self, OpenError, Plane, Setup};
 use crate::policy::LocalData;
 use crate::sys::listen;
 
-/// Checks local zones, cores, limits and addresses, makes one worker's executor, ring and buffers, and gives warnings.
+/// What a check found.
+#[derive(Debug)]
+pub struct Checked {
+    /// What an operator should know.
+    pub warnings: Vec<String>,
+    /// How the memory is split.
+    pub memory: Plan,
+}
+
+/// Checks local zones, cores, memory, limits and addresses, and makes one worker's executor, ring and buffers.
 ///
 /// That an address is in use is a warning: the config of a node that serves is checked beside it.
 ///
 /// # Errors
 /// [`NodeError`] for what would keep the node from starting.
-pub fn check(config: &Config) -> Result<Vec<String>, NodeError> {
+pub fn check(config: &Config) -> Result<Checked, NodeError> {
     LocalData::new(&config.local)?;
     let seats = placement::choose(&Topology::detect(), &config.node.cores)?;
+    let memory = Plan::new(config, seats.len())?;
     let mut warnings = limits::prepare(config, seats.len())?;
+    warnings.extend(memory::warning(&memory));
     for &address in &config.node.listen {
         warnings.extend(probe(address)?);
     }
     if let Some(seat) = seats.first() {
         warnings.extend(try_worker(seat, config)?);
     }
-    Ok(warnings)
+    Ok(Checked { warnings, memory })
 }
 
 /// Binds `address` as a node would before it shares it among its cores, and lets it go at once.
@@ -96,10 +108,10 @@ mod tests {
         let settings = UdpSettings { is_shared: true, buffer_bytes: None };
         let bound = bind_udp("127.0.0.1:0".parse().unwrap(), settings).unwrap();
         let said = |warnings: &[String]| warnings.iter().any(|text| text.contains("is in use"));
-        assert!(said(&check(&config(bound.address)).unwrap()));
+        assert!(said(&check(&config(bound.address)).unwrap().warnings));
         let address = bound.address;
         drop(bound);
-        assert!(!said(&check(&config(address)).unwrap()));
+        assert!(!said(&check(&config(address)).unwrap().warnings));
         let foreign = check(&config("192.0.2.1:20399".parse().unwrap())).unwrap_err().to_string();
         assert!(foreign.contains("192.0.2.1:20399"), "{foreign}");
     }

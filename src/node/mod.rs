@@ -1,8 +1,10 @@
 //! The process: which cores, how they start together, what ends them. Joins `net` to `serve` in [`worker`].
 
+mod cgroup;
 mod check;
 mod clock;
 pub mod limits;
+pub mod memory;
 mod notify;
 mod pin;
 pub mod placement;
@@ -13,7 +15,7 @@ mod worker;
 
 use std::net::SocketAddr;
 
-pub use check::check;
+pub use check::{Checked, check};
 pub use start::serve;
 use thiserror::Error;
 
@@ -33,6 +35,9 @@ pub enum NodeError {
     /// The machine refuses what every node needs.
     #[error("{0}")]
     Limits(#[from] limits::Refusal),
+    /// The memory does not suffice.
+    #[error("{0}")]
+    Memory(#[from] memory::TooLittle),
     /// The datagram plane of a core could not be opened.
     #[error("core {core}: {cause}")]
     Udp {

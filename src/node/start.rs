@@ -17,6 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use super::clock::Clocks;
+use super::memory::{self, Plan};
 use super::notify::Notifier;
 use super::placement::{self, Seat};
 use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
@@ -59,6 +60,7 @@ const TCP_BACKLOG: u32 = 1_024;
 struct Shared {
     policy: Arc<Policy>,
     config: Config,
+    memory: Plan,
     clock: MonotonicClock,
     /// Keys of the shards' hashes, drawn once per process.
     hasher: RandomState,
@@ -101,7 +103,10 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
     let topology = Topology::detect();
     let seats = placement::choose(&topology, &config.node.cores)?;
     let mut warnings = topology.warnings.clone();
+    let memory = Plan::new(&config, seats.len())?;
     warnings.extend(limits::prepare(&config, seats.len())?);
+    warnings.extend(memory::warning(&memory));
+    tracing::info!("memory: {memory}");
     let policy = Policy::new(
         Acl::new(&config.acl),
         Identity::new(&config.identity),
@@ -120,6 +125,7 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
         heartbeats: seats.iter().map(|_| Heartbeat::default()).collect(),
         start: Barrier::new(seats.len() + 1),
         must_drain: AtomicBool::new(false),
+        memory,
         config,
     });
     let (sender, news) = channel();
@@ -314,7 +320,7 @@ async fn work(
         udp: plane.counts(),
         tcp: Arc::default(),
     };
-    let tcp = Tcp::new(&config.tcp, Arc::clone(&counters.tcp));
+    let tcp = Tcp::new(&config.tcp, shared.memory.stream_buffers, Arc::clone(&counters.tcp));
     let streams = open_streams(core, &tcp, plane.addresses())?;
     let drain = EventFd::open().map_err(system("cannot open an eventfd"))?;
     let drain_reader = drain.duplicate().map_err(system("cannot open an eventfd"))?;
@@ -363,8 +369,7 @@ fn assemble(
     counters: &Counters,
 ) -> Result<Rc<Worker>, NodeError> {
     let config = &shared.config;
-    let shard_bytes = config.cache.bytes / shared.heartbeats.len();
-    let shard = Shard::new(&config.cache, shard_bytes, shared.hasher.clone());
+    let shard = Shard::new(&config.cache, shared.memory.shard, shared.hasher.clone());
     let policy = Arc::clone(&shared.policy);
     let serving = Arc::clone(&counters.serving);
     let sections = Sections {

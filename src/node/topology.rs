@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use hwlocality::object::attributes::ObjectAttributes;
 use hwlocality::object::types::ObjectType;
 
+use super::cgroup;
 use super::placement::Seat;
 
 /// One logical CPU.
@@ -58,7 +59,7 @@ impl Topology {
             Ok(hwloc) => Self::from_hwloc(&hwloc, &allowed),
             Err(error) => Self::flat(&allowed, format!("hwloc fails ({error}): siblings unknown")),
         };
-        topology.quota = cgroup_quota();
+        topology.quota = cgroup::quota();
         topology
     }
 
@@ -112,29 +113,6 @@ impl Topology {
     pub fn numa_nodes(&self) -> usize {
         self.cpus.iter().map(|cpu| cpu.numa_node).collect::<BTreeSet<u32>>().len()
     }
-}
-
-/// The quota of the process's own cgroup or a parent's (cgroup v2), the smallest one.
-fn cgroup_quota() -> Option<f64> {
-    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
-    let mut folder = std::path::PathBuf::from("/sys/fs/cgroup");
-    folder.push(path.trim_start_matches('/'));
-    let mut smallest: Option<f64> = None;
-    for folder in folder.ancestors().take_while(|folder| folder.starts_with("/sys/fs/cgroup")) {
-        let quota = std::fs::read_to_string(folder.join("cpu.max")).ok();
-        if let Some(quota) = quota.as_deref().and_then(parse_quota) {
-            smallest = Some(smallest.map_or(quota, |known| known.min(quota)));
-        }
-    }
-    smallest
-}
-
-/// CPUs' worth of time in `quota period`, both in microseconds; `None` for `max`.
-fn parse_quota(text: &str) -> Option<f64> {
-    let (quota, period) = text.trim().split_once(' ')?;
-    let (quota, period): (f64, f64) = (quota.parse().ok()?, period.parse().ok()?);
-    (quota > 0.0 && period > 0.0).then(|| quota / period)
 }
 
 /// The machine and the chosen seats, as a text for people.
@@ -204,14 +182,6 @@ mod tests {
         let topology = Topology::detect();
         assert!(topology.allowed().count() > 0, "{topology:?}");
         assert!(topology.warnings.is_empty(), "{:?}", topology.warnings);
-    }
-
-    #[test]
-    fn quota_is_a_share_of_a_period() {
-        assert_eq!(parse_quota("150000 100000\n"), Some(1.5));
-        assert_eq!(parse_quota("max 100000"), None);
-        assert_eq!(parse_quota("100000 0"), None);
-        assert_eq!(parse_quota(""), None);
     }
 
     #[test]

@@ -9,6 +9,17 @@ use crate::config;
 /// not stand in anybody's way.
 const AHEAD_SHARE: usize = 4;
 
+/// Clients on one core that wait for questions of others, over all questions: without this bound they could be
+/// `inflight_max` times `waiters_max`, more than any memory. A higher `waiters_max` raises it, or no question could have
+/// that many.
+const WAITERS_IN_ALL_MAX: usize = 16_384;
+
+/// How many clients of one core may wait in all, beside the first askers.
+#[must_use]
+pub fn waiters_in_all_max(section: &config::Forward) -> usize {
+    WAITERS_IN_ALL_MAX.max(section.waiters_max)
+}
+
 /// What became of someone who asks.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Joined<W> {
@@ -18,7 +29,7 @@ pub enum Joined<W> {
     Waiting,
     /// Too many questions are in flight.
     TooManyQuestions(W),
-    /// Too many wait for this one.
+    /// Too many wait, for this one or in all.
     TooManyWaiters(W),
 }
 
@@ -39,6 +50,9 @@ pub struct Inflight<W> {
     waiters_max: usize,
     /// Questions that were asked ahead of time.
     ahead: usize,
+    /// Those who wait beside the first askers, whom `questions_max` bounds.
+    joined: usize,
+    joined_max: usize,
 }
 
 #[derive(Debug)]
@@ -46,6 +60,8 @@ struct Question<W> {
     hash: u64,
     key: Box<[u8]>,
     waiters: Vec<W>,
+    /// How many of them joined.
+    joined: usize,
     is_ahead: bool,
     is_slow: bool,
     is_superseded: bool,
@@ -54,7 +70,8 @@ struct Question<W> {
 impl<W> Question<W> {
     fn new(hash: u64, key: &[u8], waiters: Vec<W>) -> Self {
         let is_ahead = waiters.is_empty();
-        Self { hash, key: key.into(), waiters, is_ahead, is_slow: false, is_superseded: false }
+        let key = key.into();
+        Self { hash, key, waiters, joined: 0, is_ahead, is_slow: false, is_superseded: false }
     }
 }
 
@@ -67,20 +84,24 @@ impl<W> Inflight<W> {
             questions_max: section.inflight_max,
             waiters_max: section.waiters_max,
             ahead: 0,
+            joined: 0,
+            joined_max: waiters_in_all_max(section),
         }
     }
 
     /// Lets `waiter` wait for the question `key`, whose hash is `hash`.
     pub fn join(&mut self, hash: u64, key: &[u8], waiter: W) -> Joined<W> {
         let has_room = self.questions.len() < self.questions_max;
-        let waiters_max = self.waiters_max;
+        let waiters_max = if self.joined < self.joined_max { self.waiters_max } else { 0 };
         match self.entry(hash, key) {
             Entry::Occupied(mut known) => {
-                let waiters = &mut known.get_mut().waiters;
-                if waiters.len() >= waiters_max {
+                let question = known.get_mut();
+                if question.waiters.len() >= waiters_max {
                     return Joined::TooManyWaiters(waiter);
                 }
-                waiters.push(waiter);
+                question.waiters.push(waiter);
+                question.joined += 1;
+                self.joined += 1;
                 Joined::Waiting
             }
             Entry::Vacant(vacant) if has_room => {
@@ -113,6 +134,7 @@ impl<W> Inflight<W> {
         let known = self.questions.find_mut(hash, |question| *question.key == *key);
         known.map_or_else(Vec::new, |question| {
             question.is_slow = true;
+            self.joined -= std::mem::take(&mut question.joined);
             std::mem::take(&mut question.waiters)
         })
     }
@@ -137,6 +159,7 @@ impl<W> Inflight<W> {
             Entry::Occupied(known) => {
                 let (question, _) = known.remove();
                 self.ahead -= usize::from(question.is_ahead);
+                self.joined -= question.joined;
                 Ended { waiters: question.waiters, is_superseded: question.is_superseded }
             }
             Entry::Vacant(_) => Ended { waiters: Vec::new(), is_superseded: false },
@@ -190,6 +213,43 @@ mod tests {
         assert_eq!(table.join(2, b"b", 1), Joined::First);
         assert_eq!(table.join(3, b"c", 9), Joined::TooManyQuestions(9));
         assert_eq!(table.len(), 2);
+    }
+
+    #[test]
+    fn waiters_are_bounded_over_all_questions() {
+        let half = WAITERS_IN_ALL_MAX / 2;
+        let forward =
+            config::Forward { inflight_max: 100, waiters_max: half, ..Default::default() };
+        let mut table = Inflight::new(&forward);
+        let mut refused = 0;
+        for question in 0..3u8 {
+            for waiter in 0..half {
+                let joined = table.join(1, &[question], waiter);
+                refused += usize::from(matches!(joined, Joined::TooManyWaiters(_)));
+            }
+        }
+        // The first askers of the three questions are not among them.
+        assert_eq!(refused, half - 3);
+        assert_eq!(table.join(2, b"other", 1), Joined::First, "questions have their own limit");
+        assert_eq!(table.give_up_waiting(1, &[0]).len(), half);
+        assert_eq!(table.join(2, b"other", 2), Joined::Waiting);
+        for question in 0..3u8 {
+            table.finish(1, &[question]);
+        }
+        table.finish(2, b"other");
+        assert_eq!((table.len(), table.joined), (0, 0));
+    }
+
+    #[test]
+    fn as_many_may_wait_in_all_as_for_one_question() {
+        let max = WAITERS_IN_ALL_MAX + 2;
+        let forward = config::Forward { inflight_max: 1, waiters_max: max, ..Default::default() };
+        let mut table = Inflight::new(&forward);
+        let refused = (0..max)
+            .filter(|_| matches!(table.join(1, b"a", 0), Joined::TooManyWaiters(_)))
+            .count();
+        assert_eq!(refused, 0);
+        assert_eq!(table.join(1, b"a", 9), Joined::TooManyWaiters(9));
     }
 
     #[test]

@@ -47,7 +47,8 @@ fn every_key_refuses_a_value_of_another_kind_with_place_and_expectation() {
 fn message_is_one_an_operator_can_act_on() {
     assert_eq!(
         error("[cache]\nsize = \"2 gigs\""),
-        "node.toml:2: cache.size = \"2 gigs\": expected a size from 1MiB to 1TiB such as \"2GiB\""
+        "node.toml:2: cache.size = \"2 gigs\": expected \"auto\" or a size \
+         from 2MiB to 1TiB such as \"2GiB\""
     );
     assert_eq!(
         error("[cache]\n\nttl_mix = 1"),

@@ -42,6 +42,8 @@ enum End {
     Idle,
     /// The client does not take its replies.
     Slow,
+    /// All connections together hold too much, and this one's bytes cannot leave at once.
+    Crowded,
     /// A query was never answered.
     Unanswered,
 }
@@ -52,6 +54,9 @@ pub(super) struct Connection {
     stream: RefCell<TcpStream>,
     seat: Seat<Weak<Self>>,
     output: RefCell<Output>,
+    /// Bytes that its output and its input are known to hold.
+    output_held: Cell<usize>,
+    input_held: Cell<usize>,
     unanswered: Cell<usize>,
     /// A reply came since the task last looked.
     answered: Cell<bool>,
@@ -71,6 +76,8 @@ impl Connection {
             stream: RefCell::new(stream),
             seat,
             output: RefCell::default(),
+            output_held: Cell::new(0),
+            input_held: Cell::new(0),
             unanswered: Cell::new(0),
             answered: Cell::new(false),
             fate: Cell::new(None),
@@ -117,6 +124,7 @@ impl Connection {
         let mut stream = self.stream.borrow_mut();
         let count = ready!(Pin::new(&mut *stream).poll_write(cx, output.waiting()))?;
         output.consume(count);
+        self.core.account(&self.output_held, output.memory());
         Poll::Ready(if count == 0 { Err(io::ErrorKind::WriteZero.into()) } else { Ok(count) })
     }
 
@@ -134,10 +142,23 @@ impl Connection {
     fn hang_up(&self, end: End, cx: &mut Context<'_>) {
         match end {
             // Who does not read gets no FIN behind data that stays in the kernel. Fails only on a closed socket.
-            End::Slow => drop(reset_on_close(&*self.stream.borrow())),
+            End::Slow | End::Crowded => drop(reset_on_close(&*self.stream.borrow())),
             // Not left to the drop: a poll that the ring still holds would delay the FIN.
             End::Done | End::Broken | End::Evicted | End::Idle | End::Unanswered => self.finish(cx),
         }
+    }
+
+    /// Writes what the kernel takes now. The task is woken later and registers for the rest; errors come back there.
+    fn write_at_once(&self) {
+        let mut nobody = Context::from_waker(Waker::noop());
+        while matches!(self.write(&mut nobody), Poll::Ready(Ok(1..))) {}
+    }
+
+    fn push(&self, message: &[u8], length: u16) {
+        let mut output = self.output.borrow_mut();
+        output.push(message, length, self.core.output_bytes_cap());
+        self.core.account(&self.output_held, output.memory());
+        self.core.counters.replies.add(1);
     }
 
     /// Closes one query. False when none is open: then the responder spoke twice.
@@ -160,16 +181,19 @@ impl TcpReply for Connection {
             return;
         }
         if !self.fits(message) {
-            // Many answers at once are not the client's fault: what the kernel takes now need not wait here. The
-            // task is woken below and registers for the rest; errors come back there too.
-            let mut nobody = Context::from_waker(Waker::noop());
-            while matches!(self.write(&mut nobody), Poll::Ready(Ok(1..))) {}
+            // Many answers at once are not the client's fault: what the kernel takes now need not wait here.
+            self.write_at_once();
         }
         if self.fits(message) {
-            self.output.borrow_mut().push(message, length, self.core.output_bytes_cap());
-            self.core.counters.replies.add(1);
+            self.push(message, length);
         } else {
             self.fate.set(Some(End::Slow));
+        }
+        if self.core.is_crowded() {
+            self.write_at_once();
+            if !self.output.borrow().is_empty() && self.core.is_crowded() {
+                self.fate.set(Some(End::Crowded));
+            }
         }
         self.wake();
     }
@@ -193,6 +217,8 @@ impl std::fmt::Debug for Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.core.account(&self.output_held, 0);
+        self.core.account(&self.input_held, 0);
         self.core.counters.open.lower();
         if self.core.counters.open.value() == 0 {
             self.core.emptied.ring();
@@ -214,6 +240,7 @@ pub(super) async fn converse<R: Respond>(
             End::Done | End::Broken | End::Evicted => {}
             End::Idle => counters.closed_idle.add(1),
             End::Slow => counters.closed_slow.add(1),
+            End::Crowded => counters.closed_crowded.add(1),
             End::Unanswered => counters.closed_unanswered.add(1),
         }
         conversation.connection.hang_up(end, cx);
@@ -296,6 +323,7 @@ impl<R: Respond> Conversation<R> {
         connection.running.set(true);
         let outcome = self.advance(cx, now);
         connection.running.set(false);
+        connection.core.account(&connection.input_held, self.input.memory());
         self.active |= connection.answered.take();
         match (connection.fate.get(), outcome) {
             (Some(end), _) | (None, Err(end)) => Poll::Ready(end),
@@ -306,6 +334,7 @@ impl<R: Respond> Conversation<R> {
     fn advance(&mut self, cx: &mut Context<'_>, now: Instant) -> Result<(), End> {
         while self.work_left > 0 {
             self.flush(cx, now)?;
+            self.account()?;
             if self.answer_waiting() {
                 continue;
             }
@@ -315,6 +344,13 @@ impl<R: Respond> Conversation<R> {
         }
         cx.waker().wake_by_ref();
         Ok(())
+    }
+
+    /// Keeps the books of what waits to be understood.
+    fn account(&self) -> Result<(), End> {
+        let core = &self.connection.core;
+        core.account(&self.connection.input_held, self.input.memory());
+        if core.is_crowded() && !self.input.is_empty() { Err(End::Crowded) } else { Ok(()) }
     }
 
     /// Writes until nothing waits or the kernel takes no more.

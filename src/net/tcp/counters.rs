@@ -16,6 +16,8 @@ pub struct Counters {
     pub closed_idle: Counter,
     /// Closed because the client did not take its replies.
     pub closed_slow: Counter,
+    /// Closed because all connections together held too much.
+    pub closed_crowded: Counter,
     /// Closed because a query got no answer and no refusal: the responder lost it.
     pub closed_unanswered: Counter,
     /// Idle connections closed to make room for a newcomer.
@@ -54,6 +56,7 @@ impl Counters {
         for (cause, count) in [
             ("idle", &self.closed_idle),
             ("slow", &self.closed_slow),
+            ("crowded", &self.closed_crowded),
             ("unanswered", &self.closed_unanswered),
             ("evicted", &self.evicted_idle),
         ] {

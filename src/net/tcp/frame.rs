@@ -56,6 +56,11 @@ impl Input {
         self.used == self.bytes.len()
     }
 
+    /// Bytes of memory held.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// What waits, oldest first.
     pub(super) fn waiting(&self) -> &[u8] {
         &self.bytes[self.used..]
@@ -106,6 +111,11 @@ impl Output {
     /// Whether everything is written.
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes of memory held.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes.capacity()
     }
 
     /// What is to be written next.

@@ -6,7 +6,9 @@
 //! Memory: an idle connection holds no buffers and costs about 1.6 kB, glommio's share included, the kernel's not
 //! (`idle_connections_cost_little_memory` in tests/e2e): reads and synchronous replies go through one scratch area
 //! per core. A busy one holds at most one partial query and one read more, and twice `output_bytes_max` (or that and
-//! one largest message) of replies. The kernel's side is bounded by the listener's socket buffers (`sys::listen`).
+//! one largest message) of replies. All together hold at most what [`Tcp::new`] is told: beyond that, connections whose
+//! client does not take its replies at once, or sends a query in pieces, are closed. The kernel's side is bounded by
+//! the listener's socket buffers (`sys::listen`).
 
 mod connection;
 mod counters;
@@ -54,14 +56,17 @@ pub struct Tcp {
 }
 
 impl Tcp {
-    /// Makes the TCP side of a core; `counters` are this core's alone to write.
+    /// Makes the TCP side of a core, which holds at most `bytes_max` bytes of requests and replies for all connections
+    /// together; `counters` are this core's alone to write.
     #[must_use]
-    pub fn new(config: &config::Tcp, counters: Arc<Counters>) -> Self {
+    pub fn new(config: &config::Tcp, bytes_max: usize, counters: Arc<Counters>) -> Self {
         Self {
             core: Rc::new(Core {
                 config: *config,
                 counters,
                 clients: Rc::new(Clients::new(config.connections_per_client_max)),
+                held: Cell::new(0),
+                held_max: bytes_max,
                 closing: Cell::new(false),
                 doors: RefCell::default(),
                 scratch: RefCell::new(Scratch {
@@ -234,6 +239,9 @@ struct Core {
     config: config::Tcp,
     counters: Arc<Counters>,
     clients: Rc<Clients>,
+    /// Bytes of requests and replies that wait, on all connections.
+    held: Cell<usize>,
+    held_max: usize,
     closing: Cell<bool>,
     doors: RefCell<Vec<Weak<Door>>>,
     scratch: RefCell<Scratch>,
@@ -242,11 +250,20 @@ struct Core {
 }
 
 impl Core {
+    /// Whether the connections together hold more than they may. Those whose bytes cannot leave at once must then go.
+    fn is_crowded(&self) -> bool {
+        self.held.get() > self.held_max
+    }
+
+    /// A buffer that held `before` bytes of memory now holds `after`.
+    fn account(&self, before: &Cell<usize>, after: usize) {
+        self.held.set(self.held.get() + after - before.replace(after));
+    }
+
     /// Most reply bytes a connection may hold: late answers to queries already in flight may pass the limit that
     /// stops reading, by as much again or one largest message.
     fn output_bytes_cap(&self) -> usize {
-        let limit = self.config.output_bytes_max;
-        limit.saturating_add(limit.max(MESSAGE_BYTES_MAX + 2))
+        output_bytes_cap(&self.config)
     }
 
     fn evict(&self, connection: &Weak<Connection>) {
@@ -255,6 +272,17 @@ impl Core {
             connection.evict();
         }
     }
+}
+
+fn output_bytes_cap(config: &config::Tcp) -> usize {
+    let limit = config.output_bytes_max;
+    limit.saturating_add(limit.max(MESSAGE_BYTES_MAX + 2))
+}
+
+/// Most bytes that one connection may hold: half a query and one read more, and replies.
+#[must_use]
+pub fn connection_bytes_max(config: &config::Tcp) -> usize {
+    MESSAGE_BYTES_MAX + READ_BYTES + output_bytes_cap(config)
 }
 
 /// One listener as its connections see it.

@@ -144,6 +144,10 @@ impl Server {
     }
 
     fn start_with(config: config::Tcp, sockets: Vec<OwnedFd>) -> Self {
+        Self::start_within(config, 64 << 20, sockets)
+    }
+
+    fn start_within(config: config::Tcp, bytes_max: usize, sockets: Vec<OwnedFd>) -> Self {
         let counters = Arc::new(Counters::default());
         let orders = Arc::new(AtomicU8::new(0));
         let (addr_sender, addrs) = mpsc::channel();
@@ -152,7 +156,7 @@ impl Server {
         let core = LocalExecutorBuilder::new(Placement::Unbound)
             .io_memory(64 << 10)
             .spawn(move || async move {
-                let tcp = Tcp::new(&config, their_counters);
+                let tcp = Tcp::new(&config, bytes_max, their_counters);
                 let fake = Rc::new(Fake::default());
                 for socket in sockets {
                     let listener = tcp.listen(socket);
@@ -517,6 +521,41 @@ fn burst_of_late_answers_beyond_the_bound_leaves_through_the_kernel() {
 }
 
 #[test]
+fn connections_together_hold_no_more_than_they_may_and_readers_do_not_suffer() {
+    let limits = config::Tcp { output_bytes_max: 256 << 10, ..config() };
+    let socket = tcp_listener("127.0.0.1:0".parse().unwrap(), 64).unwrap();
+    let server = Server::start_within(limits, 1 << 20, vec![socket]);
+    let mut lazy: Vec<Client> = (0..20).map(|_| server.client()).collect();
+    for client in &mut lazy {
+        // More than the kernel takes for them and the listener lets one of them keep.
+        client.0.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+        for id in 0..200 {
+            if client.0.write_all(&query(id, Mode::Big, 60_000)).is_err() {
+                break;
+            }
+        }
+    }
+    eventually("some lazy ones are given up", || server.counters.closed_crowded.value() > 0);
+    let mut reader = server.client();
+    for id in 0..300 {
+        reader.send(&query(id, Mode::Big, 60_000));
+        assert_eq!(reader.reply().len(), 60_000);
+    }
+    assert_eq!(server.counters.closed_slow.value(), 0);
+}
+
+#[test]
+fn half_a_query_is_not_kept_when_there_is_no_room() {
+    let socket = tcp_listener("127.0.0.1:0".parse().unwrap(), 64).unwrap();
+    let server = Server::start_within(config(), 16 << 10, vec![socket]);
+    let half = vec![0xFF; 20_000];
+    let mut client = server.client();
+    client.send(&half);
+    eventually("it is given up", || server.counters.closed_crowded.value() == 1);
+    server.client().assert_served(1);
+}
+
+#[test]
 fn burst_of_late_answers_nobody_reads_is_not_kept() {
     let server = Server::start(config::Tcp { output_bytes_max: 16 << 10, ..config() });
     let mut client = server.client();
@@ -638,7 +677,7 @@ fn failing_accept_is_counted_and_ends_only_with_the_drain() {
 #[test]
 fn want_of_descriptors_evicts_the_idle_and_pauses() {
     let core = LocalExecutorBuilder::new(Placement::Unbound).io_memory(64 << 10).spawn(|| async {
-        let tcp = Tcp::new(&config(), Arc::default());
+        let tcp = Tcp::new(&config(), 1 << 20, Arc::default());
         let listener = tcp.listen(tcp_listener("127.0.0.1:0".parse().unwrap(), 4).unwrap());
         let _client = Client::connect(listener.local_addr().unwrap());
         let stream = listener.socket.accept().await.unwrap();

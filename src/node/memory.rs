@@ -1,0 +1,244 @@
+//! One number of bytes for the whole node, split before the start: what each part may take at worst, and the rest for
+//! the cache.
+//!
+//! Counted is what the parts hold in user space when all their limits are reached at once; the kernel's socket buffers
+//! stand beside it.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use super::cgroup;
+use crate::config::{self, Config};
+use crate::net;
+use crate::resolve::inflight::waiters_in_all_max;
+
+/// The process before any worker: program text in use, main thread, logs.
+const PROCESS_BYTES: usize = 12 << 20;
+
+/// A worker without what is planned below: stack, executor, rings, scratch areas, memory that the allocator keeps.
+const WORKER_BYTES: usize = 6 << 20;
+
+/// A question being resolved: its task, its exchange, its key, its answer.
+const QUESTION_BYTES: usize = 6 << 10;
+
+/// A client that waits for one.
+const WAITER_BYTES: usize = 384;
+
+/// An idle stream, glommio's share included (measured by `idle_connections_cost_little_memory`, with room).
+const STREAM_BYTES: usize = 2 << 10;
+
+/// What a byte of a local zone's text becomes as ready answers.
+const LOCAL_BYTES: usize = 16;
+
+/// TCP buffers get at most one in so many bytes: streams are few, answers are what a resolver keeps.
+const TCP_SHARE: usize = 8;
+
+/// Below this, TCP could not hold one largest message for each of a few clients.
+const TCP_BYTES_MIN: usize = 1 << 20;
+
+/// A shard below this has no room for its segments.
+const SHARD_BYTES_MIN: usize = 2 << 20;
+
+/// What each part gets, in bytes; per core where it says so.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Plan {
+    /// Workers.
+    pub cores: usize,
+    /// The number that all parts together keep.
+    pub total: usize,
+    /// The process and its workers as such.
+    pub base: usize,
+    /// Datagram buffers, per core.
+    pub buffers: usize,
+    /// Questions in flight and those who wait, per core.
+    pub resolution: usize,
+    /// Streams: what an open connection costs, per core.
+    pub streams: usize,
+    /// Streams: requests and replies that wait, per core.
+    pub stream_buffers: usize,
+    /// Local zones and lists, shared by all cores.
+    pub lists: usize,
+    /// The cache shard, per core.
+    pub shard: usize,
+}
+
+/// The memory does not suffice.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error(
+    "node.memory: {} are too little for {cores} core(s) with these limits: at least {} are needed{}",
+    Mebibytes(*given), Mebibytes(*needed),
+    if *is_cache_fixed { " with this cache.size" } else { "" }
+)]
+pub struct TooLittle {
+    given: usize,
+    needed: usize,
+    cores: usize,
+    is_cache_fixed: bool,
+}
+
+impl Plan {
+    /// Splits the memory of `config` among `cores` workers.
+    ///
+    /// # Errors
+    /// [`TooLittle`].
+    pub fn new(config: &Config, cores: usize) -> Result<Self, TooLittle> {
+        let forward = &config.forward;
+        let tcp = &config.tcp;
+        let connections = config.node.listen.len() * tcp.connections_max;
+        let base = PROCESS_BYTES + cores * WORKER_BYTES;
+        let buffers = net::arena_bytes(&config.udp);
+        let resolution =
+            forward.inflight_max * QUESTION_BYTES + waiters_in_all_max(forward) * WAITER_BYTES;
+        let streams = connections * STREAM_BYTES;
+        let records: usize = config.local.iter().map(|zone| zone.records.len()).sum();
+        let lists = records * LOCAL_BYTES;
+        let worst = connections.saturating_mul(net::tcp::connection_bytes_max(tcp));
+        let fixed = base + cores * (buffers + resolution + streams) + lists;
+        let least = config.cache.bytes.unwrap_or(0).max(cores * SHARD_BYTES_MIN);
+        let wanted = config.cache.bytes.unwrap_or(config::CACHE_BYTES_DEFAULT).max(least);
+        let tcp_share = match config.node.memory {
+            Some(total) => total / TCP_SHARE,
+            None => (fixed + wanted) / (TCP_SHARE - 1),
+        };
+        let stream_buffers = worst.min(tcp_share / cores).max(TCP_BYTES_MIN);
+        let beside = fixed + cores * stream_buffers;
+        let total = config.node.memory.unwrap_or(beside + wanted);
+        if total < beside + least {
+            let is_cache_fixed = config.cache.bytes.is_some();
+            return Err(TooLittle { given: total, needed: beside + least, cores, is_cache_fixed });
+        }
+        let is_left_over = config.cache.bytes.is_none() && config.node.memory.is_some();
+        let cache = if is_left_over { total - beside } else { wanted };
+        let shard = cache / cores;
+        Ok(Self { cores, total, base, buffers, resolution, streams, stream_buffers, lists, shard })
+    }
+}
+
+/// For the operator: one line, everything of all cores together.
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = |per_core: usize| Mebibytes(self.cores * per_core);
+        write!(
+            f,
+            "{} at most: cache {}, questions in flight {}, TCP {}, datagram buffers {}, lists {}, process {}",
+            Mebibytes(self.total),
+            all(self.shard),
+            all(self.resolution),
+            all(self.streams + self.stream_buffers),
+            all(self.buffers),
+            Mebibytes(self.lists),
+            Mebibytes(self.base),
+        )?;
+        if self.cores > 1 {
+            write!(f, " ({} cores, {} of cache each)", self.cores, Mebibytes(self.shard))?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes that this machine and the process's cgroup grant.
+fn granted_bytes() -> Option<u64> {
+    let machine = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total = machine.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kibibytes =
+        total.and_then(|text| text.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    [kibibytes.map(|number| number << 10), cgroup::memory()].into_iter().flatten().min()
+}
+
+/// A warning when `plan` is more than the machine has.
+pub(super) fn warning(plan: &Plan) -> Option<String> {
+    let granted = usize::try_from(granted_bytes()?).ok()?;
+    (plan.total > granted).then(|| {
+        format!(
+            "node.memory: {} are planned at most, this machine grants {}",
+            Mebibytes(plan.total),
+            Mebibytes(granted)
+        )
+    })
+}
+
+/// Bytes in MiB, with one decimal below ten.
+struct Mebibytes(usize);
+
+impl fmt::Display for Mebibytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = (self.0 * 10).div_ceil(1 << 20);
+        if tenths < 100 && !tenths.is_multiple_of(10) {
+            write!(f, "{}.{} MiB", tenths / 10, tenths % 10)
+        } else {
+            write!(f, "{} MiB", tenths.div_ceil(10))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(memory: Option<usize>, cache: Option<usize>) -> Config {
+        let mut config = Config::default();
+        config.node.memory = memory;
+        config.cache.bytes = cache;
+        config
+    }
+
+    fn sum(plan: &Plan) -> usize {
+        let per_core =
+            plan.buffers + plan.resolution + plan.streams + plan.stream_buffers + plan.shard;
+        plan.base + plan.lists + plan.cores * per_core
+    }
+
+    #[test]
+    fn parts_never_exceed_the_whole() {
+        for cores in [1, 2, 3, 16, 128] {
+            for memory in [None, Some(1 << 30), Some(16 << 30), Some(64 << 30)] {
+                for cache in [None, Some(256 << 20), Some(512 << 20)] {
+                    let Ok(plan) = Plan::new(&config(memory, cache), cores) else {
+                        assert!(memory == Some(1 << 30), "{cores} {memory:?} {cache:?}");
+                        continue;
+                    };
+                    assert!(sum(&plan) <= plan.total, "{plan:?}");
+                    assert!(
+                        plan.total - sum(&plan) < plan.total / 2 || cache.is_some(),
+                        "{plan:?}"
+                    );
+                    assert!(plan.shard >= SHARD_BYTES_MIN);
+                    assert!(memory.is_none_or(|memory| plan.total == memory));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn cache_gets_what_is_left_or_what_it_was_given() {
+        let left = Plan::new(&config(Some(1 << 30), None), 1).unwrap();
+        assert_eq!(sum(&left), 1 << 30);
+        assert!(left.shard > 700 << 20, "{left}");
+        let given = Plan::new(&config(Some(1 << 30), Some(64 << 20)), 2).unwrap();
+        assert_eq!(given.shard, 32 << 20);
+        let default = Plan::new(&config(None, None), 2).unwrap();
+        assert_eq!(default.shard, 128 << 20);
+    }
+
+    #[test]
+    fn too_little_says_how_much_would_do() {
+        let error = Plan::new(&config(Some(64 << 20), None), 4).unwrap_err();
+        let enough = config(Some(error.needed + (error.needed >> 3)), None);
+        assert!(Plan::new(&enough, 4).is_ok());
+        let text = error.to_string();
+        assert!(text.starts_with("node.memory: 64 MiB are too little for 4 core(s)"), "{text}");
+    }
+
+    #[test]
+    fn plan_reads_like_a_sentence() {
+        let mut config = config(None, None);
+        let records = "x".repeat(20_000);
+        config.local = vec![config::LocalZone { zone: "a.".into(), records, place: String::new() }];
+        let text = Plan::new(&config, 2).unwrap().to_string();
+        for part in [" at most: cache 256 MiB", "lists 0.4 MiB", "(2 cores, 128 MiB of cache each)"]
+        {
+            assert!(text.contains(part), "no `{part}` in {text}");
+        }
+    }
+}
