@@ -2,13 +2,14 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::exchange::{self, Question};
 use super::health::Health;
 use super::ports::{Clock, Entropy, ExchangeError, Transport};
 use super::scrub::{self, Unusable};
 use crate::config;
-use crate::time::Deadline;
+use crate::time::{Deadline, Monotonic};
 use crate::wire::{AnswerBuf, Ede, Rcode};
 
 /// Attempts for one question, whatever the number of upstreams: a budget against amplification.
@@ -95,6 +96,7 @@ impl Forwarder {
     ///
     /// Upstreams are asked in order, the silent ones last; those that were silent are asked again until the deadline,
     /// or once more when another has failed. One that said something, however useless, is not asked a second time.
+    /// While others wait for their turn, each gets no more than an equal share of the time left.
     ///
     /// # Errors
     /// [`Failure`] of the last upstream that said anything; [`Failure::NobodyAnswered`] if none did.
@@ -114,12 +116,13 @@ impl Forwarder {
             }
             rounds += 1;
             let mut silent = Vec::new();
-            for place in candidates {
+            for (done, &place) in candidates.iter().enumerate() {
                 if attempts == ATTEMPTS_MAX || deadline.remaining(world.monotonic()).is_none() {
                     return Err(failure);
                 }
+                let sharers = (candidates.len() - done).min(ATTEMPTS_MAX - attempts);
                 attempts += 1;
-                match self.ask(world, place, question, deadline).await {
+                match self.ask(world, question, Turn { place, deadline, sharers }).await {
                     Ok(answer) => return Ok(answer),
                     Err(Failure::NobodyAnswered) => silent.push(place),
                     Err(said) => failure = said,
@@ -134,18 +137,15 @@ impl Forwarder {
     async fn ask<W>(
         &self,
         world: &W,
-        place: usize,
         question: &Question<'_>,
-        deadline: Deadline,
+        turn: Turn,
     ) -> Result<AnswerBuf, Failure>
     where
         W: Transport + Clock + Entropy,
     {
-        match self.attempt(world, place, question, true, deadline).await? {
+        match self.attempt(world, question, true, turn).await? {
             // Once, and not remembered: a forged FORMERR must not switch EDNS off for others (CVE-2026-52690).
-            Err(Unusable::Edns) => {
-                Ok(self.attempt(world, place, question, false, deadline).await??)
-            }
+            Err(Unusable::Edns) => Ok(self.attempt(world, question, false, turn).await??),
             outcome => Ok(outcome?),
         }
     }
@@ -154,42 +154,74 @@ impl Forwarder {
     async fn attempt<W>(
         &self,
         world: &W,
-        place: usize,
         question: &Question<'_>,
         with_edns: bool,
-        deadline: Deadline,
+        turn: Turn,
     ) -> Result<Result<AnswerBuf, Unusable>, Failure>
     where
         W: Transport + Clock + Entropy,
     {
-        let upstream: SocketAddr = self.section.upstreams[place];
+        let upstream: SocketAddr = self.section.upstreams[turn.place];
         let query = |id| exchange::query(question, id, with_edns).map_err(|_| Failure::Exhausted);
         let now = world.monotonic();
-        // What the client's deadline cuts short says nothing about the upstream.
-        let is_fair = deadline.remaining(now) >= Some(self.section.attempt_timeout);
-        let patience = deadline.at_most(now, self.section.attempt_timeout);
-        let datagram = match world.datagram(upstream, &query(world.u16())?, patience).await {
+        let patience = turn.patience(now, self.section.attempt_timeout);
+        let until = Deadline::after(now, patience);
+        let datagram = match world.datagram(upstream, &query(world.u16())?, until).await {
             Ok(datagram) => datagram,
             Err(ExchangeError::Exhausted) => return Err(Failure::Exhausted),
             Err(ExchangeError::TimedOut | ExchangeError::Unreachable) => {
-                if is_fair {
-                    self.health.borrow_mut().timed_out(place, world.monotonic());
+                // What the client's deadline cuts short says nothing about the upstream.
+                if patience >= self.least_fair_patience() {
+                    self.health.borrow_mut().timed_out(turn.place, world.monotonic());
                 }
                 return Err(Failure::NobodyAnswered);
             }
         };
-        self.health.borrow_mut().answered(place);
+        self.health.borrow_mut().answered(turn.place);
         let scrubbed = scrub::scrub(&datagram, question, &self.caps);
         if scrubbed != Err(Unusable::Truncated) {
             return Ok(scrubbed);
         }
+        let now = world.monotonic();
         let patience = self.section.attempt_timeout.saturating_mul(STREAM_PATIENCE);
-        let patience = deadline.at_most(world.monotonic(), patience);
-        let message = world.stream(upstream, &query(world.u16())?, patience).await;
+        let until = Deadline::after(now, turn.patience(now, patience));
+        let message = world.stream(upstream, &query(world.u16())?, until).await;
         // Datagrams work, so the upstream is not silent and keeps its place.
         let message = message.map_err(|_| Failure::Stream)?;
         Ok(scrub::scrub(&message, question, &self.caps))
     }
+
+    /// The least patience whose end is held against an upstream: half of what each would get if all were silent. Not
+    /// the whole, because alarms come late and what they take is missing from the next one's share.
+    fn least_fair_patience(&self) -> Duration {
+        let share = part(self.section.deadline, self.section.upstreams.len().min(ATTEMPTS_MAX));
+        self.section.attempt_timeout.min(share) / 2
+    }
+}
+
+/// One upstream's turn within a question.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    /// Index of the upstream.
+    place: usize,
+    /// The question's.
+    deadline: Deadline,
+    /// Upstreams that share the time left, this one included.
+    sharers: usize,
+}
+
+impl Turn {
+    /// How long one exchange may wait from `now` on: not longer than `most`, and never so long that nothing is left for
+    /// those whose turn is yet to come.
+    fn patience(&self, now: Monotonic, most: Duration) -> Duration {
+        let left = self.deadline.remaining(now).unwrap_or_default();
+        most.min(part(left, self.sharers))
+    }
+}
+
+/// `whole` in `count` equal parts.
+fn part(whole: Duration, count: usize) -> Duration {
+    whole / u32::try_from(count.max(1)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -132,12 +132,16 @@ struct Bench {
 impl Bench {
     /// One upstream per script; its port is its index.
     fn new(scripts: Vec<Vec<Act>>) -> Self {
+        Self::with_patience(ATTEMPT, scripts)
+    }
+
+    fn with_patience(attempt_timeout: Duration, scripts: Vec<Vec<Act>>) -> Self {
         let world = World::default();
         let upstreams = (0..scripts.len())
             .map(|index| SocketAddr::from(([192, 0, 2, 1], u16::try_from(index).unwrap())));
         let forward = config::Forward {
             upstreams: upstreams.collect(),
-            attempt_timeout: ATTEMPT,
+            attempt_timeout,
             deadline: WHOLE,
             sockets: 1,
             inflight_max: 1,
@@ -243,7 +247,8 @@ fn all_silent_ends_at_the_deadline_with_ede_22() {
     let bench = Bench::new(vec![vec![Act::Silence], vec![Act::Silence]]);
     let failure = bench.resolve().unwrap_err();
     assert_eq!((failure, failure.ede().code), (Failure::NobodyAnswered, 22));
-    assert_eq!(bench.asked(), [0, 1, 0, 1, 0]);
+    // What is left after two rounds is too little for two whole attempts, and shared.
+    assert_eq!(bench.asked(), [0, 1, 0, 1, 0, 1]);
     assert_eq!(bench.elapsed(), WHOLE);
 }
 
@@ -353,13 +358,13 @@ fn dead_upstream_is_remembered_and_comes_back() {
 
 #[test]
 fn attempt_cut_short_by_the_deadline_says_nothing_about_the_upstream() {
-    // The first two upstreams' streams eat the time that the third would need.
-    let bench = Bench::new(vec![
-        vec![truncated()],
-        vec![truncated()],
-        vec![Act::Silence],
-        vec![Act::Say(1, good())],
-    ]);
+    // Late datagrams and silent streams of the first two leave the third less than half of its due.
+    let late = |millis| match truncated() {
+        Act::Say(_, reply) => Act::Say(millis, reply),
+        other => other,
+    };
+    let scripts = vec![vec![late(590)], vec![late(460)], vec![Act::Silence]];
+    let bench = Bench::with_patience(Duration::from_millis(600), scripts);
     for index in 0..2 {
         bench.stream(index, Act::Silence);
     }
@@ -367,6 +372,28 @@ fn attempt_cut_short_by_the_deadline_says_nothing_about_the_upstream() {
         assert_eq!(bench.resolve(), Err(Failure::Stream));
         assert_eq!(bench.asked(), [0, 0, 1, 1, 2]);
     }
+}
+
+#[test]
+fn patience_as_long_as_the_deadline_leaves_time_for_the_others() {
+    let scripts = vec![vec![Act::Silence], vec![Act::Say(5, good())]];
+    let bench = Bench::with_patience(WHOLE, scripts);
+    assert!(bench.resolve().is_ok());
+    assert_eq!(bench.elapsed(), WHOLE / 2 + Duration::from_millis(5));
+    assert!(bench.resolve().is_ok());
+    assert_eq!(bench.asked(), [0, 1, 0, 1]);
+    // Its silence counts although it got less than the config's patience.
+    assert!(bench.resolve().is_ok());
+    assert_eq!(bench.asked(), [1]);
+}
+
+#[test]
+fn silent_stream_leaves_time_for_the_others() {
+    let scripts = vec![vec![truncated()], vec![Act::Say(1, good())]];
+    let bench = Bench::with_patience(WHOLE, scripts);
+    bench.stream(0, Act::Silence);
+    assert!(bench.resolve().is_ok());
+    assert_eq!(bench.asked(), [0, 0, 1]);
 }
 
 #[test]
