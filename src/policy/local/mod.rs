@@ -1,15 +1,16 @@
 //! Hot path. Zones that the operator answers himself. Everything is an answer in wire form before the first query comes.
 
+mod records;
 mod zone;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ahash::RandomState;
 use thiserror::Error;
 
 use crate::config;
 use crate::wire::answer::AnswerBuilder;
-use crate::wire::{AnswerBuf, Class, Name, Rcode, Rtype};
+use crate::wire::{AnswerBuf, Class, Name, NameBuf, Rcode, Rtype};
 use zone::Zone;
 
 /// TTL of the answer to ANY, in seconds (RFC 8482 §4.2 advises a long one).
@@ -30,6 +31,9 @@ pub struct LocalError {
     pub problem: String,
 }
 
+/// The folded wire forms of all apexes.
+type Apexes = HashSet<Box<[u8]>, RandomState>;
+
 /// All local zones by apex.
 #[derive(Debug, Default)]
 pub struct LocalData {
@@ -45,19 +49,27 @@ impl LocalData {
     /// # Errors
     /// [`LocalError`] for the first zone that is broken or named twice.
     pub fn new(sections: &[config::LocalZone]) -> Result<Self, LocalError> {
-        let mut data = Self::default();
+        let fail = |section: &config::LocalZone, problem: &str| LocalError {
+            place: section.place.clone(),
+            zone: section.zone.clone(),
+            problem: problem.into(),
+        };
+        let mut apexes = Vec::with_capacity(sections.len());
+        let mut keys = Apexes::default();
         for section in sections {
-            let (apex, zone) = Zone::compile(section)?;
-            data.apex_depths |= 1 << apex.as_name().labels().count();
-            let mut key = apex;
-            key.make_lower();
-            if data.zones.insert(key.as_name().as_bytes().into(), zone).is_some() {
-                return Err(LocalError {
-                    place: section.place.clone(),
-                    zone: section.zone.clone(),
-                    problem: "is defined twice: join the two".into(),
-                });
+            let apex = NameBuf::from_text(&section.zone)
+                .map_err(|_| fail(section, "is not a domain name such as \"corp.example.\""))?;
+            if !keys.insert(apex.as_name().as_bytes().to_ascii_lowercase().into()) {
+                return Err(fail(section, "is defined twice: join the two"));
             }
+            apexes.push(apex);
+        }
+        let mut data = Self::default();
+        for (section, apex) in sections.iter().zip(&apexes) {
+            let apex = apex.as_name();
+            let zone = Zone::compile(section, apex, &keys)?;
+            data.apex_depths |= 1 << apex.labels().count();
+            data.zones.insert(apex.as_bytes().to_ascii_lowercase().into(), zone);
         }
         Ok(data)
     }

@@ -1,33 +1,20 @@
 //! One local zone, compiled: from zone-file text to ready answers for every name and type in it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
 
 use ahash::RandomState;
-use domain::base::rdata::ComposeRecordData as _;
-use domain::base::{ToName as _, iana};
-use domain::zonefile::inplace::{Entry, ScannedRecord, Zonefile};
 
-use super::LocalError;
+use super::records::{self, Mistake, Records, RrSet, Sets, folded};
+use super::{Apexes, LocalError};
 use crate::config;
 use crate::wire::answer::AnswerBuilder;
 use crate::wire::encode::Full;
 use crate::wire::response::Section;
-use crate::wire::{AnswerBuf, Class, Flags, Name, NameBuf, Rcode, Rtype, case};
+use crate::wire::{AnswerBuf, Class, Flags, Name, Rcode, Rtype};
 
 /// CNAME records followed within a zone. Unbound's default too; beyond it are loops and mistakes.
 const CNAME_CHAIN_MAX: usize = 11;
-
-/// The records of one owner and type, with their common TTL.
-#[derive(Clone, Debug, Default)]
-struct RrSet {
-    ttl: u32,
-    /// Line of the record read last, for error messages.
-    line: usize,
-    rdata: BTreeSet<Vec<u8>>,
-}
-
-/// Records as read, by folded owner and type.
-type Records = BTreeMap<Vec<u8>, BTreeMap<Rtype, RrSet>>;
 
 /// What is answered for one owner.
 #[derive(Debug, Default)]
@@ -47,52 +34,22 @@ pub(super) struct Zone {
 }
 
 impl Zone {
-    /// Compiles the section and gives its apex.
+    /// Compiles the section, whose apex is `apex`. Names below another one of
+    /// `apexes` that is within this zone belong to that one.
     ///
     /// # Errors
     /// [`LocalError`] with the place of the first mistake.
-    pub(super) fn compile(section: &config::LocalZone) -> Result<(NameBuf, Self), LocalError> {
-        let fail_at = |place: String, problem: String| LocalError {
-            place,
-            zone: section.zone.clone(),
-            problem,
-        };
-        let fail = |problem| fail_at(section.place.clone(), problem);
-        let apex = NameBuf::from_text(&section.zone)
-            .map_err(|_| fail("is not a domain name such as \"corp.example.\"".into()))?;
-        let records = read_records(section, apex.as_name())
-            .map_err(|Mistake { line, problem }| fail_at(section.place_of(line), problem))?;
-        let zone = Self::build(apex.as_name(), &records);
-        let zone = zone.map_err(|Full| fail("an answer would exceed 65535 bytes".into()))?;
-        Ok((apex, zone))
-    }
-
-    fn build(apex: Name<'_>, records: &Records) -> Result<Self, Full> {
-        let mut nodes: HashMap<Box<[u8]>, Node, RandomState> = HashMap::default();
-        let apex_len = apex.as_bytes().len();
-        for (owner, sets) in records {
-            let name = Name::parse(owner).map_err(|_| Full)?;
-            for ancestor in name.suffixes().take_while(|part| part.as_bytes().len() >= apex_len) {
-                nodes.entry(ancestor.as_bytes().into()).or_default();
-            }
-            let node = Node {
-                answers: sets
-                    .keys()
-                    .map(|&rtype| Ok((rtype, answer(name, Some(rtype), records)?)))
-                    .collect::<Result<_, Full>>()?,
-                alias: match sets.get(&Rtype::CNAME) {
-                    Some(_) => Some(answer(name, None, records)?),
-                    None => None,
-                },
-            };
-            nodes.insert(owner.as_slice().into(), node);
-        }
-        add_chased_answers(&mut nodes, records)?;
-        let soa = records.get(&folded(apex)).and_then(|sets| sets.get(&Rtype::SOA));
-        Ok(Self {
-            nodes,
-            nodata: negative(apex, soa, Rcode::NOERROR)?,
-            nxdomain: negative(apex, soa, Rcode::NXDOMAIN)?,
+    pub(super) fn compile(
+        section: &config::LocalZone,
+        apex: Name<'_>,
+        apexes: &Apexes,
+    ) -> Result<Self, LocalError> {
+        let fail = |place, problem| LocalError { place, zone: section.zone.clone(), problem };
+        let records = records::read(section, apex)
+            .map_err(|Mistake { line, problem }| fail(section.place_of(line), problem))?;
+        let compiler = Compiler::new(apex, apexes, &records);
+        compiler.zone().map_err(|Full| {
+            fail(section.place.clone(), "an answer would exceed 65535 bytes".to_owned())
         })
     }
 
@@ -123,202 +80,210 @@ impl Zone {
     }
 }
 
-/// For each alias, an answer per type that its chain ends in.
-fn add_chased_answers(
-    nodes: &mut HashMap<Box<[u8]>, Node, RandomState>,
-    records: &Records,
-) -> Result<(), Full> {
-    for (owner, sets) in records {
-        if !sets.contains_key(&Rtype::CNAME) {
-            continue;
+/// What answers are made of.
+struct Compiler<'a> {
+    apex: Name<'a>,
+    apexes: &'a Apexes,
+    records: &'a Records,
+    /// All folded names that exist, empty non-terminals included.
+    names: BTreeSet<&'a [u8]>,
+    soa: Option<&'a RrSet>,
+}
+
+/// The aliases from an owner on.
+struct Chain<'a> {
+    /// Each alias with the name it stands at.
+    aliases: Vec<(Vec<u8>, &'a RrSet)>,
+    /// The name that the last one leads to.
+    last: Vec<u8>,
+    end: End<'a>,
+}
+
+/// What is at the end of a chain.
+enum End<'a> {
+    /// A name of the zone and its records; none at an empty non-terminal.
+    Exists(Option<&'a Sets>),
+    /// A name that the zone lacks.
+    Missing,
+    /// Nothing that the zone knows: a name outside of it, a loop, or still more aliases.
+    Unknown,
+}
+
+impl<'a> Compiler<'a> {
+    fn new(apex: Name<'a>, apexes: &'a Apexes, records: &'a Records) -> Self {
+        let apex_len = apex.as_bytes().len();
+        let mut names = BTreeSet::new();
+        for owner in records.keys() {
+            let Ok(name) = Name::parse(owner) else { continue };
+            let within = name.suffixes().map(Name::as_bytes);
+            names.extend(within.take_while(|part| part.len() >= apex_len));
         }
-        let name = Name::parse(owner).map_err(|_| Full)?;
-        let chain = chain(owner, records);
-        let last = chain.last().and_then(|end| records.get(end));
-        let Some(node) = nodes.get_mut(owner.as_slice()) else { continue };
-        for &rtype in last.into_iter().flat_map(BTreeMap::keys) {
-            if rtype != Rtype::CNAME {
-                node.answers.push((rtype, answer(name, Some(rtype), records)?));
+        let soa = records.get(&folded(apex)).and_then(|sets| sets.get(&Rtype::SOA));
+        Self { apex, apexes, records, names, soa }
+    }
+
+    fn zone(&self) -> Result<Zone, Full> {
+        let mut nodes: HashMap<Box<[u8]>, Node, RandomState> = HashMap::default();
+        for &name in &self.names {
+            let node = match self.records.get(name) {
+                Some(sets) => self.node(Name::parse(name).map_err(|_| Full)?, sets)?,
+                None => Node::default(),
+            };
+            nodes.insert(name.into(), node);
+        }
+        Ok(Zone {
+            nodes,
+            nodata: self.negative(Rcode::NOERROR)?,
+            nxdomain: self.negative(Rcode::NXDOMAIN)?,
+        })
+    }
+
+    fn node(&self, owner: Name<'_>, sets: &Sets) -> Result<Node, Full> {
+        let mut node = Node::default();
+        for (&rtype, set) in sets {
+            let mut answer = self.begin(owner, rtype, Rcode::NOERROR)?;
+            answer.add(owner, rtype, set)?;
+            node.answers.push((rtype, answer.finish()));
+        }
+        if sets.contains_key(&Rtype::CNAME) {
+            let chain = self.follow(owner);
+            if let End::Exists(Some(end)) = chain.end {
+                for (&rtype, set) in end {
+                    node.answers.push((rtype, self.chased(owner, &chain, Some((rtype, set)))?));
+                }
+            }
+            node.alias = Some(self.chased(owner, &chain, None)?);
+        }
+        Ok(node)
+    }
+
+    /// Follows the aliases from `owner` on, through wildcards too (RFC 4592 §3.3).
+    fn follow(&self, owner: Name<'_>) -> Chain<'a> {
+        let last = owner.as_bytes().to_vec();
+        let mut chain = Chain { aliases: Vec::new(), last, end: End::Unknown };
+        loop {
+            let Ok(name) = Name::parse(&chain.last) else { return chain };
+            if !self.holds(name) {
+                return chain;
+            }
+            let Some(source) = self.source(name) else {
+                return Chain { end: End::Missing, ..chain };
+            };
+            let sets = self.records.get(source.as_ref());
+            let alias = sets.and_then(|sets| sets.get(&Rtype::CNAME));
+            let Some((alias, target)) = alias.and_then(|set| Some((set, set.rdata.first()?)))
+            else {
+                return Chain { end: End::Exists(sets), ..chain };
+            };
+            if chain.aliases.len() == CNAME_CHAIN_MAX {
+                return chain;
+            }
+            let target = target.to_ascii_lowercase();
+            chain.aliases.push((std::mem::replace(&mut chain.last, target), alias));
+            if chain.aliases.iter().any(|(known, _)| *known == chain.last) {
+                return chain;
             }
         }
     }
-    Ok(())
-}
 
-/// The owners that the CNAME records at `owner` lead through, `owner` first.
-fn chain(owner: &[u8], records: &Records) -> Vec<Vec<u8>> {
-    let mut owners = vec![owner.to_vec()];
-    while owners.len() <= CNAME_CHAIN_MAX {
-        let sets = owners.last().and_then(|last| records.get(last));
-        let target = sets.and_then(|sets| sets.get(&Rtype::CNAME)?.rdata.first());
-        let Some(target) = target.map(|target| target.to_ascii_lowercase()) else { break };
-        if owners.contains(&target) {
-            break;
-        }
-        owners.push(target);
+    /// Whether the folded `name` belongs to this zone, and not to one of those below it.
+    fn holds(&self, name: Name<'_>) -> bool {
+        let mut cuts = name.suffixes().filter(|part| self.apexes.contains(part.as_bytes()));
+        cuts.next().is_some_and(|cut| cut.is_same(self.apex))
     }
-    owners
-}
 
-/// The answer for `owner` and `rtype`: the alias chain, then the records at its end; `None` stands for all types that
-/// are not there, which get the chain alone.
-fn answer(owner: Name<'_>, rtype: Option<Rtype>, records: &Records) -> Result<AnswerBuf, Full> {
-    let question = rtype.unwrap_or(Rtype::CNAME);
-    let mut builder = AnswerBuilder::new(owner, question, Class::IN, Rcode::NOERROR)?;
-    builder.set_flags(Flags::AA);
-    // A wildcard's records are written for the name that was asked, and for no other.
-    let is_wildcard = owner.as_bytes().starts_with(b"\x01*");
-    for (step, link) in chain(owner.as_bytes(), records).iter().enumerate() {
-        let Some(sets) = records.get(link) else { break };
-        let wanted = rtype.filter(|rtype| sets.contains_key(rtype)).unwrap_or(Rtype::CNAME);
-        let Some(set) = sets.get(&wanted) else { break };
-        let link = Name::parse(link).map_err(|_| Full)?;
-        for rdata in &set.rdata {
-            if step == 0 {
-                builder.write_for_question(wanted, Class::IN, set.ttl, rdata)?;
-            } else if is_wildcard {
-                builder.write_plain(Section::Answer, link, wanted, set.ttl, rdata)?;
-            } else {
-                builder.write(Section::Answer, link, wanted, Class::IN, set.ttl, rdata)?;
+    /// Whose records answer for the folded `name`: its own or those of its closest encloser's wildcard
+    /// (RFC 4592 §3.3.1).
+    fn source<'n>(&self, name: Name<'n>) -> Option<Cow<'n, [u8]>> {
+        let mut suffixes = name.suffixes().map(Name::as_bytes);
+        let encloser = suffixes.find(|part| self.names.contains(part))?;
+        if encloser.len() == name.as_bytes().len() {
+            return Some(encloser.into());
+        }
+        let wildcard = [b"\x01*", encloser].concat();
+        self.names.contains(wildcard.as_slice()).then(|| wildcard.into())
+    }
+
+    /// The answer for an alias: the chain, then the data at its end. Without data the end decides, as if it had been
+    /// asked for (RFC 6604 §3, RFC 2308 §2): the zone's SOA, and NXDOMAIN for a missing name. What the zone does not
+    /// know is left to the client.
+    fn chased(
+        &self,
+        owner: Name<'_>,
+        chain: &Chain<'_>,
+        data: Option<(Rtype, &RrSet)>,
+    ) -> Result<AnswerBuf, Full> {
+        let rcode = match chain.end {
+            End::Missing => Rcode::NXDOMAIN,
+            End::Exists(_) | End::Unknown => Rcode::NOERROR,
+        };
+        let question = data.map_or(Rtype::CNAME, |(rtype, _)| rtype);
+        let mut answer = self.begin(owner, question, rcode)?;
+        for (name, alias) in &chain.aliases {
+            answer.add(Name::parse(name).map_err(|_| Full)?, Rtype::CNAME, alias)?;
+        }
+        match (data, &chain.end) {
+            (Some((rtype, set)), _) => {
+                answer.add(Name::parse(&chain.last).map_err(|_| Full)?, rtype, set)?;
             }
+            (None, End::Exists(_) | End::Missing) => self.add_soa(&mut answer.builder)?,
+            (None, End::Unknown) => {}
         }
-        if Some(wanted) == rtype {
-            break;
-        }
+        Ok(answer.finish())
     }
-    Ok(builder.finish())
-}
 
-/// NXDOMAIN or NODATA with the zone's SOA (RFC 2308 §2), fit for every name of the zone.
-fn negative(apex: Name<'_>, soa: Option<&RrSet>, rcode: Rcode) -> Result<AnswerBuf, Full> {
-    let mut builder = AnswerBuilder::new(apex, Rtype::SOA, Class::IN, rcode)?;
-    builder.set_flags(Flags::AA);
-    if let Some((soa, rdata)) = soa.and_then(|soa| Some((soa, soa.rdata.first()?))) {
+    /// NXDOMAIN or NODATA with the zone's SOA (RFC 2308 §2), fit for every name of the zone.
+    fn negative(&self, rcode: Rcode) -> Result<AnswerBuf, Full> {
+        let mut answer = self.begin(self.apex, Rtype::SOA, rcode)?;
+        self.add_soa(&mut answer.builder)?;
+        Ok(answer.finish())
+    }
+
+    fn begin(&self, owner: Name<'_>, rtype: Rtype, rcode: Rcode) -> Result<Writer, Full> {
+        let mut builder = AnswerBuilder::new(owner, rtype, Class::IN, rcode)?;
+        builder.set_flags(Flags::AA);
+        let is_wildcard = owner.as_bytes().starts_with(b"\x01*");
+        Ok(Writer { builder, is_wildcard, is_begun: false })
+    }
+
+    fn add_soa(&self, builder: &mut AnswerBuilder) -> Result<(), Full> {
+        let Some((soa, rdata)) = self.soa.and_then(|soa| Some((soa, soa.rdata.first()?))) else {
+            return Ok(());
+        };
         let minimum = rdata.last_chunk().map_or(0, |field| u32::from_be_bytes(*field));
         let ttl = soa.ttl.min(minimum);
-        builder.write_plain(Section::Authority, apex, Rtype::SOA, ttl, rdata)?;
+        builder.write_plain(Section::Authority, self.apex, Rtype::SOA, ttl, rdata)
     }
-    Ok(builder.finish())
 }
 
-/// What is wrong with the records, and in which of their lines.
-struct Mistake {
-    line: usize,
-    problem: String,
+/// Writes the answer section for one owner.
+struct Writer {
+    builder: AnswerBuilder,
+    /// A wildcard's records are written for the name that was asked, and for no other.
+    is_wildcard: bool,
+    is_begun: bool,
 }
 
-fn read_records(section: &config::LocalZone, apex: Name<'_>) -> Result<Records, Mistake> {
-    let mut reader = Zonefile::new();
-    let origin = domain::base::Name::from_octets(apex.as_bytes().to_vec().into());
-    let origin = origin.map_err(|error| Mistake { line: 1, problem: error.to_string() })?;
-    reader.set_origin(origin);
-    reader.set_default_class(iana::Class::IN);
-    let mut records = Records::new();
-    let mut line = 1;
-    // The reader counts a line too many when it stumbles over a line's last word, and says nothing of the lines of
-    // good records; so it gets one entry at a time.
-    for text in entries(&section.records) {
-        let fail = |problem| Mistake { line, problem };
-        reader.extend_from_slice(text.as_bytes());
-        if !text.ends_with('\n') {
-            reader.extend_from_slice(b"\n");
-        }
-        while let Some(entry) = reader.next_entry().map_err(|error| fail(without_place(&error)))? {
-            match entry {
-                Entry::Record(record) => {
-                    add_record(&mut records, apex, &record, line).map_err(fail)?;
-                }
-                Entry::Include { .. } => {
-                    return Err(fail("$INCLUDE is not offered: write the records here".into()));
-                }
+impl Writer {
+    /// Appends the records of `set`; the first set's owner is the question's name.
+    fn add(&mut self, owner: Name<'_>, rtype: Rtype, set: &RrSet) -> Result<(), Full> {
+        let Self { builder, is_wildcard, is_begun } = self;
+        for rdata in &set.rdata {
+            if !*is_begun {
+                builder.write_for_question(rtype, Class::IN, set.ttl, rdata)?;
+            } else if *is_wildcard {
+                builder.write_plain(Section::Answer, owner, rtype, set.ttl, rdata)?;
+            } else {
+                builder.write(Section::Answer, owner, rtype, Class::IN, set.ttl, rdata)?;
             }
         }
-        line += text.matches('\n').count();
+        *is_begun = true;
+        Ok(())
     }
-    check(&records)?;
-    Ok(records)
-}
 
-/// What the reader says, without its own `line:column`.
-fn without_place(error: &domain::zonefile::inplace::Error) -> String {
-    let text = error.to_string();
-    text.split_once(": ").map_or(text.as_str(), |(_, problem)| problem).to_owned()
-}
-
-/// Cuts zone-file text into entries, line ends included: a line, or several within parentheses (RFC 1035 §5.1).
-fn entries(text: &str) -> impl Iterator<Item = &str> {
-    let (mut depth, mut is_quoted, mut is_comment, mut is_escaped) = (0_usize, false, false, false);
-    text.split_inclusive(move |letter: char| {
-        let ends = letter == '\n' && depth == 0;
-        match letter {
-            // A quoted text ends with its line, whether closed or not: the reader will say so.
-            '\n' => (is_quoted, is_comment, is_escaped) = (false, false, false),
-            _ if is_comment => {}
-            _ if is_escaped => is_escaped = false,
-            '\\' => is_escaped = true,
-            '"' => is_quoted = !is_quoted,
-            _ if is_quoted => {}
-            ';' => is_comment = true,
-            '(' => depth += 1,
-            ')' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        ends
-    })
-}
-
-fn add_record(
-    records: &mut Records,
-    apex: Name<'_>,
-    record: &ScannedRecord,
-    line: usize,
-) -> Result<(), String> {
-    let owner: Vec<u8> = record.owner().to_vec().into_octets();
-    let name = Name::parse(&owner).map_err(|error| format!("{}: {error:?}", record.owner()))?;
-    if !name.is_within(apex) {
-        return Err(format!("{name} lies outside the zone"));
+    fn finish(self) -> AnswerBuf {
+        self.builder.finish()
     }
-    if record.class() != iana::Class::IN {
-        return Err(format!("{name}: only class IN is served"));
-    }
-    let mut rdata = Vec::new();
-    record.data().compose_rdata(&mut rdata).map_err(|_| format!("{name}: RDATA is too long"))?;
-    let rtype = Rtype(record.rtype().to_int());
-    let set = records.entry(folded(name)).or_default().entry(rtype).or_default();
-    let ttl = record.ttl().as_secs();
-    // All records of an RRset share one TTL (RFC 2181 §5.2).
-    set.ttl = if set.rdata.is_empty() { ttl } else { set.ttl.min(ttl) };
-    set.rdata.insert(rdata);
-    set.line = line;
-    Ok(())
-}
-
-fn check(records: &Records) -> Result<(), Mistake> {
-    for (owner, sets) in records {
-        let last = sets.values().map(|set| set.line).max().unwrap_or(1);
-        let fail = |line, problem| Err(Mistake { line, problem });
-        let Ok(name) = Name::parse(owner) else {
-            return fail(last, "an owner is no name".to_owned());
-        };
-        if let Some(cname) = sets.get(&Rtype::CNAME) {
-            let others = sets
-                .keys()
-                .any(|rtype| !matches!(*rtype, Rtype::CNAME | Rtype::NSEC | Rtype::RRSIG));
-            if others || cname.rdata.len() > 1 {
-                return fail(last, format!("{name} has a CNAME and other data (RFC 2181 §10.1)"));
-            }
-        }
-        if let Some(soa) = sets.get(&Rtype::SOA).filter(|soa| soa.rdata.len() > 1) {
-            return fail(soa.line, format!("{name} has two SOA records"));
-        }
-    }
-    Ok(())
-}
-
-fn folded(name: Name<'_>) -> Vec<u8> {
-    let mut bytes = vec![0; name.as_bytes().len()];
-    case::lower_into(name.as_bytes(), &mut bytes);
-    bytes
 }
 
 #[cfg(test)]

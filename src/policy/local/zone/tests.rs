@@ -4,7 +4,7 @@ use super::super::LocalData;
 use super::*;
 use crate::time::CacheTime;
 use crate::wire::patch::{self, Framing};
-use crate::wire::{Encoder, Header, Query, Response};
+use crate::wire::{Encoder, Header, NameBuf, Query, Response};
 
 const RECORDS: &str = r#"
 $TTL 3600
@@ -21,6 +21,12 @@ loop2    CNAME loop
 a.b.c    AAAA 2001:db8::1
 *.wild   A   192.0.2.9
 *.cwild  CNAME www
+gone     CNAME nowhere
+below    CNAME x.www
+towild   CNAME Some.Name.wild
+*.dead   CNAME nowhere
+toent    CNAME b.c
+tochild  CNAME host.child
 "#;
 
 fn section(records: &str) -> config::LocalZone {
@@ -33,11 +39,17 @@ fn section(records: &str) -> config::LocalZone {
 
 /// What a client reads for `name` and `qtype`: RCODE and "owner type rdata-length ttl" per record.
 fn ask(name: &str, qtype: Rtype) -> Option<(Rcode, Vec<String>)> {
-    ask_of(RECORDS, name, qtype)
+    let child =
+        config::LocalZone { zone: "child.corp.example.".into(), ..section("host A 192.0.2.7") };
+    ask_of(&[section(RECORDS), child], name, qtype)
 }
 
-fn ask_of(records: &str, name: &str, qtype: Rtype) -> Option<(Rcode, Vec<String>)> {
-    let data = LocalData::new(&[section(records)]).unwrap();
+fn ask_of(
+    sections: &[config::LocalZone],
+    name: &str,
+    qtype: Rtype,
+) -> Option<(Rcode, Vec<String>)> {
+    let data = LocalData::new(sections).unwrap();
     let name = NameBuf::from_text(name).unwrap();
     let header = Header { id: 1, flags: Flags(0), counts: [1, 0, 0, 0] };
     let mut encoder = Encoder::new(header, 512);
@@ -92,10 +104,41 @@ fn alias_is_followed_within_the_zone() {
     assert_eq!(records.len(), 3, "{records:?}");
     assert!(records[0].starts_with("alias.corp.example. 5 "));
     assert!(records[1].starts_with("www.corp.example. 1 4 "));
-    let (_, records) = ask("alias.corp.example.", Rtype::MX).unwrap();
+    let (_, records) = ask("alias.corp.example.", Rtype::CNAME).unwrap();
     assert_eq!(records.len(), 1);
-    let (_, records) = ask("outside.corp.example.", Rtype::A).unwrap();
-    assert_eq!(records.len(), 1);
+}
+
+#[test]
+fn end_of_an_alias_without_data_decides_as_if_it_had_been_asked_for() {
+    for (name, rcode) in [
+        ("alias.corp.example.", Rcode::NOERROR),
+        ("toent.corp.example.", Rcode::NOERROR),
+        ("towild.corp.example.", Rcode::NOERROR),
+        ("gone.corp.example.", Rcode::NXDOMAIN),
+        ("below.corp.example.", Rcode::NXDOMAIN),
+        ("any.dead.corp.example.", Rcode::NXDOMAIN),
+    ] {
+        let (seen, records) = ask(name, Rtype::MX).unwrap();
+        assert_eq!((seen, records.len()), (rcode, 2), "{name}: {records:?}");
+        assert!(records[0].starts_with(&format!("{name} 5 ")), "{records:?}");
+        assert!(records[1].to_lowercase().starts_with("corp.example. 6 "), "{records:?}");
+        assert!(records[1].ends_with(" 300"), "{records:?}");
+    }
+}
+
+#[test]
+fn alias_is_followed_to_a_wildcard() {
+    let (rcode, records) = ask("towild.corp.example.", Rtype::A).unwrap();
+    assert_eq!((rcode, records.len()), (Rcode::NOERROR, 2), "{records:?}");
+    assert_eq!(records[1], "some.name.wild.corp.example. 1 4 3600");
+}
+
+#[test]
+fn alias_out_of_the_zone_is_given_alone() {
+    for name in ["outside.corp.example.", "tochild.corp.example."] {
+        let (rcode, records) = ask(name, Rtype::A).unwrap();
+        assert_eq!((rcode, records.len()), (Rcode::NOERROR, 1), "{records:?}");
+    }
 }
 
 #[test]
@@ -120,7 +163,7 @@ fn owner_and_defaults_carry_over_from_entry_to_entry() {
     let records =
         "$TTL 77\n$ORIGIN sub.corp.example.\nwww A 192.0.2.1\n  \n  TXT ( \"a\"\n\n \"b\" )\n";
     for (rtype, len) in [(Rtype::A, 4), (Rtype::TXT, 4)] {
-        let (_, answers) = ask_of(records, "www.sub.corp.example.", rtype).unwrap();
+        let (_, answers) = ask_of(&[section(records)], "www.sub.corp.example.", rtype).unwrap();
         assert_eq!(answers, [format!("www.sub.corp.example. {} {len} 77", rtype.0)]);
     }
 }
@@ -137,6 +180,12 @@ fn mistakes_are_named_with_their_place() {
         ("www CNAME a\nok A 192.0.2.1\nwww A 192.0.2.1\nok A 192.0.2.2", 9, "CNAME and other data"),
         ("@ SOA a b 1 2 3 4 5\nok A 192.0.2.1\n@ SOA a b 2 2 3 4 5\n", 9, "two SOA"),
         ("\n$INCLUDE other", 8, "$INCLUDE is not offered"),
+        ("old DNAME www", 7, "old.corp.example. has a DNAME, which is not offered"),
+        (
+            "ok A 192.0.2.1\nsub NS ns.sub",
+            8,
+            "sub.corp.example. has NS records, but delegations are not offered",
+        ),
     ] {
         let error = LocalData::new(&[section(records)]).unwrap_err().to_string();
         let start = format!("test.toml:{line}: local zone \"Corp.Example.\": ");
