@@ -12,8 +12,9 @@ use crate::config;
 use crate::time::{Deadline, Monotonic};
 use crate::wire::{AnswerBuf, Ede, Rcode};
 
-/// Attempts for one question, whatever the number of upstreams: a budget against amplification.
-const ATTEMPTS_MAX: usize = 8;
+/// Exchanges with upstreams for one question, whatever their number: datagrams, repetitions without EDNS, and streams
+/// all count. A budget against amplification.
+const EXCHANGES_MAX: usize = 8;
 
 /// A stream may take this many times the patience of a datagram: it has a handshake before it.
 const STREAM_PATIENCE: u32 = 2;
@@ -29,12 +30,14 @@ pub enum Failure {
     NobodyAnswered,
     /// Nothing could be sent: our own sockets or buffers were exhausted.
     Exhausted,
-    /// Datagrams came back cut, and no stream worked.
+    /// An answer came back cut, and could not be had over a stream.
     Stream,
     /// An upstream says SERVFAIL.
     Servfail,
-    /// An upstream will not or cannot answer us.
+    /// An upstream says REFUSED.
     Refused,
+    /// An upstream says FORMERR, NOTIMP, YXDOMAIN or another code that is no answer.
+    Code,
     /// An upstream gave a referral: it does not recurse.
     Lame,
     /// An upstream's answer was broken, or did not belong to the question.
@@ -50,9 +53,10 @@ impl Failure {
                 return Ede::NO_REACHABLE_AUTHORITY.with_text("no upstream answered in time");
             }
             Self::Exhausted => "no room to ask upstream",
-            Self::Stream => "TCP to upstream failed",
+            Self::Stream => "answer was cut and could not be had over TCP",
             Self::Servfail => "upstream says SERVFAIL",
-            Self::Refused => "upstream refuses to answer",
+            Self::Refused => "upstream says REFUSED",
+            Self::Code => "upstream answers with an error code",
             Self::Lame => "upstream is not a recursive resolver",
             Self::Unusable => "upstream's answer is malformed",
         };
@@ -64,7 +68,8 @@ impl From<Unusable> for Failure {
     fn from(unusable: Unusable) -> Self {
         match unusable {
             Unusable::Rcode(Rcode::SERVFAIL) => Self::Servfail,
-            Unusable::Rcode(_) | Unusable::Edns => Self::Refused,
+            Unusable::Rcode(Rcode::REFUSED) => Self::Refused,
+            Unusable::Rcode(_) | Unusable::Edns => Self::Code,
             Unusable::Referral => Self::Lame,
             Unusable::Malformed(_)
             | Unusable::Truncated
@@ -96,7 +101,7 @@ impl Forwarder {
     ///
     /// Upstreams are asked in order, the silent ones last; those that were silent are asked again until the deadline,
     /// or once more when another has failed. One that said something, however useless, is not asked a second time.
-    /// While others wait for their turn, each gets no more than an equal share of the time left.
+    /// No question costs more than [`EXCHANGES_MAX`] exchanges. While others wait for their turn, each gets no more than an equal share of the time left.
     ///
     /// # Errors
     /// [`Failure`] of the last upstream that said anything; [`Failure::NobodyAnswered`] if none did.
@@ -108,7 +113,7 @@ impl Forwarder {
         let deadline = Deadline::after(begin, self.section.deadline);
         let mut candidates = self.health.borrow_mut().order(begin);
         let mut failure = Failure::NobodyAnswered;
-        let mut attempts = 0;
+        let mut left = EXCHANGES_MAX;
         let mut rounds = 0;
         while !candidates.is_empty() {
             if rounds >= ROUNDS_AFTER_FAILURE && failure != Failure::NobodyAnswered {
@@ -117,12 +122,12 @@ impl Forwarder {
             rounds += 1;
             let mut silent = Vec::new();
             for (done, &place) in candidates.iter().enumerate() {
-                if attempts == ATTEMPTS_MAX || deadline.remaining(world.monotonic()).is_none() {
+                if left == 0 || deadline.remaining(world.monotonic()).is_none() {
                     return Err(failure);
                 }
-                let sharers = (candidates.len() - done).min(ATTEMPTS_MAX - attempts);
-                attempts += 1;
-                match self.ask(world, question, Turn { place, deadline, sharers }).await {
+                let sharers = (candidates.len() - done).min(left);
+                let mut turn = Turn { place, deadline, sharers, exchanges_left: &mut left };
+                match self.ask(world, question, &mut turn).await {
                     Ok(answer) => return Ok(answer),
                     Err(Failure::NobodyAnswered) => silent.push(place),
                     Err(said) => failure = said,
@@ -138,14 +143,16 @@ impl Forwarder {
         &self,
         world: &W,
         question: &Question<'_>,
-        turn: Turn,
+        turn: &mut Turn<'_>,
     ) -> Result<AnswerBuf, Failure>
     where
         W: Transport + Clock + Entropy,
     {
         match self.attempt(world, question, true, turn).await? {
             // Once, and not remembered: a forged FORMERR must not switch EDNS off for others (CVE-2026-52690).
-            Err(Unusable::Edns) => Ok(self.attempt(world, question, false, turn).await??),
+            Err(Unusable::Edns) if *turn.exchanges_left > 0 => {
+                Ok(self.attempt(world, question, false, turn).await??)
+            }
             outcome => Ok(outcome?),
         }
     }
@@ -156,13 +163,14 @@ impl Forwarder {
         world: &W,
         question: &Question<'_>,
         with_edns: bool,
-        turn: Turn,
+        turn: &mut Turn<'_>,
     ) -> Result<Result<AnswerBuf, Unusable>, Failure>
     where
         W: Transport + Clock + Entropy,
     {
         let upstream: SocketAddr = self.section.upstreams[turn.place];
         let query = |id| exchange::query(question, id, with_edns).map_err(|_| Failure::Exhausted);
+        turn.spend();
         let now = world.monotonic();
         let patience = turn.patience(now, self.section.attempt_timeout);
         let until = Deadline::after(now, patience);
@@ -182,35 +190,49 @@ impl Forwarder {
         if scrubbed != Err(Unusable::Truncated) {
             return Ok(scrubbed);
         }
+        if *turn.exchanges_left == 0 {
+            return Err(Failure::Stream);
+        }
+        turn.spend();
         let now = world.monotonic();
         let patience = self.section.attempt_timeout.saturating_mul(STREAM_PATIENCE);
         let until = Deadline::after(now, turn.patience(now, patience));
         let message = world.stream(upstream, &query(world.u16())?, until).await;
-        // Datagrams work, so the upstream is not silent and keeps its place.
-        let message = message.map_err(|_| Failure::Stream)?;
-        Ok(scrub::scrub(&message, question, &self.caps))
+        match message {
+            Ok(message) => Ok(scrub::scrub(&message, question, &self.caps)),
+            Err(ExchangeError::Exhausted) => Err(Failure::Exhausted),
+            // Datagrams work, so the upstream is not silent and keeps its place.
+            Err(ExchangeError::TimedOut | ExchangeError::Unreachable) => Err(Failure::Stream),
+        }
     }
 
     /// The least patience whose end is held against an upstream: half of what each would get if all were silent. Not
     /// the whole, because alarms come late and what they take is missing from the next one's share.
     fn least_fair_patience(&self) -> Duration {
-        let share = part(self.section.deadline, self.section.upstreams.len().min(ATTEMPTS_MAX));
+        let share = part(self.section.deadline, self.section.upstreams.len().min(EXCHANGES_MAX));
         self.section.attempt_timeout.min(share) / 2
     }
 }
 
 /// One upstream's turn within a question.
-#[derive(Clone, Copy, Debug)]
-struct Turn {
+#[derive(Debug)]
+struct Turn<'a> {
     /// Index of the upstream.
     place: usize,
     /// The question's.
     deadline: Deadline,
     /// Upstreams that share the time left, this one included.
     sharers: usize,
+    /// Of [`EXCHANGES_MAX`], for the whole question.
+    exchanges_left: &'a mut usize,
 }
 
-impl Turn {
+impl Turn<'_> {
+    /// An exchange begins.
+    const fn spend(&mut self) {
+        *self.exchanges_left = self.exchanges_left.saturating_sub(1);
+    }
+
     /// How long one exchange may wait from `now` on: not longer than `most`, and never so long that nothing is left for
     /// those whose turn is yet to come.
     fn patience(&self, now: Monotonic, most: Duration) -> Duration {

@@ -253,10 +253,10 @@ fn all_silent_ends_at_the_deadline_with_ede_22() {
 }
 
 #[test]
-fn attempts_are_bounded_however_long_the_deadline() {
+fn exchanges_are_bounded_however_long_the_deadline() {
     let bench = Bench::new(vec![vec![Act::Fail(ExchangeError::TimedOut)]]);
     assert_eq!(bench.resolve(), Err(Failure::NobodyAnswered));
-    assert_eq!(bench.asked().len(), ATTEMPTS_MAX);
+    assert_eq!(bench.asked().len(), EXCHANGES_MAX);
 }
 
 #[test]
@@ -328,7 +328,7 @@ fn upstream_that_chokes_on_edns_is_asked_once_without() {
     }
     let stubborn = Reply { has_opt: false, ..Reply::new(Rcode::FORMERR) };
     let bench = Bench::new(vec![vec![Act::Say(1, stubborn)]]);
-    assert_eq!(bench.resolve(), Err(Failure::Refused));
+    assert_eq!(bench.resolve(), Err(Failure::Code));
     assert_eq!(bench.asked(), [0, 0]);
 }
 
@@ -406,10 +406,48 @@ fn negative_answers_are_answers() {
 }
 
 #[test]
-fn many_failing_upstreams_cost_bounded_attempts() {
+fn many_failing_upstreams_cost_bounded_exchanges() {
     let bench = Bench::new(vec![vec![says(Rcode::SERVFAIL)]; 50]);
     assert_eq!(bench.resolve(), Err(Failure::Servfail));
-    assert_eq!(bench.asked().len(), ATTEMPTS_MAX);
+    assert_eq!(bench.asked().len(), EXCHANGES_MAX);
+}
+
+#[test]
+fn streams_and_repetitions_without_edns_count_as_exchanges() {
+    let bench = Bench::new(vec![vec![truncated()]; 50]);
+    for index in 0..50 {
+        bench.stream(index, Act::Fail(ExchangeError::Unreachable));
+    }
+    assert_eq!(bench.resolve(), Err(Failure::Stream));
+    assert_eq!(bench.asked().len(), EXCHANGES_MAX);
+    let old = || vec![Act::Say(1, Reply { has_opt: false, ..Reply::new(Rcode::FORMERR) })];
+    let mut scripts = vec![vec![says(Rcode::SERVFAIL)]];
+    scripts.resize_with(50, old);
+    let bench = Bench::new(scripts);
+    assert_eq!(bench.resolve(), Err(Failure::Code));
+    assert_eq!(bench.asked(), [0, 1, 1, 2, 2, 3, 3, 4]);
+    let bench = Bench::new(
+        vec![vec![says(Rcode::SERVFAIL)]; 7].into_iter().chain([vec![truncated()]]).collect(),
+    );
+    assert_eq!(bench.resolve(), Err(Failure::Stream));
+    assert_eq!(bench.asked(), [0, 1, 2, 3, 4, 5, 6, 7], "no exchange is left for a stream");
+}
+
+#[test]
+fn each_failure_is_told_by_its_own_cause() {
+    let yxdomain = Rcode(6);
+    for (rcode, failure, text) in [
+        (Rcode::SERVFAIL, Failure::Servfail, "upstream says SERVFAIL"),
+        (Rcode::REFUSED, Failure::Refused, "upstream says REFUSED"),
+        (yxdomain, Failure::Code, "upstream answers with an error code"),
+    ] {
+        let bench = Bench::new(vec![vec![says(rcode)]]);
+        let seen = bench.resolve().unwrap_err();
+        assert_eq!((seen, seen.ede().text), (failure, text));
+    }
+    let bench = Bench::new(vec![vec![truncated()]]);
+    bench.stream(0, Act::Fail(ExchangeError::Exhausted));
+    assert_eq!(bench.resolve(), Err(Failure::Exhausted));
 }
 
 #[test]
