@@ -64,6 +64,17 @@ impl Failure {
     }
 }
 
+impl Failure {
+    /// Whether this speaks against the upstream as a whole. Want of room is ours, and where only streams fail, small
+    /// answers are as good as any.
+    const fn is_the_upstreams(self) -> bool {
+        match self {
+            Self::Servfail | Self::Refused | Self::Code | Self::Lame | Self::Unusable => true,
+            Self::NobodyAnswered | Self::Exhausted | Self::Stream => false,
+        }
+    }
+}
+
 impl From<Unusable> for Failure {
     fn from(unusable: Unusable) -> Self {
         match unusable {
@@ -99,7 +110,7 @@ impl Forwarder {
 
     /// Resolves `question`.
     ///
-    /// Upstreams are asked in order, the silent ones last; those that were silent are asked again until the deadline,
+    /// Upstreams are asked in order, those that have been silent or failing last; those that were silent are asked again until the deadline,
     /// or once more when another has failed. One that said something, however useless, is not asked a second time.
     /// No question costs more than [`EXCHANGES_MAX`] exchanges. While others wait for their turn, each gets no more than an equal share of the time left.
     ///
@@ -115,6 +126,7 @@ impl Forwarder {
         let mut failure = Failure::NobodyAnswered;
         let mut left = EXCHANGES_MAX;
         let mut rounds = 0;
+        let mut failed = Vec::new();
         while !candidates.is_empty() {
             if rounds >= ROUNDS_AFTER_FAILURE && failure != Failure::NobodyAnswered {
                 return Err(failure);
@@ -128,14 +140,29 @@ impl Forwarder {
                 let sharers = (candidates.len() - done).min(left);
                 let mut turn = Turn { place, deadline, sharers, exchanges_left: &mut left };
                 match self.ask(world, question, &mut turn).await {
-                    Ok(answer) => return Ok(answer),
+                    Ok(answer) => {
+                        self.praise(place, &failed, world.monotonic());
+                        return Ok(answer);
+                    }
                     Err(Failure::NobodyAnswered) => silent.push(place),
-                    Err(said) => failure = said,
+                    Err(said) => {
+                        failure = said;
+                        if said.is_the_upstreams() {
+                            failed.push(place);
+                        }
+                    }
                 }
             }
             candidates = silent;
         }
         Err(failure)
+    }
+
+    /// Upstream `useful` has answered what the `failed` ones could not.
+    fn praise(&self, useful: usize, failed: &[usize], now: Monotonic) {
+        let mut health = self.health.borrow_mut();
+        health.answered(useful);
+        failed.iter().for_each(|&place| health.failed(place, now));
     }
 
     /// Asks one upstream, with EDNS and, should it choke on that, without.
@@ -185,7 +212,7 @@ impl Forwarder {
                 return Err(Failure::NobodyAnswered);
             }
         };
-        self.health.borrow_mut().answered(turn.place);
+        self.health.borrow_mut().spoke(turn.place);
         let scrubbed = scrub::scrub(&datagram, question, &self.caps);
         if scrubbed != Err(Unusable::Truncated) {
             return Ok(scrubbed);

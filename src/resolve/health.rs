@@ -1,4 +1,5 @@
-//! Which upstreams answer at all, as one core has seen it: silent ones are asked last for a while, then tried again.
+//! Which upstreams are of use, as one core has seen it: silent and failing ones are asked last for a while, then tried
+//! again.
 
 use std::time::Duration;
 
@@ -6,6 +7,10 @@ use crate::time::Monotonic;
 
 /// Timeouts in a row after which an upstream rests. One is a lost packet.
 const TIMEOUTS_BEFORE_REST: u8 = 2;
+
+/// Questions in a row that an upstream failed and another one answered, after which it rests. More than timeouts: a
+/// failure may be a matter of opinion about the question, as between a validating resolver and one that is not.
+const FAILURES_BEFORE_REST: u8 = 4;
 
 /// The first rest; doubles with each vain try after it.
 const REST_MIN: Duration = Duration::from_secs(2);
@@ -22,6 +27,7 @@ pub(super) struct Health {
 #[derive(Clone, Copy, Debug, Default)]
 struct Upstream {
     timeouts_in_row: u8,
+    failures_in_row: u8,
     rest: Option<Rest>,
 }
 
@@ -46,7 +52,7 @@ impl Health {
     /// The order in which one question goes through the upstreams: as configured, but the resting ones last.
     ///
     /// An upstream whose rest is over stands in its old place for this one question, and rests on for all others until
-    /// it has answered: a dead one then costs one question its patience, not all.
+    /// it has answered usefully: a dead one then costs one question its patience, not all.
     pub(super) fn order(&mut self, now: Monotonic) -> Vec<usize> {
         let mut awake = Vec::with_capacity(self.upstreams.len());
         let mut resting = Vec::new();
@@ -64,7 +70,14 @@ impl Health {
         awake
     }
 
-    /// Upstream `index` sent something that was accepted as a response.
+    /// Upstream `index` sent something, whatever it is worth: it is not silent.
+    pub(super) fn spoke(&mut self, index: usize) {
+        if let Some(upstream) = self.upstreams.get_mut(index) {
+            upstream.timeouts_in_row = 0;
+        }
+    }
+
+    /// Upstream `index` sent a useful answer.
     pub(super) fn answered(&mut self, index: usize) {
         if let Some(upstream) = self.upstreams.get_mut(index) {
             *upstream = Upstream::default();
@@ -76,6 +89,15 @@ impl Health {
         let Some(upstream) = self.upstreams.get_mut(index) else { return };
         upstream.timeouts_in_row = upstream.timeouts_in_row.saturating_add(1);
         if upstream.rest.is_none() && upstream.timeouts_in_row >= TIMEOUTS_BEFORE_REST {
+            upstream.rest = Some(Rest::begin(now, REST_MIN));
+        }
+    }
+
+    /// Upstream `index` failed at a question that another one then answered. What nobody can answer says nothing.
+    pub(super) fn failed(&mut self, index: usize, now: Monotonic) {
+        let Some(upstream) = self.upstreams.get_mut(index) else { return };
+        upstream.failures_in_row = upstream.failures_in_row.saturating_add(1);
+        if upstream.rest.is_none() && upstream.failures_in_row >= FAILURES_BEFORE_REST {
             upstream.rest = Some(Rest::begin(now, REST_MIN));
         }
     }
@@ -125,6 +147,33 @@ mod tests {
             }
         }
         assert_eq!(tries, [2, 6, 14, 30, 62, 122, 182, 242]);
+    }
+
+    #[test]
+    fn failing_upstream_goes_last_until_it_answers_usefully() {
+        let mut health = Health::new(2);
+        for _ in 0..FAILURES_BEFORE_REST {
+            assert_eq!(health.order(at(0)), [0, 1]);
+            health.spoke(0);
+            health.failed(0, at(0));
+        }
+        assert_eq!(health.order(at(1)), [1, 0]);
+        assert_eq!(health.order(at(2)), [0, 1], "one question tries it");
+        health.spoke(0);
+        health.failed(0, at(2));
+        assert_eq!(health.order(at(3)), [1, 0]);
+        health.answered(0);
+        assert_eq!(health.order(at(3)), [0, 1]);
+    }
+
+    #[test]
+    fn useful_answer_between_failures_starts_the_count_anew() {
+        let mut health = Health::new(2);
+        for _ in 0..3 * FAILURES_BEFORE_REST {
+            health.failed(0, at(0));
+            health.answered(0);
+            assert_eq!(health.order(at(0)), [0, 1]);
+        }
     }
 
     #[test]

@@ -269,6 +269,39 @@ fn failing_upstream_is_passed_over_and_not_asked_twice() {
 }
 
 #[test]
+fn upstream_that_always_fails_is_asked_last_and_comes_back() {
+    for rcode in [Rcode::SERVFAIL, Rcode::REFUSED] {
+        let failing = vec![says(rcode); 5];
+        let scripts =
+            vec![[failing, vec![Act::Say(1, good())]].concat(), vec![Act::Say(1, good())]];
+        let bench = Bench::new(scripts);
+        let ask = || {
+            assert!(bench.resolve().is_ok());
+            bench.asked()
+        };
+        for _ in 0..4 {
+            assert_eq!(ask(), [0, 1]);
+        }
+        assert_eq!(ask(), [1]);
+        bench.world.pass(Duration::from_secs(3));
+        assert_eq!(ask(), [0, 1], "one question tries it, in vain");
+        assert_eq!(ask(), [1]);
+        bench.world.pass(Duration::from_secs(5));
+        assert_eq!(ask(), [0]);
+        assert_eq!(ask(), [0]);
+    }
+}
+
+#[test]
+fn question_that_nobody_can_answer_is_not_the_first_upstreams_fault() {
+    let bench = Bench::new(vec![vec![says(Rcode::SERVFAIL)]; 2]);
+    for _ in 0..10 {
+        assert_eq!(bench.resolve(), Err(Failure::Servfail));
+        assert_eq!(bench.asked(), [0, 1]);
+    }
+}
+
+#[test]
 fn lame_and_malformed_answers_lead_to_the_next_upstream() {
     let referral =
         Reply::new(Rcode::NOERROR).authority(&[pointer("example.", Rtype::NS, 60, "ns.example.")]);
