@@ -51,6 +51,12 @@ pub(super) fn prepare(config: &Config, workers: usize) -> Result<Vec<String>, Re
     Ok(warnings(config, workers, granted, rmem_max))
 }
 
+/// Ports that the operator keeps for others (`net.ipv4.ip_local_reserved_ports`, which rules IPv6 too); empty where
+/// nobody says.
+pub(super) fn reserved_ports() -> String {
+    read_sysctl("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default()
+}
+
 fn warnings(config: &Config, workers: usize, descriptors: u64, rmem_max: u64) -> Vec<String> {
     let mut warnings = Vec::new();
     let listeners = config.node.listen.len() as u64;

@@ -35,7 +35,7 @@ use crate::serve::{Core, Sections};
 use crate::sys::adopt::adopt;
 use crate::sys::eventfd::EventFd;
 use crate::sys::listen;
-use crate::upstream::{ChaCha, MonotonicClock, World};
+use crate::upstream::{ChaCha, MonotonicClock, SourcePorts, World};
 
 /// Memory that glommio registers for its own file I/O, of which we do none, in bytes. Its default of 10 MiB would pass
 /// the locked-memory limit of a fresh machine.
@@ -62,6 +62,7 @@ struct Shared {
     config: Config,
     memory: Plan,
     clock: MonotonicClock,
+    source_ports: Arc<SourcePorts>,
     /// Keys of the shards' hashes, drawn once per process.
     hasher: RandomState,
     heartbeats: Vec<Heartbeat>,
@@ -107,6 +108,8 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
     warnings.extend(limits::prepare(&config, seats.len())?);
     warnings.extend(memory::warning(&memory));
     tracing::info!("memory: {memory}");
+    let source_ports = SourcePorts::avoiding(&limits::reserved_ports());
+    warnings.extend(source_ports.warning());
     let policy = Policy::new(
         Acl::new(&config.acl),
         Identity::new(&config.identity),
@@ -120,6 +123,7 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
     let drain = config.node.drain;
     let shared = Arc::new(Shared {
         policy: Arc::new(policy),
+        source_ports: Arc::new(source_ports),
         clock: MonotonicClock::start(),
         hasher: RandomState::new(),
         heartbeats: seats.iter().map(|_| Heartbeat::default()).collect(),
@@ -384,7 +388,8 @@ fn assemble(
         .map_err(|cause| NodeError::System { what: "no random numbers from the kernel", cause })?;
     let sockets = config.forward.sockets;
     let upstream = Arc::clone(&counters.upstream);
-    let world = World::new(Rc::clone(plane), sockets, shared.clock, entropy, upstream);
+    let ports = Arc::clone(&shared.source_ports);
+    let world = World::new(Rc::clone(plane), sockets, ports, shared.clock, entropy, upstream);
     let forwarder = Forwarder::new(&config.forward, config.cache);
     Ok(Worker::new(core, Clocks::new(shared.clock), Rc::clone(plane), world, forwarder))
 }

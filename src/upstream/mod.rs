@@ -2,6 +2,7 @@
 
 mod clock;
 mod entropy;
+mod source_ports;
 mod tcp;
 mod udp;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 pub use clock::MonotonicClock;
 pub use entropy::ChaCha;
+pub use source_ports::SourcePorts;
 pub use udp::{DatagramSockets, Pool};
 
 use crate::net::SocketId;
@@ -29,18 +31,19 @@ pub struct World<S> {
 }
 
 impl<S: DatagramSockets> World<S> {
-    /// A world with `sockets_max` source ports per address family, opened as they are needed.
+    /// A world with at most `sockets_max` of the source `ports` per address family, opened as they are needed.
     #[must_use]
     pub fn new(
         sockets: Rc<S>,
         sockets_max: usize,
+        ports: Arc<SourcePorts>,
         clock: MonotonicClock,
         entropy: ChaCha,
         counters: Arc<UpstreamCounters>,
     ) -> Self {
         let entropy = Rc::new(entropy);
         let streams = tcp::Streams::new(clock, Arc::clone(&counters));
-        let pool = Pool::new(sockets, sockets_max, clock, Rc::clone(&entropy), counters);
+        let pool = Pool::new(sockets, sockets_max, ports, clock, Rc::clone(&entropy), counters);
         Self { pool, streams, clock, entropy }
     }
 

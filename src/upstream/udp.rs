@@ -19,7 +19,7 @@ use ahash::RandomState;
 use futures_lite::future::or;
 use glommio::timer::Timer;
 
-use super::{ChaCha, MonotonicClock};
+use super::{ChaCha, MonotonicClock, SourcePorts};
 use crate::net::SocketId;
 use crate::net::udp::Plane;
 use crate::observe::UpstreamCounters;
@@ -27,12 +27,6 @@ use crate::resolve::exchange;
 use crate::resolve::ports::ExchangeError;
 use crate::time::{Deadline, Monotonic};
 use crate::wire::Header;
-
-/// Lowest source port: the whole range above the servers' own ports (RFC 5452 §9.2, RFC 6056 §3.2).
-const PORT_MIN: u16 = 1_024;
-
-/// Ports that networks like to filter because of what usually speaks there: SSDP, mDNS, memcached.
-const PORTS_SHUNNED: [u16; 3] = [1_900, 5_353, 11_211];
 
 /// Ports tried before a socket is given up for now: a machine with most ports taken has other troubles.
 const DRAWS_MAX: u32 = 64;
@@ -115,6 +109,7 @@ struct State {
 pub struct Pool<S> {
     sockets: Rc<S>,
     sockets_max: usize,
+    ports: Arc<SourcePorts>,
     clock: MonotonicClock,
     entropy: Rc<ChaCha>,
     counters: Arc<UpstreamCounters>,
@@ -122,17 +117,18 @@ pub struct Pool<S> {
 }
 
 impl<S: DatagramSockets> Pool<S> {
-    /// An empty pool of at most `sockets_max` sockets per family.
+    /// An empty pool of at most `sockets_max` sockets per family, bound to `ports`.
     #[must_use]
     pub fn new(
         sockets: Rc<S>,
         sockets_max: usize,
+        ports: Arc<SourcePorts>,
         clock: MonotonicClock,
         entropy: Rc<ChaCha>,
         counters: Arc<UpstreamCounters>,
     ) -> Self {
         let state = RefCell::default();
-        Self { sockets, sockets_max, clock, entropy, counters, state }
+        Self { sockets, sockets_max, ports, clock, entropy, counters, state }
     }
 
     /// As [`crate::resolve::ports::Transport::datagram`].
@@ -247,7 +243,7 @@ impl<S: DatagramSockets> Pool<S> {
         let any: IpAddr =
             if is_v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         for _ in 0..DRAWS_MAX {
-            match self.sockets.open(SocketAddr::new(any, self.draw_port())) {
+            match self.sockets.open(SocketAddr::new(any, self.ports.draw(&self.entropy))) {
                 Ok(socket) => {
                     self.counters.sockets_opened.bump();
                     self.state.borrow_mut().usage.insert(socket, self.life());
@@ -258,16 +254,6 @@ impl<S: DatagramSockets> Pool<S> {
             }
         }
         None
-    }
-
-    fn draw_port(&self) -> u16 {
-        loop {
-            let offset = self.entropy.below(usize::from(u16::MAX - PORT_MIN) + 1);
-            let port = PORT_MIN + u16::try_from(offset).expect("the range has 16 bits");
-            if !PORTS_SHUNNED.contains(&port) {
-                return port;
-            }
-        }
     }
 
     /// How long a new socket will serve.

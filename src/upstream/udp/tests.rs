@@ -43,7 +43,8 @@ fn pool(sockets_max: usize) -> (Rc<Paper>, Pool<Paper>) {
     let sockets = Rc::new(Paper::default());
     let entropy = Rc::new(ChaCha::from_seed([3; 32]));
     let clock = MonotonicClock::start();
-    let pool = Pool::new(Rc::clone(&sockets), sockets_max, clock, entropy, Arc::default());
+    let ports = Arc::new(SourcePorts::avoiding(""));
+    let pool = Pool::new(Rc::clone(&sockets), sockets_max, ports, clock, entropy, Arc::default());
     (sockets, pool)
 }
 
@@ -190,13 +191,16 @@ fn dropped_exchange_is_forgotten() {
 #[test]
 fn ports_of_all_cores_come_from_one_population() {
     // Two hundred cores with their own seeds: the range in 16 bands, chi-square over each core's and over all ports.
+    const PORT_MIN: u16 = 1_024;
+    let ports = Arc::new(SourcePorts::avoiding(""));
     let mut all = [0u32; 16];
     let mut extreme = 0;
     for core in 0..200u8 {
         let sockets = Rc::new(Paper::default());
         let entropy = Rc::new(ChaCha::from_seed([core; 32]));
         let clock = MonotonicClock::start();
-        let pool = Pool::new(Rc::clone(&sockets), 128, clock, entropy, Arc::default());
+        let ports = Arc::clone(&ports);
+        let pool = Pool::new(Rc::clone(&sockets), 128, ports, clock, entropy, Arc::default());
         let mut bands = [0u32; 16];
         for _ in 0..128 {
             pool.open(true).unwrap();
@@ -213,6 +217,19 @@ fn ports_of_all_cores_come_from_one_population() {
     assert!(extreme <= 8, "{extreme} of 200 cores stand out, 2 are expected");
     // 99.9th percentile.
     assert!(chi_square(&all, 1_600.0) < 37.70, "{all:?}");
+}
+
+#[test]
+fn sockets_open_on_none_of_the_reserved_ports() {
+    let sockets = Rc::new(Paper::default());
+    let entropy = Rc::new(ChaCha::from_seed([5; 32]));
+    let ports = Arc::new(SourcePorts::avoiding("1024-40000"));
+    let clock = MonotonicClock::start();
+    let pool = Pool::new(Rc::clone(&sockets), 500, ports, clock, entropy, Arc::default());
+    for _ in 0..500 {
+        pool.open(true).unwrap();
+    }
+    assert!(sockets.open.borrow().iter().all(|&(_, port)| port > 40_000));
 }
 
 fn chi_square(counts: &[u32], expected: f64) -> f64 {
