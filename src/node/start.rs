@@ -390,6 +390,7 @@ fn assemble(
     let upstream = Arc::clone(&counters.upstream);
     let ports = Arc::clone(&shared.source_ports);
     let world = World::new(Rc::clone(plane), sockets, ports, shared.clock, entropy, upstream);
+    glommio::spawn_local(world.watch_refusals()).detach();
     let forwarder = Forwarder::new(&config.forward, config.cache);
     Ok(Worker::new(core, Clocks::new(shared.clock), Rc::clone(plane), world, forwarder))
 }

@@ -15,7 +15,7 @@ pub struct UpstreamCounters {
     pub responses: Counter,
     /// Exchanges that ended by their deadline.
     pub timeouts: Counter,
-    /// Connections that failed.
+    /// Connections that failed, and datagrams that the kernel would not send.
     pub unreachable: Counter,
     /// Exchanges refused because too much was under way on this core.
     pub exhausted: Counter,
@@ -54,7 +54,11 @@ impl UpstreamCounters {
         let plain = [
             ("dns_upstream_responses_total", "Answers from upstreams", &self.responses),
             ("dns_upstream_timeouts_total", "Exchanges without an answer", &self.timeouts),
-            ("dns_upstream_unreachable_total", "Connections that failed", &self.unreachable),
+            (
+                "dns_upstream_unreachable_total",
+                "Upstreams that could not be reached",
+                &self.unreachable,
+            ),
             ("dns_upstream_exhausted_total", "Exchanges refused for want of room", &self.exhausted),
             ("dns_upstream_sockets_opened_total", "Source ports drawn", &self.sockets_opened),
         ];

@@ -28,6 +28,8 @@ const ROUNDS_AFTER_FAILURE: usize = 2;
 pub enum Failure {
     /// No upstream answered in time.
     NobodyAnswered,
+    /// There is no way to any upstream.
+    Unreachable,
     /// Nothing could be sent: our own sockets or buffers were exhausted.
     Exhausted,
     /// An answer came back cut, and could not be had over a stream.
@@ -52,6 +54,9 @@ impl Failure {
             Self::NobodyAnswered => {
                 return Ede::NO_REACHABLE_AUTHORITY.with_text("no upstream answered in time");
             }
+            Self::Unreachable => {
+                return Ede::NO_REACHABLE_AUTHORITY.with_text("no upstream can be reached");
+            }
             Self::Exhausted => "no room to ask upstream",
             Self::Stream => "answer was cut and could not be had over TCP",
             Self::Servfail => "upstream says SERVFAIL",
@@ -70,8 +75,13 @@ impl Failure {
     const fn is_the_upstreams(self) -> bool {
         match self {
             Self::Servfail | Self::Refused | Self::Code | Self::Lame | Self::Unusable => true,
-            Self::NobodyAnswered | Self::Exhausted | Self::Stream => false,
+            Self::NobodyAnswered | Self::Unreachable | Self::Exhausted | Self::Stream => false,
         }
+    }
+
+    /// Whether an upstream, or we, have had a say: then the silent ones need not be waited for until the deadline.
+    const fn is_known(self) -> bool {
+        !matches!(self, Self::NobodyAnswered | Self::Unreachable)
     }
 }
 
@@ -111,11 +121,13 @@ impl Forwarder {
     /// Resolves `question`.
     ///
     /// Upstreams are asked in order, those that have been silent or failing last; those that were silent are asked again until the deadline,
-    /// or once more when another has failed. One that said something, however useless, is not asked a second time.
+    /// or once more when another has failed. One that said something, however useless, or that cannot be reached, is not
+    /// asked a second time.
     /// No question costs more than [`EXCHANGES_MAX`] exchanges. While others wait for their turn, each gets no more than an equal share of the time left.
     ///
     /// # Errors
-    /// [`Failure`] of the last upstream that said anything; [`Failure::NobodyAnswered`] if none did.
+    /// [`Failure`] of the last upstream that said anything; [`Failure::NobodyAnswered`] if none did, and
+    /// [`Failure::Unreachable`] if none could even be asked.
     pub async fn resolve<W>(&self, world: &W, question: &Question<'_>) -> Result<AnswerBuf, Failure>
     where
         W: Transport + Clock + Entropy,
@@ -123,12 +135,12 @@ impl Forwarder {
         let begin = world.monotonic();
         let deadline = Deadline::after(begin, self.section.deadline);
         let mut candidates = self.health.borrow_mut().order(begin);
-        let mut failure = Failure::NobodyAnswered;
+        let mut failure = Failure::Unreachable;
         let mut left = EXCHANGES_MAX;
         let mut rounds = 0;
         let mut failed = Vec::new();
         while !candidates.is_empty() {
-            if rounds >= ROUNDS_AFTER_FAILURE && failure != Failure::NobodyAnswered {
+            if rounds >= ROUNDS_AFTER_FAILURE && failure.is_known() {
                 return Err(failure);
             }
             rounds += 1;
@@ -144,7 +156,14 @@ impl Forwarder {
                         self.praise(place, &failed, world.monotonic());
                         return Ok(answer);
                     }
-                    Err(Failure::NobodyAnswered) => silent.push(place),
+                    Err(Failure::NobodyAnswered) => {
+                        silent.push(place);
+                        if !failure.is_known() {
+                            failure = Failure::NobodyAnswered;
+                        }
+                    }
+                    // Another try would fail as soon.
+                    Err(Failure::Unreachable) => {}
                     Err(said) => {
                         failure = said;
                         if said.is_the_upstreams() {
@@ -204,7 +223,11 @@ impl Forwarder {
         let datagram = match world.datagram(upstream, &query(world.u16())?, until).await {
             Ok(datagram) => datagram,
             Err(ExchangeError::Exhausted) => return Err(Failure::Exhausted),
-            Err(ExchangeError::TimedOut | ExchangeError::Unreachable) => {
+            Err(ExchangeError::Unreachable) => {
+                self.health.borrow_mut().timed_out(turn.place, world.monotonic());
+                return Err(Failure::Unreachable);
+            }
+            Err(ExchangeError::TimedOut) => {
                 // What the client's deadline cuts short says nothing about the upstream.
                 if patience >= self.least_fair_patience() {
                     self.health.borrow_mut().timed_out(turn.place, world.monotonic());

@@ -153,8 +153,8 @@ impl SendBatch {
 
     /// Sends all without waiting, returns how many the kernel took and empties the batch.
     ///
-    /// A datagram that the kernel refuses is given to `refused` by its `errno` and skipped.
-    pub fn flush(&mut self, socket: BorrowedFd<'_>, mut refused: impl FnMut(i32)) -> usize {
+    /// A datagram that the kernel refuses is skipped; `refused` gets its buffer, which begins with it, and the `errno`.
+    pub fn flush(&mut self, socket: BorrowedFd<'_>, mut refused: impl FnMut(&[u8], i32)) -> usize {
         let (mut done, mut sent) = (0, 0);
         while done < self.slots.len() {
             let rest = &mut self.messages[done..self.slots.len()];
@@ -170,7 +170,7 @@ impl SendBatch {
                 Err(_) => {
                     let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
                     if errno != libc::EINTR {
-                        refused(errno);
+                        refused(&self.slots[done], errno);
                         done += 1;
                     }
                 }

@@ -58,6 +58,7 @@ impl std::fmt::Display for Fallback {
 /// A socket as operations of one ring name it.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
+    socket: u16,
     fd: RawFd,
     flags: Flags,
 }
@@ -98,8 +99,17 @@ pub enum Event {
         /// Whether the poll goes on.
         is_armed: bool,
     },
-    /// A send is over; its buffer is back in the pool. The error number, 0 for success.
-    Sent(i32),
+    /// A send is over; its buffer is back in the pool.
+    Sent,
+    /// The kernel refused a send.
+    Refused {
+        /// As given to [`Ring::attach`].
+        socket: u16,
+        /// Begins with what was to be sent.
+        buffer: Slot,
+        /// Why.
+        errno: i32,
+    },
     /// A cancellation is over, and with it everything queued for the socket before it.
     Cancelled {
         /// As given to [`Ring::cancel`].
@@ -172,9 +182,9 @@ impl Ring {
         let raw = fd.as_raw_fd();
         let submitter = self.ring.submitter();
         if self.files && submitter.register_files_update(u32::from(index), &[raw]).is_ok() {
-            Target { fd: RawFd::from(index), flags: Flags::FIXED_FILE }
+            Target { socket: index, fd: RawFd::from(index), flags: Flags::FIXED_FILE }
         } else {
-            Target { fd: raw, flags: Flags::empty() }
+            Target { socket: index, fd: raw, flags: Flags::empty() }
         }
     }
 
@@ -229,7 +239,7 @@ impl Ring {
     pub fn receive(&mut self, target: Target, group: GroupId, socket: u16) -> Result<(), Full> {
         let template = &raw const *self.receive_template;
         let entry = opcode::RecvMsgMulti::new(Fd(target.fd), template, u16::from(group.0)).build();
-        let data = UserData { kind: Kind::Receive, group: group.0, index: socket };
+        let data = UserData { kind: Kind::Receive, group: group.0, index: socket, sender: 0 };
         self.push(&entry.flags(target.flags).user_data(data.pack()))
     }
 
@@ -240,7 +250,7 @@ impl Ring {
     pub fn poll(&mut self, target: Target, socket: u16) -> Result<(), Full> {
         let readable = u32::from(libc::POLLIN.unsigned_abs());
         let entry = opcode::PollAdd::new(Fd(target.fd), readable).multi(true).build();
-        let data = UserData { kind: Kind::Poll, group: 0, index: socket };
+        let data = UserData { kind: Kind::Poll, group: 0, index: socket, sender: 0 };
         self.push(&entry.flags(target.flags).user_data(data.pack()))
     }
 
@@ -251,11 +261,11 @@ impl Ring {
     pub fn cancel(&mut self, kind: Multishot, socket: u16) -> Result<(), Full> {
         let aim = match kind {
             Multishot::Receive(group) => {
-                UserData { kind: Kind::Receive, group: group.0, index: socket }
+                UserData { kind: Kind::Receive, group: group.0, index: socket, sender: 0 }
             }
-            Multishot::Poll => UserData { kind: Kind::Poll, group: 0, index: socket },
+            Multishot::Poll => UserData { kind: Kind::Poll, group: 0, index: socket, sender: 0 },
         };
-        let data = UserData { kind: Kind::Cancel, group: 0, index: socket };
+        let data = UserData { kind: Kind::Cancel, group: 0, index: socket, sender: 0 };
         let entry = opcode::AsyncCancel::new(aim.pack()).build();
         self.push(&entry.user_data(data.pack()))
     }
@@ -297,7 +307,8 @@ impl Ring {
                 .flags(libc::MSG_DONTWAIT.unsigned_abs())
                 .build(),
         };
-        let data = UserData { kind: Kind::Send, group: 0, index: slot.lend() };
+        let sender = target.socket;
+        let data = UserData { kind: Kind::Send, group: 0, index: slot.lend(), sender };
         let pushed = self.push(&entry.flags(target.flags).user_data(data.pack()));
         if pushed.is_err() {
             drop(self.send_pool.reclaim(data.index));
@@ -341,8 +352,11 @@ impl Ring {
         let errno = -entry.result().min(0);
         Some(match data.kind {
             Kind::Send => {
-                drop(self.send_pool.reclaim(data.index));
-                Event::Sent(errno)
+                let buffer = self.send_pool.reclaim(data.index);
+                match errno {
+                    0 => Event::Sent,
+                    errno => Event::Refused { socket: data.sender, buffer, errno },
+                }
             }
             Kind::Receive => {
                 // A failed receive may name a buffer too; reclaiming it gives it back when it drops.
@@ -534,25 +548,30 @@ struct UserData {
     kind: Kind,
     group: u8,
     index: u16,
+    /// Of a send, the number of its socket.
+    sender: u16,
 }
 
 impl UserData {
     #[inline]
     fn pack(self) -> u64 {
         let [low, high] = self.index.to_le_bytes();
-        u64::from(u32::from_le_bytes([low, high, self.group, self.kind as u8]))
+        let [sender_low, sender_high] = self.sender.to_le_bytes();
+        let kind = self.kind as u8;
+        u64::from_le_bytes([low, high, self.group, kind, sender_low, sender_high, 0, 0])
     }
 
     #[inline]
     fn unpack(bits: u64) -> Self {
-        let [low, high, group, kind, ..] = bits.to_le_bytes();
+        let [low, high, group, kind, sender_low, sender_high, ..] = bits.to_le_bytes();
         let kind = match kind {
             0 => Kind::Receive,
             1 => Kind::Send,
             2 => Kind::Poll,
             _ => Kind::Cancel,
         };
-        Self { kind, group, index: u16::from_le_bytes([low, high]) }
+        let sender = u16::from_le_bytes([sender_low, sender_high]);
+        Self { kind, group, index: u16::from_le_bytes([low, high]), sender }
     }
 }
 
@@ -589,7 +608,7 @@ mod tests {
     #[test]
     fn user_data_survives_the_round_trip() {
         for kind in [Kind::Receive, Kind::Send, Kind::Poll, Kind::Cancel] {
-            let data = UserData { kind, group: 3, index: 0xabcd };
+            let data = UserData { kind, group: 3, index: 0xabcd, sender: 0x1234 };
             assert_eq!(UserData::unpack(data.pack()), data);
         }
     }
@@ -615,7 +634,7 @@ mod tests {
                 let (mut is_sent, mut payload) = (false, None);
                 while !is_sent || payload.is_none() {
                     match next(&mut ring) {
-                        Event::Sent(errno) => is_sent = errno == 0,
+                        Event::Sent => is_sent = true,
                         Event::Received { socket: 7, buffer, len, .. } => {
                             let datagram = Datagram::parse(&buffer[..len]).unwrap();
                             assert_eq!(datagram.from, Some(bound.address));

@@ -24,7 +24,7 @@ use crate::time::{Deadline, Monotonic};
 /// The world as one core sees it.
 #[derive(Debug)]
 pub struct World<S> {
-    pool: Pool<S>,
+    pool: Rc<Pool<S>>,
     streams: tcp::Streams,
     clock: MonotonicClock,
     entropy: Rc<ChaCha>,
@@ -44,7 +44,13 @@ impl<S: DatagramSockets> World<S> {
         let entropy = Rc::new(entropy);
         let streams = tcp::Streams::new(clock, Arc::clone(&counters));
         let pool = Pool::new(sockets, sockets_max, ports, clock, Rc::clone(&entropy), counters);
-        Self { pool, streams, clock, entropy }
+        Self { pool: Rc::new(pool), streams, clock, entropy }
+    }
+
+    /// Ends exchanges whose datagrams could not be sent; never returns. Without it they wait for their deadline.
+    pub fn watch_refusals(&self) -> impl Future<Output = ()> + use<S> {
+        let pool = Rc::clone(&self.pool);
+        async move { pool.watch_refusals().await }
     }
 
     /// Takes a datagram that arrived on an upstream-facing socket.

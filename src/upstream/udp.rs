@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
@@ -21,7 +21,7 @@ use glommio::timer::Timer;
 
 use super::{ChaCha, MonotonicClock, SourcePorts};
 use crate::net::SocketId;
-use crate::net::udp::Plane;
+use crate::net::udp::{Plane, Refusal};
 use crate::observe::UpstreamCounters;
 use crate::resolve::exchange;
 use crate::resolve::ports::ExchangeError;
@@ -57,6 +57,9 @@ pub trait DatagramSockets {
 
     /// Sends a datagram; says whether there was room for it.
     fn send(&self, socket: SocketId, to: SocketAddr, datagram: &[u8]) -> bool;
+
+    /// Waits for a datagram that could not be sent after all; one task may do so.
+    fn refused(&self) -> impl Future<Output = Refusal>;
 }
 
 impl DatagramSockets for Plane {
@@ -70,6 +73,10 @@ impl DatagramSockets for Plane {
 
     fn send(&self, socket: SocketId, to: SocketAddr, datagram: &[u8]) -> bool {
         self.send_from(socket, to, datagram).is_ok()
+    }
+
+    async fn refused(&self) -> Refusal {
+        Self::refused(self).await
     }
 }
 
@@ -89,11 +96,21 @@ struct Pending {
     slot: Rc<Slot>,
 }
 
-/// Where the answer is put.
+/// Where the answer is put, or why none will come.
 #[derive(Debug, Default)]
 struct Slot {
-    answer: RefCell<Option<Vec<u8>>>,
+    outcome: RefCell<Option<Result<Vec<u8>, ExchangeError>>>,
     waker: RefCell<Option<Waker>>,
+}
+
+impl Slot {
+    /// Ends the exchange, if nothing has yet.
+    fn fill(&self, outcome: impl FnOnce() -> Result<Vec<u8>, ExchangeError>) {
+        self.outcome.borrow_mut().get_or_insert_with(outcome);
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -134,7 +151,8 @@ impl<S: DatagramSockets> Pool<S> {
     /// As [`crate::resolve::ports::Transport::datagram`].
     ///
     /// # Errors
-    /// [`ExchangeError::Exhausted`] when there is no socket or no room; [`ExchangeError::TimedOut`].
+    /// [`ExchangeError::Exhausted`] when there is no socket or no room, [`ExchangeError::Unreachable`] when the kernel
+    /// knows no way to the upstream or forbids it, [`ExchangeError::TimedOut`].
     pub async fn exchange(
         &self,
         upstream: SocketAddr,
@@ -152,8 +170,8 @@ impl<S: DatagramSockets> Pool<S> {
             return Err(ExchangeError::Exhausted);
         }
         self.counters.datagrams.bump();
-        let arrival = poll_fn(|cx| match flight.slot.answer.take() {
-            Some(answer) => Poll::Ready(Some(answer)),
+        let arrival = poll_fn(|cx| match flight.slot.outcome.take() {
+            Some(outcome) => Poll::Ready(outcome),
             None => {
                 flight.slot.waker.replace(Some(cx.waker().clone()));
                 Poll::Pending
@@ -161,12 +179,14 @@ impl<S: DatagramSockets> Pool<S> {
         });
         let alarm = async {
             Timer::new(left).await;
-            None
+            Err(ExchangeError::TimedOut)
         };
-        let outcome = or(arrival, alarm).await.ok_or(ExchangeError::TimedOut);
+        let outcome = or(arrival, alarm).await;
         match outcome {
             Ok(_) => self.counters.responses.bump(),
-            Err(_) => self.counters.timeouts.bump(),
+            Err(ExchangeError::TimedOut) => self.counters.timeouts.bump(),
+            Err(ExchangeError::Unreachable) => self.counters.unreachable.bump(),
+            Err(ExchangeError::Exhausted) => self.counters.exhausted.bump(),
         }
         outcome
     }
@@ -185,10 +205,27 @@ impl<S: DatagramSockets> Pool<S> {
             return self.counters.wrong_question.bump();
         }
         // The first one counts; what follows is a copy of it, or a forgery that came too late.
-        pending.slot.answer.borrow_mut().get_or_insert_with(|| datagram.to_vec());
-        if let Some(waker) = pending.slot.waker.take() {
-            waker.wake();
+        pending.slot.fill(|| Ok(datagram.to_vec()));
+    }
+
+    /// Ends exchanges whose query could not be sent, for ever.
+    pub async fn watch_refusals(&self) {
+        loop {
+            self.refuse(&self.sockets.refused().await);
         }
+    }
+
+    fn refuse(&self, refusal: &Refusal) {
+        let id = u16::from_be_bytes(refusal.head);
+        let state = self.state.borrow();
+        // The exchange may be over already.
+        let Some(pending) = state.pending.get(&(refusal.socket, id)) else { return };
+        let error = if refusal.is_want_of_room {
+            ExchangeError::Exhausted
+        } else {
+            ExchangeError::Unreachable
+        };
+        pending.slot.fill(|| Err(error));
     }
 
     /// Gives `query` a socket on which its ID is free.

@@ -69,6 +69,21 @@ fn second_upstream_answers_for_a_dead_first() {
 }
 
 #[test]
+fn second_upstream_answers_at_once_where_the_kernel_will_not_send_to_the_first() {
+    for backend in ["uring", "mmsg"] {
+        // Broadcast needs a permission that no socket asks for.
+        let forbidden = "255.255.255.255:53".parse().unwrap();
+        let alive = Scripted::start(|asked| vec![Step::Reply(answer(asked))]);
+        let setup = Setup::new().upstream(forbidden).upstream(alive.address).config(PATIENT);
+        let node = setup.argument("--io").argument(backend).start();
+        assert_eq!(ask(&node, "name.test").rcode(), NOERROR);
+        let counters = node.counters();
+        assert_eq!(counters.sum("dns_upstream_unreachable_total", ""), 1, "{backend}");
+        assert_eq!(counters.sum("dns_upstream_timeouts_total", ""), 0, "{backend}");
+    }
+}
+
+#[test]
 fn second_upstream_answers_for_a_failing_first() {
     for rcode in [SERVFAIL, REFUSED] {
         let failing = Scripted::start(move |asked| {

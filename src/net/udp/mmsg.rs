@@ -154,7 +154,7 @@ impl Mmsg {
                 plane.reap_socket(socket);
             }
             // The ring neither receives nor sends here.
-            Event::Received { .. } | Event::Sent(_) => {}
+            Event::Received { .. } | Event::Sent | Event::Refused { .. } => {}
         }
         Ok(())
     }
@@ -209,7 +209,8 @@ impl Mmsg {
                 let Some(next) = outgoing.pop_front() else { break };
                 batch.push(next.slot, next.len, next.to, next.local);
             }
-            let sent = batch.flush(fd, |errno| plane.counts.send_refused(errno));
+            let refused = |datagram: &[u8], errno| plane.send_refused(socket, datagram, errno);
+            let sent = batch.flush(fd, refused);
             plane.counts.datagrams_sent.add(u64::try_from(sent).unwrap_or(u64::MAX));
         }
     }

@@ -13,6 +13,7 @@
 mod counts;
 mod listen;
 mod mmsg;
+mod refusals;
 mod sockets;
 mod uring;
 
@@ -33,6 +34,8 @@ use glommio::io::BufferedFile;
 pub use self::counts::{Counts, Snapshot};
 pub use self::listen::{OpenError, ensure_free};
 use self::mmsg::Mmsg;
+pub use self::refusals::Refusal;
+use self::refusals::Refusals;
 use self::sockets::{Role, Sockets};
 use self::uring::Uring;
 use super::arena::Arena;
@@ -98,6 +101,7 @@ pub struct Plane {
     addresses: Vec<SocketAddr>,
     event: EventFd,
     counts: Arc<Counts>,
+    refusals: Refusals,
     fallbacks: Vec<Fallback>,
     spin_before_sleep: Duration,
     is_awake: Cell<bool>,
@@ -145,6 +149,7 @@ impl Plane {
             addresses,
             event,
             counts: Arc::default(),
+            refusals: Refusals::default(),
             fallbacks,
             spin_before_sleep: setup.spin_before_sleep,
             is_awake: Cell::new(false),
@@ -253,11 +258,18 @@ impl Plane {
 
     /// Sends `datagram` to `to` from an upstream-facing socket.
     ///
+    /// What the kernel refuses later, [`Self::refused`] tells.
+    ///
     /// # Errors
     /// [`Full`] when no send buffer is free, or `socket` is closed: as if the datagram had been lost on its way.
     pub fn send_from(&self, socket: SocketId, to: SocketAddr, datagram: &[u8]) -> Result<(), Full> {
         let index = self.sockets.borrow().index_of(socket);
         self.send_to(index, to, None, datagram)
+    }
+
+    /// Waits until the kernel has refused a datagram of an upstream-facing socket; one task may do so.
+    pub async fn refused(&self) -> Refusal {
+        self.refusals.next().await
     }
 
     /// Opens an upstream-facing socket, alone on its port.
@@ -369,6 +381,18 @@ impl Plane {
             self.counts.no_send_slot.add(1);
         }
         queued
+    }
+
+    /// The kernel refused to send `datagram` from socket `index`.
+    #[cold]
+    fn send_refused(&self, index: u16, datagram: &[u8], error: i32) {
+        self.counts.send_refused(error);
+        let role = self.sockets.borrow().role(index);
+        match role {
+            Role::Upstream(socket) => self.refusals.note(socket, datagram, error),
+            // A client will ask again; from a closing socket nobody waits for an answer.
+            Role::Listener | Role::Closing => {}
+        }
     }
 
     /// A free send buffer; when all wait for the kernel, they are handed over first.

@@ -405,6 +405,8 @@ fn a_send_that_the_kernel_refuses_is_counted_and_its_buffer_is_free_again() {
         let broadcast = "255.255.255.255:9".parse().unwrap();
         for _ in 0..10 {
             plane.send_from(socket, broadcast, b"question").unwrap();
+            let refusal = Refusal { socket, head: *b"qu", is_want_of_room: false };
+            assert_eq!(plane.refused().await, refusal);
         }
         until(|| plane.counts().snapshot().send_not_permitted == 10).await;
         assert_eq!(plane.send_from(socket, broadcast, &[0; 5000]), Err(Full));

@@ -83,7 +83,7 @@ impl Uring {
                 plane.reap_socket(socket);
             }
             // Sends are settled in `settle`; nothing is polled.
-            Event::Sent(_) | Event::Readable { .. } => {}
+            Event::Sent | Event::Refused { .. } | Event::Readable { .. } => {}
         }
         Ok(())
     }
@@ -115,8 +115,10 @@ impl Uring {
         let mut sent = 0;
         while let Some(event) = ring.next_event() {
             match event {
-                Event::Sent(0) => sent += 1,
-                Event::Sent(errno) => plane.counts.send_refused(errno),
+                Event::Sent => sent += 1,
+                Event::Refused { socket, buffer, errno } => {
+                    plane.send_refused(socket, &buffer, errno);
+                }
                 event => pending.push_back(event),
             }
         }

@@ -338,6 +338,33 @@ fn exhausted_sockets_are_not_the_upstreams_fault() {
 }
 
 #[test]
+fn unreachable_upstream_costs_no_time_and_rests() {
+    let unreachable = || vec![Act::Fail(ExchangeError::Unreachable)];
+    let bench = Bench::new(vec![unreachable(), vec![Act::Say(5, good())]]);
+    for asked in [[0, 1].as_slice(), &[0, 1], &[1]] {
+        assert!(bench.resolve().is_ok());
+        assert_eq!(bench.asked(), asked);
+    }
+    assert_eq!(bench.elapsed(), Duration::from_millis(15));
+    let bench = Bench::new(vec![unreachable(), unreachable()]);
+    let failure = bench.resolve().unwrap_err();
+    assert_eq!((failure, failure.ede().code), (Failure::Unreachable, 22));
+    assert_eq!((bench.asked(), bench.elapsed()), (vec![0, 1], Duration::ZERO));
+}
+
+#[test]
+fn silent_upstream_beside_an_unreachable_one_has_the_whole_deadline() {
+    for place in 0..2 {
+        let silent = vec![Act::Silence];
+        let mut scripts = vec![vec![Act::Fail(ExchangeError::Unreachable)], silent];
+        scripts.swap(0, place);
+        let bench = Bench::new(scripts);
+        assert_eq!(bench.resolve(), Err(Failure::NobodyAnswered));
+        assert_eq!(bench.elapsed(), WHOLE);
+    }
+}
+
+#[test]
 fn forged_datagrams_are_passed_over_until_the_right_one_comes() {
     let forged = Reply::new(Rcode::NOERROR).answer(&[a("www.example.", 9, 66)]);
     let wrong_id: fn(&mut Vec<u8>) = |message| message[1] ^= 1;

@@ -15,6 +15,7 @@ struct Paper {
     closed: RefCell<Vec<SocketId>>,
     sent: RefCell<Vec<(SocketId, SocketAddr, Vec<u8>)>>,
     is_full: Cell<bool>,
+    refusal: Cell<Option<Refusal>>,
 }
 
 impl DatagramSockets for Paper {
@@ -36,6 +37,13 @@ impl DatagramSockets for Paper {
     fn send(&self, socket: SocketId, to: SocketAddr, datagram: &[u8]) -> bool {
         self.sent.borrow_mut().push((socket, to, datagram.to_vec()));
         !self.is_full.get()
+    }
+
+    async fn refused(&self) -> Refusal {
+        match self.refusal.take() {
+            Some(refusal) => refusal,
+            None => std::future::pending().await,
+        }
     }
 }
 
@@ -175,6 +183,31 @@ fn what_finds_no_room_to_be_sent_is_told_at_once() {
         assert!(pool.state.borrow().pending.is_empty());
         assert_eq!((pool.counters.datagrams.value(), pool.counters.exhausted.value()), (0, 1));
     });
+}
+
+#[test]
+fn what_the_kernel_refuses_ends_its_exchange_and_no_other() {
+    for (is_want_of_room, error) in
+        [(false, ExchangeError::Unreachable), (true, ExchangeError::Exhausted)]
+    {
+        LocalExecutor::default().run(async {
+            let (sockets, pool) = pool(1);
+            let (refused, other) = (query(0x1234), query(0x1235));
+            let mut other = Box::pin(pool.exchange(upstream(), &other, soon(&pool)));
+            assert!(poll_once(&mut other).await.is_none());
+            let mut exchange = Box::pin(pool.exchange(upstream(), &refused, soon(&pool)));
+            assert!(poll_once(&mut exchange).await.is_none());
+            let socket = sockets.sent.borrow()[1].0;
+            sockets.refusal.set(Some(Refusal { socket, head: [0x12, 0x34], is_want_of_room }));
+            assert!(poll_once(pool.watch_refusals()).await.is_none());
+            assert_eq!(poll_once(exchange).await, Some(Err(error)));
+            assert!(poll_once(other).await.is_none());
+            let counted = [&pool.counters.unreachable, &pool.counters.exhausted];
+            let expected = [u64::from(!is_want_of_room), u64::from(is_want_of_room)];
+            assert_eq!(counted.map(crate::observe::Counter::value), expected);
+            assert_eq!(pool.counters.timeouts.value(), 0);
+        });
+    }
 }
 
 #[test]
