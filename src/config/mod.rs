@@ -168,7 +168,7 @@ pub struct Acl {
 pub struct Forward {
     /// Upstreams. Empty only until the system's own have been looked up.
     pub upstreams: Vec<SocketAddr>,
-    /// How long one UDP attempt waits for its answer.
+    /// How long one datagram waits for its answer; less where others need the time.
     pub attempt_timeout: Duration,
     /// How long a client's question may take in all.
     pub deadline: Duration,
