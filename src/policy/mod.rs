@@ -40,6 +40,12 @@ impl Policy {
         Self { acl, identity, local, any: local::any_answer() }
     }
 
+    /// Whether a client at `address` is served at all.
+    #[must_use]
+    pub fn serves(&self, address: IpAddr) -> bool {
+        self.acl.allows(address)
+    }
+
     /// Rules over `query` from `client`. `folded` is the query's name in lower case; `now` becomes the time of local
     /// answers, which have no age.
     #[inline]
@@ -74,10 +80,12 @@ impl Policy {
         match (query.qclass, query.qtype) {
             (Class::CH, _) => match self.identity.lookup(query.qname, query.qtype) {
                 Some(answer) => Ruling::Answer(answer.view(now)),
-                None => Ruling::Refuse(Rcode::REFUSED, None),
+                None => Ruling::Refuse(Rcode::REFUSED, Some(Ede::PROHIBITED)),
             },
             (Class::IN, Rtype::ANY) => Ruling::Answer(self.any.view(now)),
-            (Class::IN, Rtype::AXFR | Rtype::IXFR) => Ruling::Refuse(Rcode::REFUSED, None),
+            (Class::IN, Rtype::AXFR | Rtype::IXFR) => {
+                Ruling::Refuse(Rcode::REFUSED, Some(Ede::NOT_SUPPORTED))
+            }
             (Class::IN, Rtype::MAILA | Rtype::MAILB | Rtype::TKEY) => {
                 Ruling::Refuse(Rcode::NOTIMP, Some(Ede::NOT_SUPPORTED))
             }

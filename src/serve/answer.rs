@@ -97,7 +97,10 @@ impl<P> Core<P> {
         self.counters.query(client.transport);
         let query = match Query::parse(message) {
             Ok(query) => query,
-            Err(malformed) => return reply::reject(malformed, message, &self.counters, out),
+            Err(malformed) => {
+                let is_served = self.policy.serves(client.address);
+                return reply::reject(malformed, message, is_served, &self.counters, out);
+            }
         };
         let reply = reply::Reply { query: &query, client, limits: self.limits };
         self.key.set(&query, DEFAULT_GROUP, self.folding);

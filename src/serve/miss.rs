@@ -111,7 +111,7 @@ impl<P> Core<P> {
                 (waiter, Ede::NETWORK_ERROR.with_text("too many questions in flight"))
             }
             Joined::TooManyWaiters(waiter) => {
-                (waiter, Ede::NETWORK_ERROR.with_text("too many clients wait for this answer"))
+                (waiter, Ede::NETWORK_ERROR.with_text("too many clients wait"))
             }
         };
         self.counters.overload.bump();

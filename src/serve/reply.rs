@@ -100,16 +100,19 @@ impl Reply<'_, '_> {
     }
 }
 
-/// Answers what is no query: FORMERR where a header can be trusted, NOTIMP for other opcodes, else silence.
+/// Answers what is no query: FORMERR where a header can be trusted, NOTIMP for other opcodes, else silence. Strangers are
+/// refused before anything is said about their message.
 pub(super) fn reject(
     malformed: Malformed,
     message: &[u8],
+    is_served: bool,
     counters: &ServingCounters,
     out: &mut [u8],
 ) -> Verdict {
     counters.fault(malformed);
     let rcode = match malformed {
         Malformed::Short | Malformed::Response => None,
+        _ if !is_served => Some(Rcode::REFUSED),
         Malformed::Opcode(_) => Some(Rcode::NOTIMP),
         Malformed::Truncated
         | Malformed::QuestionCount(_)
