@@ -265,6 +265,12 @@ pub(super) fn write(
     }
 }
 
+/// Ends the lifetime of the entry at the front of `bytes` at `end`, if it would end later.
+pub(super) fn shorten(bytes: &mut [u8], end: CacheTime) {
+    let lifetime = lifetime(bytes).min(end.seconds_since(stored(bytes)));
+    bytes[9..12].copy_from_slice(&lifetime.to_le_bytes()[..3]);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,6 +318,19 @@ mod tests {
         let answer = answer([1, 0, 0]);
         let rest = key.as_bytes().len() + answer.ttls.len() + answer.body.len();
         assert_eq!(Entry::len_of(&key, &answer) - rest, 15);
+    }
+
+    #[test]
+    fn lifetime_is_shortened_but_never_prolonged() {
+        let name = NameBuf::from_text("www.example.").unwrap();
+        let key = Key::plain(name.as_name(), Rtype::A);
+        let answer = answer([1, 0, 0]);
+        let mut bytes = vec![0; Entry::len_of(&key, &answer)];
+        write(Mark::new(0, 0), &key, &answer, CacheTime::from_millis(1000), &mut bytes);
+        for (end, expected) in [(60_000, 7), (4_500, 3), (5_500, 3), (500, 0)] {
+            shorten(&mut bytes, CacheTime::from_millis(end));
+            assert_eq!(lifetime(&bytes), expected, "{end}");
+        }
     }
 
     #[test]

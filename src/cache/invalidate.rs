@@ -95,6 +95,12 @@ impl Rules {
         self.is_sweeping
     }
 
+    /// Lets go of rules that have nothing more to turn away.
+    fn prune(&mut self, now: CacheTime) {
+        let guard_ends = |rule: &Rule| rule.until.after_seconds(GUARD_SECONDS);
+        self.rules.retain(|rule| rule.unswept > 0 || now < guard_ends(rule));
+    }
+
     /// Whether what is stored under `key` since, or was asked for at, `begun` must not be used.
     pub(super) fn forbid(&self, key: &[u8], begun: CacheTime) -> bool {
         if self.rules.is_empty() {
@@ -108,6 +114,7 @@ impl Rules {
 impl Shard {
     /// Forgets what `flush` says, at once for whoever asks; the memory comes free by [`Shard::sweep`].
     pub fn flush(&mut self, flush: Flush, now: CacheTime) {
+        self.rules.prune(now);
         let is_too_much = self.rules.rules.len() >= RULES_MAX;
         let flush = if is_too_much { Flush::All } else { flush };
         if is_too_much {
@@ -124,8 +131,7 @@ impl Shard {
 
     /// Goes one step on behind the flushes; says whether there was anything to do. A step takes some hundred microseconds.
     pub fn sweep(&mut self, now: CacheTime) -> bool {
-        let guard_ends = |rule: &Rule| rule.until.after_seconds(GUARD_SECONDS);
-        self.rules.rules.retain(|rule| rule.unswept > 0 || now < guard_ends(rule));
+        self.rules.prune(now);
         self.rules.is_sweeping = self.rules.rules.iter().any(|rule| rule.unswept > 0);
         if !self.rules.is_sweeping {
             return false;

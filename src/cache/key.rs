@@ -64,6 +64,16 @@ impl Key {
         key
     }
 
+    /// The key whose octets these are; `None` when they are none, or those of a denial.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let parts = KeyParts::of(bytes).filter(|parts| parts.qtype.is_some())?;
+        let mut key =
+            Self { len: bytes.len(), name_len: parts.name.as_bytes().len(), ..Self::default() };
+        key.bytes.get_mut(..bytes.len())?.copy_from_slice(bytes);
+        Some(key)
+    }
+
     /// The name in lower case, in wire form.
     #[must_use]
     pub fn folded_name(&self) -> &[u8] {
@@ -233,6 +243,14 @@ mod tests {
         assert_eq!(other.as_denial(|key| key.as_bytes().to_vec()), denial);
         assert_ne!(key("www.example.", Rtype(0), 3, CD).as_bytes(), denial);
         assert_eq!(KeyParts::of(&denial).unwrap().qtype, None);
+    }
+
+    #[test]
+    fn key_comes_back_from_its_octets() {
+        let mut base = key("www.example.", Rtype::AAAA, 7, DO);
+        let again = Key::of_bytes(base.as_bytes()).unwrap();
+        assert_eq!((again.as_bytes(), again.folded_name()), (base.as_bytes(), base.folded_name()));
+        assert!(base.as_denial(|key| Key::of_bytes(key.as_bytes())).is_none());
     }
 
     #[test]

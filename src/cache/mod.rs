@@ -1,17 +1,21 @@
 //! What a core remembers: its private shard of answers. No I/O, no clock, nothing shared.
 
+pub mod coherence;
 mod entry;
 mod evict;
 pub mod failure;
 mod ghost;
 mod index;
+pub mod inspect;
 pub mod invalidate;
 pub mod key;
 mod segment;
 pub mod shard;
 mod slab;
 
+pub use coherence::{Batch, Notice, Outbox, Stored};
 pub use failure::Failures;
+pub use inspect::{Explanation, Inspection, State};
 pub use invalidate::{Flush, Scope};
 pub use key::{Key, KeyParts};
 pub use segment::Segment;

@@ -4,6 +4,7 @@
 
 use ahash::RandomState;
 
+use super::coherence::Echoes;
 use super::entry::{self, Entry, Mark};
 use super::ghost::Ghosts;
 use super::index::Index;
@@ -68,6 +69,8 @@ pub struct Tally {
     pub returns: u64,
     /// Entries that were flushed.
     pub flushed: u64,
+    /// Entries that were forgotten because another core got something else.
+    pub superseded: u64,
 }
 
 /// One core's cache.
@@ -79,6 +82,7 @@ pub struct Shard {
     pub(super) ghosts: Ghosts,
     pub(super) border: Border,
     pub(super) rules: Rules,
+    pub(super) echoes: Echoes,
     pub(super) tally: Tally,
     /// Entries that deny a whole name: without any, nobody looks for them.
     pub(super) denials: usize,
@@ -89,7 +93,7 @@ pub struct Shard {
 }
 
 /// Where an entry was found and what it is good for.
-enum Found {
+pub(super) enum Found {
     Fresh(Place),
     Denied(Place),
     Stale(Place),
@@ -110,6 +114,7 @@ impl Shard {
             ghosts: Ghosts::new(entries),
             border: Border::new(section, entries, pages * PAGE_BYTES),
             rules: Rules::default(),
+            echoes: Echoes::none(),
             tally: Tally::default(),
             denials: 0,
             stale_seconds: section.stale_seconds(),
@@ -123,11 +128,7 @@ impl Shard {
     /// Looks `key` up.
     #[inline]
     pub fn lookup(&mut self, key: &mut Key, now: Now) -> Lookup<'_> {
-        let found = match self.place_of(key) {
-            Some(place) if self.is_fresh(place, now.cache) => Some(Found::Fresh(place)),
-            exact => self.second_choice(exact, key, now.cache),
-        };
-        match found {
+        match self.search(key, now.cache) {
             Some(Found::Fresh(place)) => {
                 let bytes = self.slab.entry_mut(place);
                 entry::touch(bytes, self.border.hot_after);
@@ -190,6 +191,11 @@ impl Shard {
         self.hasher.hash_one(key)
     }
 
+    /// The keyed hash of two runs of octets.
+    pub(super) fn hash_parts(&self, first: &[u8], second: &[u8]) -> u64 {
+        self.hasher.hash_one((first, second))
+    }
+
     /// Answers held, expired ones included.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -220,6 +226,15 @@ impl Shard {
         self.border.share
     }
 
+    /// The best that there is for `key`.
+    #[inline]
+    pub(super) fn search(&self, key: &mut Key, now: CacheTime) -> Option<Found> {
+        match self.place_of(key) {
+            Some(place) if self.is_fresh(place, now) => Some(Found::Fresh(place)),
+            exact => self.second_choice(exact, key, now),
+        }
+    }
+
     /// Where the entry of `key` lies.
     #[inline]
     pub(super) fn place_of(&self, key: &Key) -> Option<Place> {
@@ -227,7 +242,7 @@ impl Shard {
     }
 
     #[inline]
-    fn place_of_bytes(&self, key: &[u8]) -> Option<Place> {
+    pub(super) fn place_of_bytes(&self, key: &[u8]) -> Option<Place> {
         let slab = &self.slab;
         self.index.find(self.hash(key), |&place| entry::key_of(slab.entry(place)) == key)
     }
@@ -255,7 +270,7 @@ impl Shard {
     }
 
     #[inline]
-    fn is_flushed(&self, bytes: &[u8]) -> bool {
+    pub(super) fn is_flushed(&self, bytes: &[u8]) -> bool {
         self.rules.are_unswept() && self.rules.forbid(entry::key_of(bytes), entry::stored(bytes))
     }
 

@@ -19,6 +19,9 @@ const PROCESS_BYTES: usize = 12 << 20;
 /// A worker without what is planned below: stack, executor, rings, scratch areas, memory that the allocator keeps.
 const WORKER_BYTES: usize = 6 << 20;
 
+/// Notices for the other cores that wait, when there are any (`cache::coherence`).
+const MESH_BYTES: usize = 3 << 20;
+
 /// A question being resolved: its task, its exchange, its key, its answer.
 const QUESTION_BYTES: usize = 6 << 10;
 
@@ -86,7 +89,8 @@ impl Plan {
         let forward = &config.forward;
         let tcp = &config.tcp;
         let connections = config.node.listen.len() * tcp.connections_max;
-        let base = PROCESS_BYTES + cores * WORKER_BYTES;
+        let mesh = if cores > 1 { MESH_BYTES } else { 0 };
+        let base = PROCESS_BYTES + cores * (WORKER_BYTES + mesh);
         let buffers = net::arena_bytes(&config.udp);
         let resolution =
             forward.inflight_max * QUESTION_BYTES + waiters_in_all_max(forward) * WAITER_BYTES;

@@ -26,6 +26,7 @@ use super::worker::Worker;
 use super::{NodeError, limits, pin};
 use crate::cache::Shard;
 use crate::config::Config;
+use crate::mesh::{self, Ends};
 use crate::net::tcp::{self, Tcp};
 use crate::net::udp::{self, Plane, Setup};
 use crate::observe::{Exposition, ServingCounters, UpstreamCounters};
@@ -135,8 +136,8 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
     let (sender, news) = channel();
     let mut crew = Vec::with_capacity(seats.len());
     // One after the other, so that sockets stand in their group in the order of the cores.
-    for seat in &seats {
-        let (member, addresses, refused) = open(seat, &shared, &sender, &news)?;
+    for (seat, ends) in seats.iter().zip(mesh::between(seats.len())) {
+        let (member, addresses, refused) = open(seat, ends, &shared, &sender, &news)?;
         tracing::info!("core {} on CPU {} listens on {}", seat.core, seat.cpu, list(&addresses));
         warnings.extend(refused);
         crew.push(member);
@@ -164,6 +165,7 @@ fn list(addresses: &[SocketAddr]) -> String {
 /// Starts a worker and waits until its listeners are open.
 fn open(
     seat: &Seat,
+    ends: Ends,
     shared: &Arc<Shared>,
     sender: &Sender<News>,
     news: &Receiver<News>,
@@ -171,7 +173,7 @@ fn open(
     let core = seat.core;
     let thread = std::thread::Builder::new().name(format!("core-{core}"));
     let (seat, shared, sender) = (seat.clone(), Arc::clone(shared), sender.clone());
-    let spawned = thread.spawn(move || run_worker(&seat, &shared, &sender));
+    let spawned = thread.spawn(move || run_worker(&seat, ends, &shared, &sender));
     spawned.map_err(|cause| NodeError::System { what: "cannot start a thread", cause })?;
     opened(core, news.recv().ok())
 }
@@ -270,11 +272,11 @@ fn dump(crew: &[Crew]) {
 }
 
 /// A worker's thread from start to end.
-fn run_worker(seat: &Seat, shared: &Shared, sender: &Sender<News>) {
+fn run_worker(seat: &Seat, ends: Ends, shared: &Shared, sender: &Sender<News>) {
     let core = seat.core;
     let warnings = pin::settle(seat);
-    let outcome =
-        executor(seat).and_then(|executor| executor.run(work(core, shared, sender, warnings)));
+    let outcome = executor(seat)
+        .and_then(|executor| executor.run(work(core, ends, shared, sender, warnings)));
     // Nobody listens any more once the process is on its way out.
     let _ = sender.send(match outcome {
         Ok(()) => News::Event(Event::Ended { core, problem: None }),
@@ -308,6 +310,7 @@ pub(super) fn upstream_sockets_max(config: &Config) -> u16 {
 /// A worker's life on its executor: open, wait for the others, serve, drain.
 async fn work(
     core: usize,
+    ends: Ends,
     shared: &Shared,
     sender: &Sender<News>,
     mut warnings: Vec<String>,
@@ -334,6 +337,7 @@ async fn work(
     // The main thread waits for this.
     let _ = sender.send(News::Open(member, addresses, warnings));
     shared.start.wait();
+    worker.correspond(ends);
 
     for stream in streams {
         glommio::spawn_local(stream.serve(Rc::clone(&worker))).detach();
@@ -382,7 +386,8 @@ fn assemble(
         cache: &config.cache,
         optimizations: config.optimizations,
     };
-    let core = Core::new(policy, shard, sections, serving);
+    let peers = shared.heartbeats.len() - 1;
+    let core = Core::new(policy, shard, sections, serving).among(peers);
     let entropy = ChaCha::from_kernel();
     let entropy = entropy
         .map_err(|cause| NodeError::System { what: "no random numbers from the kernel", cause })?;

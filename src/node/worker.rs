@@ -8,6 +8,8 @@ use futures_lite::future::or;
 use glommio::timer::Timer;
 
 use super::clock::Clocks;
+use crate::cache::Batch;
+use crate::mesh::{Bell, Correspondent, Ends};
 use crate::net::udp::Plane;
 use crate::net::{Path, Respond, SocketId};
 use crate::observe::Transport;
@@ -28,6 +30,10 @@ pub(super) struct Worker {
     forwarder: Forwarder,
     /// Replies to those who waited are written here, one by one.
     scratch: RefCell<Box<[u8]>>,
+    /// Rings when there is something to tell the other cores.
+    news: Rc<Bell>,
+    /// A task goes through what flushes have left behind.
+    is_sweeping: Cell<bool>,
     /// For the tasks that outlive a batch.
     this: Weak<Self>,
 }
@@ -50,6 +56,8 @@ impl Worker {
             world,
             forwarder,
             scratch: RefCell::new(scratch),
+            news: Rc::default(),
+            is_sweeping: Cell::new(false),
             this: Weak::clone(this),
         })
     }
@@ -57,6 +65,27 @@ impl Worker {
     /// Questions being resolved now.
     pub(super) fn in_flight(&self) -> usize {
         self.core.borrow().in_flight()
+    }
+
+    /// Begins to tell the other cores what this one learns, and to heed what they say.
+    pub(super) fn correspond(self: &Rc<Self>, ends: Ends) {
+        ends.carry(self, &self.news);
+    }
+
+    /// Frees what flushes have left behind, a little at a time.
+    fn sweep(&self) {
+        if self.is_sweeping.replace(true) {
+            return;
+        }
+        let worker = self.this.upgrade().expect("a worker that hears is alive");
+        glommio::spawn_local(worker.sweep_to_the_end()).detach();
+    }
+
+    async fn sweep_to_the_end(self: Rc<Self>) {
+        while self.core.borrow_mut().sweep(self.now.get()) {
+            glommio::yield_if_needed().await;
+        }
+        self.is_sweeping.set(false);
     }
 
     fn read_clocks(&self) -> Now {
@@ -101,6 +130,9 @@ impl Worker {
         let mut scratch = self.scratch.borrow_mut();
         let mut core = self.core.borrow_mut();
         core.finish(&mut asking, outcome, now, &mut scratch, |path, reply| self.send(path, reply));
+        if core.outbox().has_news() {
+            self.news.ring();
+        }
     }
 
     /// Those who have waited long enough get what is left from before.
@@ -124,6 +156,23 @@ impl Worker {
                     connection.reply(reply);
                 }
             }
+        }
+    }
+}
+
+impl Correspondent for Worker {
+    fn take(&self, peer: usize) -> Option<Batch> {
+        let mut core = self.core.borrow_mut();
+        if core.outbox().has_news() {
+            core.outbox().pack(self.now.get().cache);
+        }
+        core.outbox().take(peer)
+    }
+
+    fn hear(&self, batch: &Batch) {
+        let now = self.read_clocks();
+        if self.core.borrow_mut().hear(batch, now) {
+            self.sweep();
         }
     }
 }

@@ -118,6 +118,8 @@ pub struct ServingCounters {
     pub returns: Gauge,
     /// Answers that were flushed.
     pub flushed: Gauge,
+    /// Answers forgotten because another core got something else.
+    pub superseded: Gauge,
     /// Answers in the cache.
     pub entries: Gauge,
     /// Bytes held by the cache.
@@ -199,6 +201,7 @@ impl ServingCounters {
             ("dns_cache_expirations_total", "Answers that were over", &self.expirations),
             ("dns_cache_returns_total", "Answers back soon after eviction", &self.returns),
             ("dns_cache_flushed_total", "Answers flushed", &self.flushed),
+            ("dns_cache_superseded_total", "Answers older than another core's", &self.superseded),
         ] {
             counter(name, help, &[], count.value());
         }

@@ -38,8 +38,39 @@ pub enum Joined<W> {
 pub struct Ended<W> {
     /// All who still waited, first come first.
     pub waiters: Vec<W>,
-    /// Another core got another answer meanwhile: this one may be older and must not be kept.
-    pub is_superseded: bool,
+    /// What other cores got meanwhile.
+    pub elsewhere: Elsewhere,
+}
+
+/// What other cores got for a question while it was in flight here.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Elsewhere {
+    /// Nothing.
+    Nothing,
+    /// Only answers with this fingerprint.
+    Same(u64),
+    /// Different answers.
+    Different,
+}
+
+impl Elsewhere {
+    /// Whether an answer with `fingerprint` may be older than one of those: it must not be kept then.
+    #[must_use]
+    pub fn outdates(self, fingerprint: u64) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::Same(other) => other != fingerprint,
+            Self::Different => true,
+        }
+    }
+
+    const fn and(self, fingerprint: u64) -> Self {
+        match self {
+            Self::Nothing => Self::Same(fingerprint),
+            Self::Same(known) if known == fingerprint => self,
+            Self::Same(_) | Self::Different => Self::Different,
+        }
+    }
 }
 
 /// All questions in flight on one core, by cache key and its hash.
@@ -64,14 +95,22 @@ struct Question<W> {
     joined: usize,
     is_ahead: bool,
     is_slow: bool,
-    is_superseded: bool,
+    elsewhere: Elsewhere,
 }
 
 impl<W> Question<W> {
     fn new(hash: u64, key: &[u8], waiters: Vec<W>) -> Self {
         let is_ahead = waiters.is_empty();
         let key = key.into();
-        Self { hash, key, waiters, joined: 0, is_ahead, is_slow: false, is_superseded: false }
+        Self {
+            hash,
+            key,
+            waiters,
+            joined: 0,
+            is_ahead,
+            is_slow: false,
+            elsewhere: Elsewhere::Nothing,
+        }
     }
 }
 
@@ -146,10 +185,10 @@ impl<W> Inflight<W> {
         known.is_some_and(|question| question.is_slow)
     }
 
-    /// Notes that another core got an answer to the question with `hash` meanwhile.
-    pub fn supersede(&mut self, hash: u64) {
-        if let Some(known) = self.questions.find_mut(hash, |question| question.hash == hash) {
-            known.is_superseded = true;
+    /// Notes that another core got an answer with that fingerprint to the question `key` meanwhile.
+    pub fn note_elsewhere(&mut self, hash: u64, key: &[u8], fingerprint: u64) {
+        if let Some(known) = self.questions.find_mut(hash, |question| *question.key == *key) {
+            known.elsewhere = known.elsewhere.and(fingerprint);
         }
     }
 
@@ -160,9 +199,9 @@ impl<W> Inflight<W> {
                 let (question, _) = known.remove();
                 self.ahead -= usize::from(question.is_ahead);
                 self.joined -= question.joined;
-                Ended { waiters: question.waiters, is_superseded: question.is_superseded }
+                Ended { waiters: question.waiters, elsewhere: question.elsewhere }
             }
-            Entry::Vacant(_) => Ended { waiters: Vec::new(), is_superseded: false },
+            Entry::Vacant(_) => Ended { waiters: Vec::new(), elsewhere: Elsewhere::Nothing },
         }
     }
 
@@ -277,13 +316,21 @@ mod tests {
     }
 
     #[test]
-    fn superseded_question_says_so_at_its_end() {
+    fn question_remembers_what_other_cores_got() {
         let mut table = table();
         table.join(1, b"a", 1);
         table.join(2, b"b", 1);
-        table.supersede(1);
-        table.supersede(3);
-        assert!(table.finish(1, b"a").is_superseded);
-        assert!(!table.finish(2, b"b").is_superseded);
+        for _ in 0..2 {
+            table.note_elsewhere(1, b"a", 77);
+        }
+        table.note_elsewhere(3, b"c", 78);
+        let elsewhere = table.finish(1, b"a").elsewhere;
+        assert!(elsewhere.outdates(78) && !elsewhere.outdates(77));
+        assert!(!table.finish(2, b"b").elsewhere.outdates(77));
+        table.join(1, b"a", 1);
+        for fingerprint in [77, 78, 77] {
+            table.note_elsewhere(1, b"a", fingerprint);
+        }
+        assert!(table.finish(1, b"a").elsewhere.outdates(77));
     }
 }

@@ -13,4 +13,4 @@ pub mod ports;
 pub mod scrub;
 
 pub use forward::{Failure, Forwarder};
-pub use inflight::{Ended, Inflight, Joined};
+pub use inflight::{Elsewhere, Ended, Inflight, Joined};

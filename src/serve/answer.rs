@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::miss::{Asking, Ticket, Waiting};
 use super::reply;
-use crate::cache::{Failures, Key, Lookup, Shard};
+use crate::cache::{Failures, Key, Lookup, Outbox, Shard};
 use crate::config;
 use crate::observe::{ServingCounters, Transport};
 use crate::policy::{Policy, Ruling};
@@ -48,6 +48,7 @@ pub struct Core<P> {
     pub(super) counters: Arc<ServingCounters>,
     pub(super) limits: reply::Limits,
     pub(super) failures: Failures,
+    pub(super) outbox: Outbox,
     pub(super) stale_after: Duration,
     folding: Folding,
     key: Key,
@@ -83,10 +84,18 @@ impl<P> Core<P> {
             counters,
             limits: reply::Limits::new(sections.udp),
             failures: Failures::new(sections.cache.failure_ttl_max),
+            outbox: Outbox::new(0),
             stale_after: sections.cache.stale_after,
             folding: vectors.unwrap_or(Folding::WORDS),
             key: Key::default(),
         }
+    }
+
+    /// The same, with `peers` other cores beside it.
+    #[must_use]
+    pub fn among(mut self, peers: usize) -> Self {
+        self.outbox = Outbox::new(peers);
+        self
     }
 
     /// Answers one message from what this core already holds.

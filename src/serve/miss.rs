@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::answer::{Client, Core, Verdict};
 use super::reply::Reply;
 use crate::cache::{Insertion, Key, Lookup};
-use crate::resolve::{Ended, Inflight, Joined};
+use crate::resolve::{Elsewhere, Ended, Inflight, Joined};
 use crate::time::{CacheTime, Now};
 use crate::wire::{AnswerBuf, Ede, Query, QueryBuf, Rcode};
 
@@ -156,7 +156,7 @@ impl<P> Core<P> {
         let ended = self.waiting.finish(asking.hash, asking.key.as_bytes());
         let (answer, ede) = match outcome {
             Ok(answer) => {
-                self.keep(asking, &answer, ended.is_superseded, now);
+                self.keep(asking, &answer, ended.elsewhere, now);
                 (answer, None)
             }
             Err(unresolved) => {
@@ -189,9 +189,9 @@ impl<P> Core<P> {
         self.waiting.len()
     }
 
-    fn keep(&mut self, asking: &mut Asking, answer: &AnswerBuf, is_superseded: bool, now: Now) {
+    fn keep(&mut self, asking: &mut Asking, answer: &AnswerBuf, elsewhere: Elsewhere, now: Now) {
         self.failures.forget(asking.hash);
-        if is_superseded {
+        if self.is_outdated(&asking.key, answer, elsewhere, now) {
             self.shard.remove(&asking.key);
         } else if self.shard.insert(&mut asking.key, answer, asking.begun, now) == Insertion::Stored
         {
@@ -207,13 +207,14 @@ impl<P> Core<P> {
         }
     }
 
-    fn count_shard(&self) {
+    pub(super) fn count_shard(&self) {
         let tally = self.shard.tally();
         for (gauge, count) in [
             (&self.counters.evictions, tally.evictions),
             (&self.counters.expirations, tally.expirations),
             (&self.counters.returns, tally.returns),
             (&self.counters.flushed, tally.flushed),
+            (&self.counters.superseded, tally.superseded),
             (&self.counters.entries, self.shard.len() as u64),
             (&self.counters.cache_bytes, self.shard.bytes() as u64),
         ] {

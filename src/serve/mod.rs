@@ -3,6 +3,7 @@
 //! Every transport, the fuzzer and the benches call the same [`Core::answer`].
 
 mod answer;
+mod coherence;
 mod miss;
 mod reply;
 

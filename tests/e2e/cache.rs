@@ -1,8 +1,11 @@
 //! What is remembered and for how long, with the cache clock moved by hand.
 
-use crate::client::{Stream, dig, exchange};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::client::{Datagrams, Stream, dig, exchange};
 use crate::message::{self, A, NXDOMAIN, query};
-use crate::node::{Clock, Node, Setup, eventually};
+use crate::node::{Clock, Node, Setup, allowed_cpus, eventually};
 use crate::ports;
 use crate::scripted::{Scripted, Step};
 
@@ -173,4 +176,47 @@ fn one_number_bounds_the_node_and_the_plan_is_printed() {
         "{}",
         poor.log()
     );
+}
+
+#[test]
+fn core_that_refreshes_a_changed_answer_makes_the_others_forget_theirs() {
+    let cpus = allowed_cpus();
+    let [first, second, ..] = cpus.as_slice() else {
+        return eprintln!("only one CPU is allowed here: there are no others");
+    };
+    let last = Arc::new(AtomicU8::new(1));
+    let current = Arc::clone(&last);
+    let upstream = Scripted::start(move |asked| {
+        let address = [192, 0, 2, current.load(Ordering::Acquire)];
+        vec![Step::Reply(message::address(&asked.message, 300, address))]
+    });
+    let clock = Clock::new();
+    let setup = Setup::new().upstream(upstream.address).config("[cache]\nprefetch = false");
+    let setup = setup.environment("DNS_TEST_CLOCK", &clock.path());
+    let node = setup.cores(&format!("{first},{second}")).start();
+    // Two clients whose port makes them each core's.
+    let seen = |core: &str| node.counters().sum("dns_queries_total", &format!("core=\"{core}\""));
+    let client_of = |core: &str| {
+        eventually("a client of that core", || {
+            let before = seen(core);
+            let client = Datagrams::to(node.address);
+            client.exchange(&query(1, "warm.test", A));
+            (seen(core) > before).then_some(client)
+        })
+    };
+    let clients = [client_of("0"), client_of("1")];
+    let ask = |client: &Datagrams| {
+        let record = client.exchange(&query(2, "name.test", A)).records.remove(0);
+        (record.rdata[3], record.ttl)
+    };
+    assert_eq!(ask(&clients[0]), (1, 300));
+    clock.set(200);
+    eventually("time passes", || (ask(&clients[0]).1 <= 100).then_some(()));
+    assert_eq!(ask(&clients[1]), (1, 300), "the other core asks for itself");
+    last.store(2, Ordering::Release);
+    clock.set(301);
+    eventually("the first core learns better", || (ask(&clients[0]).0 == 2).then_some(()));
+    eventually("the second one, too", || (ask(&clients[1]).0 == 2).then_some(()));
+    assert_eq!(upstream.count("name.test."), 4);
+    assert_eq!(node.counters().sum("dns_cache_superseded_total", ""), 1);
 }

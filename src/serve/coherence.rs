@@ -1,0 +1,68 @@
+//! One core among others: what it tells them, what it heeds of what they say.
+
+use super::answer::Core;
+use crate::cache::{Batch, Flush, Key, Notice, Outbox};
+use crate::resolve::Elsewhere;
+use crate::time::Now;
+use crate::wire::AnswerBuf;
+
+impl<P> Core<P> {
+    /// Tells the others of `answer`, which came for `key`. `true` when it must not be kept: another core got a different
+    /// one meanwhile.
+    pub(super) fn is_outdated(
+        &mut self,
+        key: &Key,
+        answer: &AnswerBuf,
+        elsewhere: Elsewhere,
+        now: Now,
+    ) -> bool {
+        if !self.outbox.has_peers() {
+            return false;
+        }
+        // Kept or not, it is served: nobody must serve an older one.
+        let notice = self.shard.notice(key, answer, now.cache);
+        notice.into_iter().for_each(|notice| self.outbox.post(notice));
+        elsewhere.outdates(self.shard.fingerprint(&answer.view(now.cache)))
+    }
+
+    /// Forgets what `flush` says, here and on all other cores. [`Core::sweep`] has work then.
+    pub fn flush(&mut self, flush: Flush, now: Now) {
+        self.failures.clear();
+        self.outbox.post(Notice::Flush(Box::new(flush.clone()), now.cache));
+        self.shard.flush(flush, now.cache);
+        self.count_shard();
+    }
+
+    /// Heeds what another core says; `true` when [`Core::sweep`] has work then.
+    pub fn hear(&mut self, batch: &Batch, now: Now) -> bool {
+        let mut has_work = false;
+        for notice in &**batch {
+            match notice {
+                Notice::Stored(stored) => {
+                    let hash = self.shard.hash(&stored.key);
+                    self.waiting.note_elsewhere(hash, &stored.key, stored.fingerprint);
+                    self.shard.heed(stored, now.cache);
+                }
+                Notice::Flush(flush, until) => {
+                    self.failures.clear();
+                    self.shard.flush(Flush::clone(flush), *until);
+                    has_work = true;
+                }
+            }
+        }
+        self.count_shard();
+        has_work
+    }
+
+    /// Frees a little of what flushes have left behind; `false` when nothing is left.
+    pub fn sweep(&mut self, now: Now) -> bool {
+        let has_more = self.shard.sweep(now.cache);
+        self.count_shard();
+        has_more
+    }
+
+    /// Notices for the other cores.
+    pub const fn outbox(&mut self) -> &mut Outbox {
+        &mut self.outbox
+    }
+}
