@@ -88,9 +88,12 @@ enum Refusal {
 impl Refusal {
     const fn exit_code(&self) -> u8 {
         match self {
-            Self::Node(NodeError::Local(_) | NodeError::Placement(_) | NodeError::Memory(_)) => {
-                EXIT_USAGE
-            }
+            Self::Node(
+                NodeError::Local(_)
+                | NodeError::Placement(_)
+                | NodeError::Memory(_)
+                | NodeError::WarmUp(_),
+            ) => EXIT_USAGE,
             Self::Node(_) => EXIT_FAILURE,
             Self::Unreadable { .. }
             | Self::Config(_)

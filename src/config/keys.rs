@@ -115,6 +115,10 @@ keys! {
         |c, v| assign(&mut c.cache.hot_percent, v.count(1..=50));
     cache.hot_after = "3", "a number from 2 to 7",
         |c, v| assign(&mut c.cache.hot_after, v.count(2..=7));
+    cache.warm_up = "none", "the absolute path of a file",
+        |c, v| assign(&mut c.cache.warm_up, v.path().map(Some));
+    cache.warm_up_rate = "100", "a number of questions per second from 1 to 100000",
+        |c, v| assign(&mut c.cache.warm_up_rate, v.count(1..=100_000));
 
     acl.allow = "loopback, private, shared and link-local ranges",
         "prefixes such as [\"192.0.2.0/24\", \"::1\"], each once, without bits behind the prefix",

@@ -11,6 +11,7 @@ pub mod resolv;
 mod value;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -120,7 +121,7 @@ pub struct Tcp {
 pub const CACHE_BYTES_DEFAULT: usize = 256 << 20;
 
 /// `[cache]`: one shard per core.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Cache {
     /// Bytes for all shards together, index and metadata included; what the other parts leave, if not set.
     pub bytes: Option<usize>,
@@ -146,6 +147,10 @@ pub struct Cache {
     pub hot_percent: u8,
     /// Accesses that make an entry hot.
     pub hot_after: u8,
+    /// A file with names to resolve after the start.
+    pub warm_up: Option<PathBuf>,
+    /// How many questions of it are asked per second, by all cores together.
+    pub warm_up_rate: u32,
 }
 
 impl Cache {
@@ -299,6 +304,8 @@ impl Default for Cache {
             probation_percent: 20,
             hot_percent: 10,
             hot_after: 3,
+            warm_up: None,
+            warm_up_rate: 100,
         }
     }
 }

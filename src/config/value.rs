@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -41,6 +42,11 @@ impl Value {
             Self::Text(text) => Some(text),
             _ => None,
         }
+    }
+
+    /// An absolute path.
+    pub(super) fn path(&self) -> Option<PathBuf> {
+        self.text().map(PathBuf::from).filter(|path| path.is_absolute())
     }
 
     /// A switch.

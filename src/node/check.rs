@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use super::memory::{self, Plan};
 use super::placement::{self, Seat};
 use super::topology::Topology;
+use super::warm::WarmList;
 use super::{NodeError, limits, pin, start};
 use crate::config::Config;
 use crate::net::udp::{self, OpenError, Plane, Setup};
@@ -34,6 +35,7 @@ pub fn check(config: &Config) -> Result<Checked, NodeError> {
     let memory = Plan::new(config, seats.len())?;
     let mut warnings = limits::prepare(config, seats.len())?;
     warnings.extend(memory::warning(&memory));
+    warnings.extend(WarmList::read(&config.cache, seats.len())?.complaints);
     for &address in &config.node.listen {
         warnings.extend(probe(address)?);
     }

@@ -11,6 +11,7 @@ pub mod placement;
 mod start;
 mod supervise;
 pub mod topology;
+pub mod warm;
 mod worker;
 
 use std::net::SocketAddr;
@@ -35,6 +36,9 @@ pub enum NodeError {
     /// The machine refuses what every node needs.
     #[error("{0}")]
     Limits(#[from] limits::Refusal),
+    /// The warm-up list cannot be read.
+    #[error("{0}")]
+    WarmUp(#[from] warm::Unreadable),
     /// The memory does not suffice.
     #[error("{0}")]
     Memory(#[from] memory::TooLittle),

@@ -22,6 +22,7 @@ use super::notify::Notifier;
 use super::placement::{self, Seat};
 use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
 use super::topology::Topology;
+use super::warm::{self, WarmList};
 use super::worker::Worker;
 use super::{NodeError, limits, pin};
 use crate::cache::Shard;
@@ -62,6 +63,7 @@ struct Shared {
     policy: Arc<Policy>,
     config: Config,
     memory: Plan,
+    warm_list: WarmList,
     clock: MonotonicClock,
     source_ports: Arc<SourcePorts>,
     /// Keys of the shards' hashes, drawn once per process.
@@ -109,6 +111,8 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
     warnings.extend(limits::prepare(&config, seats.len())?);
     warnings.extend(memory::warning(&memory));
     tracing::info!("memory: {memory}");
+    let warm_list = WarmList::read(&config.cache, seats.len())?;
+    warnings.extend(warm_list.complaints.iter().cloned());
     let source_ports = SourcePorts::avoiding(&limits::reserved_ports());
     warnings.extend(source_ports.warning());
     let policy = Policy::new(
@@ -131,6 +135,7 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
         start: Barrier::new(seats.len() + 1),
         must_drain: AtomicBool::new(false),
         memory,
+        warm_list,
         config,
     });
     let (sender, news) = channel();
@@ -344,7 +349,12 @@ async fn work(
     }
     let is_over = Rc::new(Cell::new(false));
     let failure = glommio::spawn_local(Rc::clone(&plane).run(Rc::clone(&worker)));
+    let warmed = async {
+        warm::up(Rc::clone(&worker), core, &shared.warm_list).await;
+        std::future::pending().await
+    };
     let living = or(wait_for_drain(drain_reader, &shared.must_drain), beat(core, shared));
+    let living = or(living, warmed);
     let serving = async {
         let ended = failure.await;
         is_over.set(true);
@@ -396,7 +406,7 @@ fn assemble(
     let ports = Arc::clone(&shared.source_ports);
     let world = World::new(Rc::clone(plane), sockets, ports, shared.clock, entropy, upstream);
     glommio::spawn_local(world.watch_refusals()).detach();
-    let forwarder = Forwarder::new(&config.forward, config.cache);
+    let forwarder = Forwarder::new(&config.forward, config.cache.clone());
     Ok(Worker::new(core, Clocks::new(shared.clock), Rc::clone(plane), world, forwarder))
 }
 

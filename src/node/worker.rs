@@ -15,10 +15,18 @@ use crate::net::{Path, Respond, SocketId};
 use crate::observe::Transport;
 use crate::resolve::exchange::Question;
 use crate::resolve::{Failure, Forwarder};
-use crate::serve::{Admission, Asking, Client, Core, Unresolved, Verdict};
-use crate::time::Now;
+use crate::serve::{Admission, Asking, Client, Core, Unresolved, Verdict, Warmth};
+use crate::time::{Monotonic, Now};
 use crate::upstream::World;
 use crate::wire::MESSAGE_BYTES_MAX;
+
+/// What became of a question that nobody has asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Warming {
+    Asked,
+    Known,
+    Busy,
+}
 
 /// All that one core needs to answer.
 pub(super) struct Worker {
@@ -60,6 +68,25 @@ impl Worker {
             is_sweeping: Cell::new(false),
             this: Weak::clone(this),
         })
+    }
+
+    /// Begins to resolve the question of `message`, which nobody has asked.
+    pub(super) fn warm(&self, message: &[u8]) -> Warming {
+        let now = self.read_clocks();
+        let warmth = self.core.borrow_mut().warm(message, now);
+        match warmth {
+            Warmth::Known => Warming::Known,
+            Warmth::Busy => Warming::Busy,
+            Warmth::Ask(asking) => {
+                self.ask(asking);
+                Warming::Asked
+            }
+        }
+    }
+
+    /// The monotonic clock.
+    pub(super) fn monotonic(&self) -> Monotonic {
+        self.read_clocks().monotonic
     }
 
     /// Questions being resolved now.

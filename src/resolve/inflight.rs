@@ -178,6 +178,12 @@ impl<W> Inflight<W> {
         })
     }
 
+    /// Whether the question `key` is in flight.
+    #[must_use]
+    pub fn holds(&self, hash: u64, key: &[u8]) -> bool {
+        self.questions.find(hash, |question| *question.key == *key).is_some()
+    }
+
     /// Whether the question `key` is known to take long.
     #[must_use]
     pub fn is_slow(&self, hash: u64, key: &[u8]) -> bool {

