@@ -287,5 +287,5 @@ fn shard_with_room_serves_exactly_what_the_model_holds() {
 #[test]
 fn full_shard_serves_nothing_that_the_model_does_not_hold() {
     let evictions = run(5..9, 9_000);
-    assert!(evictions > 50_000, "many had to make room: {evictions}");
+    assert!(evictions > 30_000, "many had to make room: {evictions}");
 }

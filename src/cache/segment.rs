@@ -136,6 +136,10 @@ impl Border {
     const SHARE_MIN: f64 = 0.02;
     const SHARE_MAX: f64 = 0.9;
 
+    /// Steps that returning names as many as the memory has room for make: fewer, and it follows a shift of popularity
+    /// too late; more, and it trembles. From 2 to 8 the hit rates of `benches/cache_hit_rate.rs` are much the same.
+    const STEPS: f64 = 4.0;
+
     /// Most steps at once towards the protected segment: a burst must not starve probation.
     const STEPS_MAX: f64 = 50.0;
 
@@ -145,7 +149,7 @@ impl Border {
         Self {
             share: f64::from(section.probation_percent) / 100.0,
             hot_after: section.hot_after,
-            step: 1.0 / entries.max(1) as f64,
+            step: Self::STEPS / entries.max(1) as f64,
             hot_bytes: capacity_bytes / 100 * usize::from(section.hot_percent),
             capacity_bytes,
         }
@@ -153,14 +157,15 @@ impl Border {
 
     /// An entry came back that had to leave `from`; `counts` are the names remembered from probation and protection.
     ///
-    /// Probation grows by what it lost, and the other way round; who has fewer losses pulls harder, as in ARC.
+    /// Probation grows by what it lost, and the other way round; who has fewer losses pulls harder, and nobody by
+    /// less than a step, as in ARC.
     #[expect(clippy::cast_precision_loss, reason = "a share need not be exact")]
     pub(super) fn shift(&mut self, from: Segment, counts: [usize; 2]) {
         let [probation, protected] = counts.map(|count| count.max(1) as f64);
         let change = match from {
-            Segment::Probation => self.step * protected / probation,
+            Segment::Probation => self.step * (protected / probation).max(1.0),
             Segment::Protected | Segment::Hot => {
-                -self.step * (probation / protected).min(Self::STEPS_MAX)
+                -self.step * (probation / protected).clamp(1.0, Self::STEPS_MAX)
             }
         };
         self.share = (self.share + change).clamp(Self::SHARE_MIN, Self::SHARE_MAX);

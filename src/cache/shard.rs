@@ -71,6 +71,8 @@ pub struct Tally {
     pub flushed: u64,
     /// Entries that were forgotten because another core got something else.
     pub superseded: u64,
+    /// Entries that were copied within the slab, to stay.
+    pub moves: u64,
 }
 
 /// One core's cache.
