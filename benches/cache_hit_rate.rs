@@ -86,7 +86,7 @@ fn replay(trace: Trace, bytes: usize, extent: Extent) -> f64 {
 }
 
 fn main() {
-    println!("Hit rate in percent: {REQUESTS} requests for {NAMES} names, seeded.");
+    println!("What percentage of {REQUESTS} requests for {NAMES} names does each cache hit?");
     let mut is_kept = true;
     for bytes in SHARD_BYTES {
         let cache = entries_when_full(bytes);
