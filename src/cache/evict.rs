@@ -101,9 +101,9 @@ impl Shard {
 
     /// Probation while it has more than its share, the hot segment likewise, else the protected one.
     fn next_to_drain(&mut self) -> Segment {
-        let bytes = |segment: Segment| self.queues[usize::from(segment.number())].bytes();
-        let is_readable =
-            |segment: Segment| self.queues[usize::from(segment.number())].is_readable();
+        let queues = &self.queues;
+        let bytes = |segment: Segment| queues[usize::from(segment.number())].bytes();
+        let is_readable = |segment: Segment| queues[usize::from(segment.number())].is_readable();
         if is_readable(Segment::Probation)
             && bytes(Segment::Probation) >= self.border.probation_bytes()
         {
@@ -113,7 +113,13 @@ impl Shard {
             return Segment::Hot;
         }
         let others = [Segment::Protected, Segment::Probation, Segment::Hot];
-        if let Some(segment) = others.into_iter().find(|&segment| is_readable(segment)) {
+        let others = others.into_iter().find(|&segment| is_readable(segment));
+        // What was hot once must not stay for ever: it is looked at as often as the rest.
+        let must_turn = others == Some(Segment::Protected) && is_readable(Segment::Hot);
+        if must_turn && self.border.turn_hot() {
+            return Segment::Hot;
+        }
+        if let Some(segment) = others {
             return segment;
         }
         // Three open pages and nothing else: the fullest has to do.

@@ -128,6 +128,8 @@ pub(super) struct Border {
     pub(super) hot_after: u8,
     /// How far one entry that came back moves the border.
     step: f64,
+    /// Protected entries drained since a hot one was.
+    turns: u8,
     hot_bytes: usize,
     capacity_bytes: usize,
 }
@@ -140,6 +142,9 @@ impl Border {
     /// too late; more, and it trembles. From 2 to 8 the hit rates of `benches/cache_hit_rate.rs` are much the same.
     const STEPS: f64 = 4.0;
 
+    /// For so many protected entries that are drained, a hot one is looked at.
+    const HOT_TURN: u8 = 8;
+
     /// Most steps at once towards the protected segment: a burst must not starve probation.
     const STEPS_MAX: f64 = 50.0;
 
@@ -150,6 +155,7 @@ impl Border {
             share: f64::from(section.probation_percent) / 100.0,
             hot_after: section.hot_after,
             step: Self::STEPS / entries.max(1) as f64,
+            turns: 0,
             hot_bytes: capacity_bytes / 100 * usize::from(section.hot_percent),
             capacity_bytes,
         }
@@ -180,6 +186,12 @@ impl Border {
     )]
     pub(super) fn probation_bytes(&self) -> usize {
         (self.capacity_bytes as f64 * self.share) as usize
+    }
+
+    /// Whether it is a hot entry's turn, before one more protected one.
+    pub(super) const fn turn_hot(&mut self) -> bool {
+        self.turns = (self.turns + 1) % Self::HOT_TURN;
+        self.turns == 0
     }
 
     /// Bytes that the hot segment may fill.

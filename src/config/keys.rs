@@ -111,7 +111,7 @@ keys! {
         |c, v| assign(&mut c.cache.prefetch, v.switch());
     cache.probation = "20", "a number of percent from 2 to 90",
         |c, v| assign(&mut c.cache.probation_percent, v.count(2..=90));
-    cache.hot = "1", "a number of percent from 1 to 50",
+    cache.hot = "10", "a number of percent from 1 to 50",
         |c, v| assign(&mut c.cache.hot_percent, v.count(1..=50));
     cache.hot_after = "3", "a number from 2 to 7",
         |c, v| assign(&mut c.cache.hot_after, v.count(2..=7));

@@ -302,7 +302,7 @@ impl Default for Cache {
             stale_after: Duration::from_millis(1_800),
             prefetch: true,
             probation_percent: 20,
-            hot_percent: 1,
+            hot_percent: 10,
             hot_after: 3,
             warm_up: None,
             warm_up_rate: 100,
