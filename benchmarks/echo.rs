@@ -42,6 +42,8 @@ struct Arguments {
 struct Echo;
 
 impl Respond for Echo {
+    fn foresee<'d>(&self, _requests: impl Iterator<Item = &'d [u8]>) {}
+
     fn begin(&self) {}
 
     fn request(&self, request: &[u8], _: &Path, reply: &mut [u8]) -> usize {

@@ -27,6 +27,14 @@ const PAGES_MIN: usize = 16;
 /// miss now and then.
 const REFRESH_LIFETIME_MIN: u32 = 10;
 
+/// A slab beyond this does not fit the second-level cache of a core.
+const LARGE_BYTES: usize = 2 << 20;
+
+/// Keys that are fetched at a time.
+const FETCH_MAX: usize = 64;
+
+const CACHE_LINE_BYTES: usize = 64;
+
 /// What the shard knows about a key.
 #[derive(Debug)]
 pub enum Lookup<'a> {
@@ -148,6 +156,28 @@ impl Shard {
             Some(Found::Stale(place)) => Lookup::Stale(Entry::view(self.slab.entry(place)).answer),
             None => Lookup::Absent,
         }
+    }
+
+    /// Whether the entries are more than a processor's own cache holds.
+    #[must_use]
+    pub const fn is_large(&self) -> bool {
+        self.slab.bytes() > LARGE_BYTES
+    }
+
+    /// Touches what lookups of the keys with these hashes will read. One loop per level of indirection, each so short that
+    /// the processor runs ahead and waits for many of them at once.
+    pub fn fetch(&self, hashes: &[u64]) {
+        let mut places = [None; FETCH_MAX];
+        for (place, &hash) in places.iter_mut().zip(hashes) {
+            *place = self.index.find(hash, |_| true);
+        }
+        let mut sum = 0;
+        for place in places.into_iter().flatten() {
+            let bytes = self.slab.entry(place);
+            // The entry's first cache line and, most often, its last.
+            sum ^= bytes[0] ^ bytes.get(CACHE_LINE_BYTES).copied().unwrap_or_default();
+        }
+        std::hint::black_box(sum);
     }
 
     /// Stores `answer` under `key`, as of `now`; what was there under the same key is gone, even when this cannot stay.

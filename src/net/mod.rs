@@ -68,6 +68,9 @@ pub trait Respond: 'static {
     /// A batch of messages begins: the place to read the clocks once.
     fn begin(&self);
 
+    /// These requests of the batch come next: a chance to fetch from memory what they need, all at once. May do nothing.
+    fn foresee<'d>(&self, requests: impl Iterator<Item = &'d [u8]>);
+
     /// Answers `request` into `reply` and returns the reply's length; 0 when nothing is to be sent now.
     ///
     /// When 0 is returned the responder may have kept a clone of `path` to answer later. Over TCP it then calls

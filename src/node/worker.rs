@@ -209,6 +209,10 @@ impl Respond for Worker {
         self.read_clocks();
     }
 
+    fn foresee<'d>(&self, requests: impl Iterator<Item = &'d [u8]>) {
+        self.core.borrow_mut().foresee(requests);
+    }
+
     fn request(&self, request: &[u8], path: &Path, reply: &mut [u8]) -> usize {
         let transport = match path {
             Path::Udp(_) => Transport::Udp,

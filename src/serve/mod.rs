@@ -7,5 +7,5 @@ mod coherence;
 mod miss;
 mod reply;
 
-pub use answer::{Client, Core, Sections, Verdict, Warmth};
+pub use answer::{Client, Core, FORESEEN_MAX, Sections, Verdict, Warmth};
 pub use miss::{Admission, Asking, Ticket, Unresolved};

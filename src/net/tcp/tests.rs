@@ -62,6 +62,8 @@ fn send(path: &TcpPath, reply: &[u8]) {
 }
 
 impl Respond for Fake {
+    fn foresee<'d>(&self, _requests: impl Iterator<Item = &'d [u8]>) {}
+
     fn begin(&self) {
         self.batches.set(self.batches.get() + 1);
     }

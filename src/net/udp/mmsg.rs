@@ -101,6 +101,9 @@ impl Mmsg {
         if count > 0 && is_first {
             responder.begin();
         }
+        if count > 1 {
+            responder.foresee((0..count).map(|position| batch.datagram(position).payload));
+        }
         for position in 0..count {
             plane.deliver(responder, index, &batch.datagram(position));
         }

@@ -25,6 +25,8 @@ struct Echo {
 }
 
 impl Respond for Echo {
+    fn foresee<'d>(&self, _requests: impl Iterator<Item = &'d [u8]>) {}
+
     fn begin(&self) {
         self.batches.set(self.batches.get() + 1);
     }

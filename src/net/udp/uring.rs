@@ -53,6 +53,7 @@ impl Uring {
             }
         }
         responder.begin();
+        self.foresee(responder);
         let mut received = 0;
         for _ in 0..BATCH {
             let Some(event) = self.pending.borrow_mut().pop_front() else { break };
@@ -62,6 +63,19 @@ impl Uring {
         plane.counts.datagrams_received.add(received);
         self.enter(plane)?;
         Ok(true)
+    }
+
+    /// Shows the responder the batch, if it is one.
+    fn foresee<R: Respond>(&self, responder: &R) {
+        let pending = self.pending.borrow();
+        if pending.len() > 1 {
+            responder.foresee(pending.iter().take(BATCH).filter_map(|event| match event {
+                Event::Received { buffer, len, .. } => {
+                    Some(Datagram::parse(buffer.get(..*len)?)?.payload)
+                }
+                _ => None,
+            }));
+        }
     }
 
     #[inline]
