@@ -28,6 +28,16 @@ pub struct Shape {
     pub essential_bytes: u16,
 }
 
+impl Shape {
+    /// Whether it says that the name asked for does not exist, without any alias on the way (RFC 2308 §2.1): it then
+    /// holds for all types, and for all names below (RFC 8020 §2).
+    #[must_use]
+    pub fn is_denial(&self) -> bool {
+        let [answers, ..] = self.counts;
+        self.rcode == Rcode::NXDOMAIN && answers == 0
+    }
+}
+
 /// A view of an answer at rest.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer<'a> {
@@ -62,12 +72,10 @@ impl AnswerBuf {
         Self { shape, body: Box::default(), ttls: Box::default(), lifetime: 0 }
     }
 
-    /// Whether it says that the name asked for does not exist, without any alias on the way (RFC 2308 §2.1): it then
-    /// holds for all types, and for all names below (RFC 8020 §2).
+    /// As [`Shape::is_denial`].
     #[must_use]
     pub fn is_denial(&self) -> bool {
-        let [answers, ..] = self.shape.counts;
-        self.shape.rcode == Rcode::NXDOMAIN && answers == 0
+        self.shape.is_denial()
     }
 
     /// Views the answer as of `stored`.

@@ -8,6 +8,7 @@ pub mod answer;
 pub mod case;
 pub mod edns;
 pub mod encode;
+pub mod examine;
 pub mod header;
 pub mod name;
 pub mod patch;

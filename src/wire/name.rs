@@ -215,6 +215,13 @@ impl NameBuf {
         Err(NameError::Pointer)
     }
 
+    /// Whether a name that took up `len` octets where it was expanded stood there without a pointer: what a pointer
+    /// stands for is a root label, or at least three octets, and never the two that it takes itself.
+    #[must_use]
+    pub fn is_spelled_in(&self, len: usize) -> bool {
+        usize::from(self.len) == len
+    }
+
     /// The name.
     #[must_use]
     pub fn as_name(&self) -> Name<'_> {

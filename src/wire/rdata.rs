@@ -125,7 +125,47 @@ fn copy_rdata(
     response: &Response<'_>,
     record: &Record,
 ) -> Result<(), RdataError> {
-    let rdata = response.rdata(record);
+    take_apart(response.message(), record, |part| {
+        match part {
+            Part::Octets(octets) => encoder.bytes(octets)?,
+            Part::Name { name, compresses: true, .. } => encoder.name(name.as_name())?,
+            Part::Name { name, .. } => encoder.bytes(name.as_name().as_bytes())?,
+        }
+        Ok(())
+    })
+}
+
+/// Whether the RDATA of `record` in `message` is one that [`copy_record`] writes: what its type demands, with names
+/// compressed at most where senders may, and nowhere if `is_plain`.
+#[must_use]
+pub fn is_own(message: &[u8], record: &Record, is_plain: bool) -> bool {
+    let check = take_apart(message, record, |part| match part {
+        Part::Name { is_spelled: false, compresses, .. } if is_plain || !compresses => {
+            Err(RdataError::Broken)
+        }
+        Part::Name { .. } | Part::Octets(_) => Ok(()),
+    });
+    check.is_ok()
+}
+
+/// A piece of an RDATA.
+enum Part<'a> {
+    /// Octets without names.
+    Octets(&'a [u8]),
+    /// A name, expanded; whether we may compress it, and whether it stood there without compression.
+    Name { name: &'a NameBuf, compresses: bool, is_spelled: bool },
+}
+
+/// Hands the pieces of the RDATA of `record` to `take`, in order.
+fn take_apart(
+    message: &[u8],
+    record: &Record,
+    mut take: impl FnMut(Part<'_>) -> Result<(), RdataError>,
+) -> Result<(), RdataError> {
+    let end = record.rdata_at + record.rdata_len;
+    // Only messages cut at the RDATA's end may be read: a name must not borrow octets of the next record.
+    let within = message.get(..end).ok_or(RdataError::Broken)?;
+    let rdata = within.get(record.rdata_at..).ok_or(RdataError::Broken)?;
     let fixed_len = match (record.rtype, record.class) {
         (Rtype::A, Class::IN) => Some(4),
         (Rtype::AAAA, Class::IN) => Some(16),
@@ -135,25 +175,19 @@ fn copy_rdata(
         return Err(RdataError::Broken);
     }
     let Some(layout) = Layout::of(record.rtype) else {
-        return Ok(encoder.bytes(rdata)?);
+        return take(Part::Octets(rdata));
     };
-    let end = record.rdata_at + record.rdata_len;
-    // Only messages cut at the RDATA's end may be read: a name must not borrow octets of the next record.
-    let within = response.message().get(..end).ok_or(RdataError::Broken)?;
     let lead = layout.lead + strings_len(rdata, layout)?;
-    encoder.bytes(rdata.get(..lead).ok_or(RdataError::Broken)?)?;
+    take(Part::Octets(rdata.get(..lead).ok_or(RdataError::Broken)?))?;
     let mut at = record.rdata_at + lead;
     for _ in 0..layout.names {
         let (name, next) = NameBuf::expand(within, at).map_err(|_| RdataError::Broken)?;
-        if layout.compresses {
-            encoder.name(name.as_name())?;
-        } else {
-            encoder.bytes(name.as_name().as_bytes())?;
-        }
+        let is_spelled = name.is_spelled_in(next - at);
+        take(Part::Name { name: &name, compresses: layout.compresses, is_spelled })?;
         at = next;
     }
     let tail = within.get(at..).ok_or(RdataError::Broken)?;
-    if layout.tail.takes(tail.len()) { Ok(encoder.bytes(tail)?) } else { Err(RdataError::Broken) }
+    if layout.tail.takes(tail.len()) { take(Part::Octets(tail)) } else { Err(RdataError::Broken) }
 }
 
 fn strings_len(rdata: &[u8], layout: Layout) -> Result<usize, RdataError> {
