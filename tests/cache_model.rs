@@ -1,10 +1,11 @@
 //! The shard against a model that forgets nothing: whatever the shard serves, the model must hold, and as long as nothing
-//! had to make room, the shard must serve whatever the model holds.
+//! had to make room, the shard must serve whatever the model holds. Now and then it survives a restart as a snapshot.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::collections::HashMap;
 
 use ahash::RandomState;
+use heimdall_uring::cache::snapshot::{Block, Contents, Flaw, Framer, Step};
 use heimdall_uring::cache::{Flush, Insertion, Key, Lookup, Scope, Shard};
 use heimdall_uring::config;
 use heimdall_uring::time::{CacheTime, Now};
@@ -17,7 +18,8 @@ const STEPS: u32 = 250_000;
 
 const STALE_SECONDS: u64 = 600;
 
-const TYPES: [Rtype; 3] = [Rtype::A, Rtype::AAAA, Rtype::TXT];
+/// Types whose RDATA may be anything.
+const TYPES: [Rtype; 3] = [Rtype::TXT, Rtype(65_280), Rtype(65_281)];
 
 /// xorshift64*.
 struct Dice(u64);
@@ -134,6 +136,34 @@ fn version(body: &[u8], ttls: &[u8]) -> u32 {
     u32::from_be_bytes(body[ttl_at + 6..ttl_at + 10].try_into().unwrap())
 }
 
+fn empty_shard(seed: u64) -> Shard {
+    let section = config::Cache {
+        stale_max: std::time::Duration::from_secs(STALE_SECONDS),
+        ..Default::default()
+    };
+    Shard::new(&section, 1 << 20, RandomState::with_seeds(seed, 2, 3, 4))
+}
+
+/// The snapshot of `shard`.
+fn written(shard: &Shard, now: CacheTime) -> Vec<u8> {
+    let (mut framer, head) = Framer::begin(1, now);
+    let (mut file, mut walk, mut block) = (head.to_vec(), shard.walk(now), Block::default());
+    loop {
+        match shard.walk_on(&mut walk, &mut block) {
+            Step::More => {}
+            Step::Full => {
+                let block = std::mem::take(&mut block);
+                file.extend(framer.block(0, &block));
+                file.extend(block.bytes());
+            }
+            Step::Done => break,
+            Step::Flushed => panic!("nothing is flushed"),
+        }
+    }
+    file.extend(framer.end());
+    file
+}
+
 struct Run {
     dice: Dice,
     shard: Shard,
@@ -143,18 +173,24 @@ struct Run {
     /// Longest RDATA.
     len_max: u64,
     seed: u64,
+    /// Entries that had to make room or were left behind, before the last restart.
+    lost: u64,
 }
 
 impl Run {
     fn new(seed: u64, len_max: u64) -> Self {
-        let section = config::Cache {
-            stale_max: std::time::Duration::from_secs(STALE_SECONDS),
-            ..Default::default()
-        };
-        let hasher = RandomState::with_seeds(seed, 2, 3, 4);
-        let shard = Shard::new(&section, 1 << 20, hasher);
+        let shard = empty_shard(seed);
         let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-        Self { dice, shard, model: Model::default(), now: 1 << 40, version: 0, len_max, seed }
+        Self {
+            dice,
+            shard,
+            model: Model::default(),
+            now: 1 << 40,
+            version: 0,
+            len_max,
+            seed,
+            lost: 0,
+        }
     }
 
     fn now(&self) -> Now {
@@ -181,10 +217,32 @@ impl Run {
                 self.model.answers.remove(&(name, rtype));
             }
             982..984 => self.flush(name, rtype),
+            984 if self.dice.one_in(20) => self.restart(),
             _ => {
                 self.shard.sweep(self.now().cache);
             }
         }
+    }
+
+    /// What is fresh comes back in a shard with another hash; flushes in force are forgotten with what they forbid.
+    fn restart(&mut self) {
+        self.now += 1;
+        let file = written(&self.shard, self.now().cache);
+        let tally = self.shard.tally();
+        self.shard = empty_shard(self.dice.below(1 << 30));
+        let read = |at: u64, buffer: &mut [u8]| {
+            let at = usize::try_from(at).unwrap();
+            buffer.copy_from_slice(&file[at..at + buffer.len()]);
+            Ok::<(), Flaw>(())
+        };
+        let contents = Contents::survey(file.len() as u64, read).unwrap();
+        let restored = self.shard.restore(&contents, 0, 1, self.now().cache, read).unwrap();
+        assert_eq!((restored.untimely, restored.known), (0, 0), "seed {}", self.seed);
+        self.lost += tally.evictions + tally.expirations + restored.crowded;
+        let now = self.now;
+        let survives = |held: &Held| held.stored < now && held.is_fresh(now);
+        self.model.answers.retain(|_, held| survives(held));
+        self.model.denials.retain(|_, held| survives(held));
     }
 
     fn insert(&mut self, name: &Labels, rtype: Rtype) {
@@ -219,7 +277,8 @@ impl Run {
             Lookup::Absent => Served::Nothing,
         };
         let expected = self.model.lookup(name, rtype, self.now);
-        if self.shard.tally().evictions + self.shard.tally().expirations == 0 {
+        let tally = self.shard.tally();
+        if self.lost + tally.evictions + tally.expirations == 0 {
             assert_eq!(served, expected, "seed {}: {name:?} {rtype:?}", self.seed);
             return;
         }
@@ -274,7 +333,7 @@ fn run(seeds: std::ops::Range<u64>, len_max: u64) -> u64 {
         for _ in 0..STEPS {
             run.step();
         }
-        evictions += run.shard.tally().evictions;
+        evictions += run.lost + run.shard.tally().evictions;
     }
     evictions
 }

@@ -55,10 +55,11 @@ const ROOMS: [(&str, &[&str]); 14] = [
 const JOINERS: [&str; 4] = ["node", "cli", "main", "lib"];
 
 /// Crates that live in some rooms only.
-const CRATES: [(&str, &[&str]); 20] = [
+const CRATES: [(&str, &[&str]); 21] = [
     ("toml", &["config"]),
     ("hdrhistogram", &["observe"]),
     ("hashbrown", &["cache", "policy", "resolve"]),
+    ("crc32fast", &["cache"]),
     ("ahash", &["cache", "policy", "resolve", "upstream"]),
     ("domain", &["policy", "resolve"]),
     ("libc", &["sys"]),

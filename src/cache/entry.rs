@@ -4,6 +4,7 @@
 //! entry is kept anywhere else but its place in the index.
 
 use super::key::{CLASS_BYTES, Key, KeyParts, OTHER_CLASS, TAIL_BYTES};
+use super::segment::Segment;
 use crate::time::CacheTime;
 use crate::wire::answer::Shape;
 use crate::wire::{Answer, AnswerBuf, Flags, Rcode};
@@ -54,6 +55,16 @@ impl Mark {
     /// Whether its refreshment has been asked for.
     pub(super) const fn is_refreshing(self) -> bool {
         self.0 & Self::REFRESHING != 0
+    }
+
+    /// The mark with which the entry survives a restart: where it stood and how often it was asked for.
+    pub(super) const fn at_rest(self) -> Self {
+        Self(self.0 & (Self::SEGMENT | Self::ACCESSES))
+    }
+
+    /// Whether it is a mark at rest, of a segment that there is.
+    pub(super) const fn is_at_rest(self) -> bool {
+        self.0 == self.at_rest().0 && self.segment() <= Segment::Hot.number()
     }
 
     /// The mark of the same entry in another segment.
@@ -182,6 +193,28 @@ impl<'a> Entry<'a> {
             _ => PLAIN_BYTES,
         };
         HEAD_BYTES + shape_bytes + self.key.len() + self.answer.ttls.len() + self.answer.body.len()
+    }
+
+    /// The entry at the front of `bytes`, which may be anything, with its octets; `None` when its lengths lead beyond them,
+    /// or it is not in the form that [`write`] would choose. Nothing else about it is known.
+    pub(super) fn measure(bytes: &'a [u8]) -> Option<(&'a [u8], Self)> {
+        let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>()?;
+        let form = head[2] & FORM;
+        let shape_bytes = match form {
+            FORM_FULL => FULL_BYTES,
+            FORM_ANSWERS | FORM_AUTHORITY => PLAIN_BYTES,
+            _ => return None,
+        };
+        let (shape, rest) = rest.split_at_checked(shape_bytes)?;
+        let (counts, ..) = read_counts(head[2], shape);
+        let records: usize = counts.into_iter().map(usize::from).sum();
+        let name_len = usize::from(head[1]);
+        rest.get(..name_len + TAIL_BYTES)?;
+        let body_len = usize::from(u16::from_le_bytes([head[12], head[13]]));
+        let len = HEAD_BYTES + shape_bytes + key_len(name_len, rest) + 2 * records + body_len;
+        let bytes = bytes.get(..len)?;
+        let entry = Self::view(bytes);
+        (entry.shape_form() == form).then_some((bytes, entry))
     }
 
     const fn shape_form(&self) -> u8 {

@@ -64,7 +64,8 @@ impl Shard {
         }
     }
 
-    fn is_crowded(&self) -> bool {
+    /// Whether room must be made with the next insertion.
+    pub(super) fn is_crowded(&self) -> bool {
         self.slab.free_pages() < RESERVE_PAGES || self.index.is_crowded()
     }
 

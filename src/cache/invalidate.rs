@@ -86,6 +86,8 @@ pub(super) struct Rules {
     cursor: usize,
     /// Whether the shard may still hold what a rule forbids.
     is_sweeping: bool,
+    /// Flushes so far.
+    made: u64,
 }
 
 impl Rules {
@@ -99,6 +101,11 @@ impl Rules {
     fn prune(&mut self, now: CacheTime) {
         let guard_ends = |rule: &Rule| rule.until.after_seconds(GUARD_SECONDS);
         self.rules.retain(|rule| rule.unswept > 0 || now < guard_ends(rule));
+    }
+
+    /// Flushes so far.
+    pub(super) const fn made(&self) -> u64 {
+        self.made
     }
 
     /// Whether what is stored under `key` since, or was asked for at, `begun` must not be used.
@@ -115,6 +122,7 @@ impl Shard {
     /// Forgets what `flush` says, at once for whoever asks; the memory comes free by [`Shard::sweep`].
     pub fn flush(&mut self, flush: Flush, now: CacheTime) {
         self.rules.prune(now);
+        self.rules.made += 1;
         let is_too_much = self.rules.rules.len() >= RULES_MAX;
         let flush = if is_too_much { Flush::All } else { flush };
         if is_too_much {

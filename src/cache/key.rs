@@ -150,6 +150,19 @@ pub struct KeyParts<'a> {
 }
 
 impl<'a> KeyParts<'a> {
+    /// Takes `key` apart, if it is one that a [`Key`] can be: in lower case, without bits that mean nothing, the class
+    /// only where it is not IN, no type beside a denial.
+    pub(super) fn of_own(key: &'a [u8]) -> Option<Self> {
+        let parts = Self::of(key)?;
+        let bits = *key.get(parts.name.as_bytes().len() + TAIL_BYTES - 1)?;
+        let type_bytes = key.get(parts.name.as_bytes().len()..)?.first_chunk::<2>()?;
+        let is_own = bits & !(DO | CD | OTHER_CLASS | DENIAL) == 0
+            && (bits & OTHER_CLASS != 0) == (parts.qclass != Class::IN)
+            && (parts.qtype.is_some() || *type_bytes == [0; 2])
+            && !parts.name.as_bytes().iter().any(u8::is_ascii_uppercase);
+        is_own.then_some(parts)
+    }
+
     /// Whether a key's octets behind its name are those of a denial.
     #[inline]
     pub(super) const fn denies(tail: &[u8]) -> bool {
@@ -251,6 +264,22 @@ mod tests {
         let again = Key::of_bytes(base.as_bytes()).unwrap();
         assert_eq!((again.as_bytes(), again.folded_name()), (base.as_bytes(), base.folded_name()));
         assert!(base.as_denial(|key| Key::of_bytes(key.as_bytes())).is_none());
+    }
+
+    #[test]
+    fn key_that_no_query_makes_is_not_our_own() {
+        let base = key("a.example.", Rtype::A, 0, DO);
+        assert!(KeyParts::of_own(base.as_bytes()).is_some());
+        let end = base.as_bytes().len();
+        for (at, value) in [(1, b'A'), (end - 1, 16), (end - 1, DENIAL), (end - 1, OTHER_CLASS)] {
+            let mut other = base.as_bytes().to_vec();
+            other[at] = value;
+            assert!(KeyParts::of_own(&other).is_none(), "{value} at {at}");
+        }
+        let mut with_class = base.as_bytes().to_vec();
+        with_class[end - 1] = OTHER_CLASS;
+        with_class.extend([0, 1]);
+        assert!(KeyParts::of(&with_class).is_some() && KeyParts::of_own(&with_class).is_none());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Hot path. The order in which entries leave: queues of pages, one per segment, filled at the back and read at the front.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use super::slab::{PAGE_BYTES, Place, Slab, footprint};
 use crate::config;
@@ -49,12 +50,14 @@ pub(super) struct Queue {
     read: usize,
     /// Whether the last page takes more.
     is_open: bool,
+    /// Pages that have left the queue: the serial number of the first one.
+    left: u64,
 }
 
 impl Queue {
     /// A queue that never allocates up to `pages` pages.
     pub(super) fn new(pages: usize) -> Self {
-        Self { pages: VecDeque::with_capacity(pages), read: 0, is_open: false }
+        Self { pages: VecDeque::with_capacity(pages), read: 0, is_open: false, left: 0 }
     }
 
     /// Bytes from the first unread entry to the end of the last page's filling.
@@ -99,6 +102,7 @@ impl Queue {
             }
             slab.give_page(first.page);
             self.pages.pop_front();
+            self.left += 1;
             self.read = 0;
         }
         None
@@ -111,8 +115,21 @@ impl Queue {
         self.front(slab);
     }
 
+    /// The serial numbers of the pages in the queue, oldest first. A page keeps its number as long as it is there.
+    pub(super) fn serials(&self) -> Range<u64> {
+        self.left..self.left + self.pages.len() as u64
+    }
+
+    /// The page with that serial number, and which of its bytes hold entries that nobody has left behind yet.
+    pub(super) fn page(&self, serial: u64) -> Option<(u32, Range<usize>)> {
+        let at = usize::try_from(serial.checked_sub(self.left)?).ok()?;
+        let &Filled { page, bytes } = self.pages.get(at)?;
+        Some((page, if at == 0 { self.read..bytes } else { 0..bytes }))
+    }
+
     /// Forgets all pages; whose they are is the slab's business.
     pub(super) fn clear(&mut self) {
+        self.left += self.pages.len() as u64;
         self.pages.clear();
         self.read = 0;
         self.is_open = false;
@@ -222,6 +239,26 @@ mod tests {
         assert_eq!(queue.front(&mut slab), Some(places[4]));
         queue.advance(&mut slab, len);
         assert_eq!((slab.free_pages(), queue.bytes()), (4, 0));
+    }
+
+    #[test]
+    fn pages_keep_their_numbers_while_others_leave() {
+        let mut slab = Slab::new(4 * PAGE_BYTES, 4);
+        let mut queue = Queue::new(4);
+        let len = 40_000;
+        for _ in 0..3 {
+            queue.append(&mut slab, len).unwrap();
+        }
+        assert_eq!(queue.serials(), 0..3);
+        let second = queue.page(1).unwrap();
+        queue.front(&mut slab);
+        queue.advance(&mut slab, len);
+        assert_eq!((queue.serials(), queue.page(0)), (1..3, None));
+        assert_eq!(queue.page(1), Some(second));
+        queue.clear();
+        queue.append(&mut slab, len).unwrap();
+        assert_eq!(queue.serials(), 3..4);
+        assert_eq!((queue.page(3).unwrap().1, queue.page(4)), (0..len, None));
     }
 
     #[test]

@@ -211,6 +211,11 @@ impl Shard {
     /// Forgets everything.
     pub fn clear(&mut self) {
         self.tally.flushed += self.index.len() as u64;
+        self.empty();
+    }
+
+    /// Forgets everything, as if it had never been there.
+    pub fn empty(&mut self) {
         self.index.clear();
         self.queues.iter_mut().for_each(Queue::clear);
         self.slab.clear();
@@ -275,8 +280,14 @@ impl Shard {
 
     #[inline]
     pub(super) fn place_of_bytes(&self, key: &[u8]) -> Option<Place> {
+        self.place_hashed(self.hash(key), key)
+    }
+
+    /// Where the entry of `key`, which hashes to `hash`, lies.
+    #[inline]
+    pub(super) fn place_hashed(&self, hash: u64, key: &[u8]) -> Option<Place> {
         let slab = &self.slab;
-        self.index.find(self.hash(key), |&place| entry::key_of(slab.entry(place)) == key)
+        self.index.find(hash, |&place| entry::key_of(slab.entry(place)) == key)
     }
 
     /// Takes the entry at `place` out of the index; its bytes stay until its page is drained.

@@ -1,0 +1,123 @@
+//! Back from a snapshot into a shard. A file may come from anywhere: every entry is looked at whole before it enters, and
+//! one that the cache could not have held spoils the file.
+
+use super::entry::{self, Entry};
+use super::key::KeyParts;
+use super::segment::Segment;
+use super::shard::Shard;
+use super::slab::PAGE_BYTES;
+use super::snapshot::{Contents, Flaw};
+use crate::time::CacheTime;
+use crate::wire::Rtype;
+use crate::wire::examine::Examiner;
+use crate::wire::response::Question;
+
+/// What became of the entries of a snapshot, or of one core's share.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Restored {
+    /// They are in the cache.
+    pub kept: u64,
+    /// Their time is over, or was not yet when the clock was set back.
+    pub untimely: u64,
+    /// The same key was there already, not older.
+    pub known: u64,
+    /// There was no room: neither for these nor for what came behind them.
+    pub crowded: u64,
+}
+
+impl Shard {
+    /// Takes in the share of `core` among `cores`, as of `now`, until there is no more room; nothing that is there has to
+    /// leave. `read` fills its buffer with what stands at an offset of the snapshot.
+    ///
+    /// # Errors
+    /// [`Flaw`], or what `read` says: the snapshot cannot be trusted, and what has come in from it has to be forgotten
+    /// ([`Shard::empty`]).
+    pub fn restore<E: From<Flaw>>(
+        &mut self,
+        contents: &Contents,
+        core: usize,
+        cores: usize,
+        now: CacheTime,
+        mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Restored, E> {
+        let mut restored = Restored::default();
+        let mut examiner = Examiner::default();
+        let mut buffer = Vec::new();
+        for block in contents.share(core, cores) {
+            if restored.crowded > 0 {
+                restored.crowded += u64::from(block.entries);
+                continue;
+            }
+            buffer.resize(block.len, 0);
+            read(block.at, &mut buffer)?;
+            block.check(&buffer)?;
+            let mut rest = buffer.as_slice();
+            for _ in 0..block.entries {
+                let (bytes, sound) = examine(rest, &mut examiner).ok_or(Flaw::Entry)?;
+                rest = &rest[bytes.len()..];
+                *match self.take_in(bytes, &sound, now) {
+                    Fate::Kept => &mut restored.kept,
+                    Fate::Untimely => &mut restored.untimely,
+                    Fate::Known => &mut restored.known,
+                    Fate::Crowded => &mut restored.crowded,
+                } += 1;
+            }
+            if !rest.is_empty() {
+                return Err(Flaw::Entry.into());
+            }
+        }
+        Ok(restored)
+    }
+
+    fn take_in(&mut self, bytes: &[u8], entry: &Entry<'_>, now: CacheTime) -> Fate {
+        let stored = entry.answer.stored;
+        if stored > now || now >= entry::expiry(bytes) {
+            return Fate::Untimely;
+        }
+        let hash = self.hash(entry.key);
+        let former = self.place_hashed(hash, entry.key);
+        if former.is_some_and(|place| entry::stored(self.slab.entry(place)) >= stored) {
+            return Fate::Known;
+        }
+        if self.is_crowded() {
+            return Fate::Crowded;
+        }
+        let segment = usize::from(Segment::of(entry.mark.segment()).number());
+        let Some(place) = self.queues[segment].append(&mut self.slab, bytes.len()) else {
+            return Fate::Crowded;
+        };
+        if let Some(former) = former {
+            self.take_out(hash, former);
+        }
+        self.slab.entry_mut(place)[..bytes.len()].copy_from_slice(bytes);
+        self.put_in(hash, place);
+        Fate::Kept
+    }
+}
+
+/// What becomes of one entry.
+enum Fate {
+    Kept,
+    Untimely,
+    Known,
+    Crowded,
+}
+
+/// The entry at the front of `bytes`, if the cache could have held it.
+fn examine<'a>(bytes: &'a [u8], examiner: &mut Examiner) -> Option<(&'a [u8], Entry<'a>)> {
+    let (bytes, entry) = Entry::measure(bytes)?;
+    let parts = KeyParts::of_own(entry.key)?;
+    let is_denial = parts.qtype.is_none();
+    let question = Question {
+        qname: parts.name,
+        qtype: parts.qtype.unwrap_or(Rtype::ANY),
+        qclass: parts.qclass,
+    };
+    let least_ttl = examiner.least_ttl(&question, &entry.answer, is_denial)?;
+    let is_sound = bytes.len() <= PAGE_BYTES
+        && entry.mark.is_at_rest()
+        && usize::from(bytes[1]) == parts.name.as_bytes().len()
+        && is_denial == entry.answer.shape.is_denial()
+        && (1..=least_ttl).contains(&entry::lifetime(bytes));
+    is_sound.then_some((bytes, entry))
+}
