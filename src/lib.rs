@@ -1,7 +1,7 @@
 //! heimdall-uring: a DNS resolver for bare-metal Linux, one glommio executor, raw ring and cache shard per core.
 //!
 //! The core (`time config observe wire cache policy resolve serve`) has no I/O and no clock and builds alone with
-//! `--no-default-features`; the edge (`sys net upstream mesh node cli`) joins it to the kernel. See docs/ARCHITECTURE.md.
+//! `--no-default-features`; the edge (`sys net upstream mesh control node cli`) joins it to the kernel. See docs/ARCHITECTURE.md.
 
 pub mod cache;
 pub mod config;
@@ -14,6 +14,8 @@ pub mod wire;
 
 #[cfg(feature = "node")]
 pub mod cli;
+#[cfg(feature = "node")]
+pub mod control;
 #[cfg(feature = "node")]
 pub mod mesh;
 #[cfg(feature = "node")]

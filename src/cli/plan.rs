@@ -7,8 +7,19 @@ use crate::node::memory::Plan;
 
 /// The config in force; `upstream_source` says where its upstreams come from.
 pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) -> String {
-    let Config { node, udp, tcp, cache, acl, forward, identity, local, optimizations, log } =
-        config;
+    let Config {
+        node,
+        udp,
+        tcp,
+        cache,
+        snapshot,
+        acl,
+        forward,
+        identity,
+        local,
+        optimizations,
+        log,
+    } = config;
     let zones: Vec<&str> = local.iter().map(|local| local.zone.as_str()).collect();
     let zones = if zones.is_empty() { "none".to_owned() } else { zones.join(", ") };
     let [upstreams, asking] = asked(forward, upstream_source);
@@ -22,6 +33,7 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         ("memory", memory.to_string()),
         ("cache", kept(cache)),
         ("late", late(cache)),
+        ("snapshot", survives(snapshot)),
         ("allowed", format!("{} prefix(es)", acl.allow.len())),
         ("local", zones),
         ("simd", switch(optimizations.simd).to_owned()),
@@ -98,6 +110,17 @@ fn late(cache: &config::Cache) -> String {
     )
 }
 
+/// How the cache survives a restart.
+fn survives(snapshot: &config::Snapshot) -> String {
+    let Some(path) = &snapshot.path else { return "off".to_owned() };
+    let path = path.display();
+    if snapshot.interval.is_zero() {
+        format!("{path}, written at the end and on SIGUSR2")
+    } else {
+        format!("{path}, written every {:?}, at the end and on SIGUSR2", snapshot.interval)
+    }
+}
+
 const fn switch(is_on: bool) -> &'static str {
     if is_on { "on" } else { "off" }
 }
@@ -116,6 +139,7 @@ mod tests {
         config.node.listen = vec!["127.0.0.1:53".parse().unwrap()];
         config.forward.upstreams = vec!["192.0.2.1:53".parse().unwrap()];
         config.identity.id = Some("here".into());
+        config.snapshot.path = Some("/var/cache/x".into());
         let text = describe(&config, "config", &Plan::new(&config, 1).unwrap());
         for part in [
             "127.0.0.1:53 (UDP and TCP)",
@@ -123,6 +147,7 @@ mod tests {
             " at most: cache 256 MiB",
             "TTLs 0 to 86400 s, negative ones up to 3600 s",
             "stale answers for 86400s, after 1.8s; failures up to 30s; refresh ahead on",
+            "snapshot:  /var/cache/x, written every 600s, at the end and on SIGUSR2",
             "replies up to 1232 bytes, 1024 receive and 1024 send buffers per core",
             "1024 connections per listener and core, 128 per client, 64 queries each",
             "9 prefix(es)",

@@ -119,6 +119,11 @@ keys! {
         |c, v| assign(&mut c.cache.warm_up, v.path().map(Some));
     cache.warm_up_rate = "100", "a number of questions per second from 1 to 100000",
         |c, v| assign(&mut c.cache.warm_up_rate, v.count(1..=100_000));
+    cache.snapshot = "\"off\"",
+        "\"off\" or the absolute path of a file such as \"/var/lib/heimdall-uring/cache\"",
+        |c, v| assign(&mut c.snapshot.path, value::optional_file(v.text()?));
+    cache.snapshot_interval = "\"10m\"", "a duration from 1s to 24h such as \"10m\", or \"0s\"",
+        |c, v| assign(&mut c.snapshot.interval, v.duration(0..=0).or_else(|| v.duration(1_000..=86_400_000)));
 
     acl.allow = "loopback, private, shared and link-local ranges",
         "prefixes such as [\"192.0.2.0/24\", \"::1\"], each once, without bits behind the prefix",

@@ -33,6 +33,8 @@ pub struct Config {
     pub tcp: Tcp,
     /// The cache shards.
     pub cache: Cache,
+    /// Where the cache survives a restart.
+    pub snapshot: Snapshot,
     /// Who may ask.
     pub acl: Acl,
     /// Whom we ask, how long we wait.
@@ -159,6 +161,15 @@ impl Cache {
     pub fn stale_seconds(&self) -> u32 {
         u32::try_from(self.stale_max.as_secs()).unwrap_or(u32::MAX)
     }
+}
+
+/// The snapshot keys of `[cache]`: the file from which a node starts with what it knew before.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Snapshot {
+    /// An absolute path; without one nothing is written or read.
+    pub path: Option<PathBuf>,
+    /// How often it is written beside the end and on command; zero means never.
+    pub interval: Duration,
 }
 
 /// `[acl]`: whose queries are answered; all others get REFUSED.
@@ -307,6 +318,12 @@ impl Default for Cache {
             warm_up: None,
             warm_up_rate: 100,
         }
+    }
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self { path: None, interval: Duration::from_secs(600) }
     }
 }
 

@@ -178,6 +178,20 @@ pub(super) fn cores(text: &str) -> Option<CoreSelection> {
     Some(CoreSelection::Cpus(cpus))
 }
 
+/// `off`, or the absolute path of a file.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one says whether it is such a value, the inner one is the value"
+)]
+pub(super) fn optional_file(text: &str) -> Option<Option<PathBuf>> {
+    if text == "off" {
+        return Some(None);
+    }
+    let path = PathBuf::from(text);
+    let is_file = path.is_absolute() && path.file_name().is_some() && !text.ends_with(['/', '.']);
+    (is_file && !text.contains('\0')).then_some(Some(path))
+}
+
 /// `uring` or `mmsg`.
 pub(super) fn io_backend(text: &str) -> Option<IoBackend> {
     match text {
@@ -231,6 +245,15 @@ mod tests {
         assert_eq!(cores("0,2,4-6"), Some(CoreSelection::Cpus(vec![0, 2, 4, 5, 6])));
         for bad in ["", "all", "3-1", "0,0", "0-2,1", "0-", "numa:", "numa:x", "0-9999999", "-1"] {
             assert_eq!(cores(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn files_are_off_or_have_an_absolute_path() {
+        assert_eq!(optional_file("off"), Some(None));
+        assert_eq!(optional_file("/var/cache/x"), Some(Some(PathBuf::from("/var/cache/x"))));
+        for bad in ["", "on", "cache", "./cache", "/", "/var/", "/var/..", "/var/.", "/a\0b"] {
+            assert_eq!(optional_file(bad), None, "{bad}");
         }
     }
 

@@ -39,6 +39,7 @@ pub fn check(config: &Config) -> Result<Checked, NodeError> {
     for &address in &config.node.listen {
         warnings.extend(probe(address)?);
     }
+    warnings.extend(start::unwritable(&config.snapshot));
     if let Some(seat) = seats.first() {
         warnings.extend(try_worker(seat, config)?);
     }

@@ -90,7 +90,8 @@ impl Plan {
         let tcp = &config.tcp;
         let connections = config.node.listen.len() * tcp.connections_max;
         let mesh = if cores > 1 { MESH_BYTES } else { 0 };
-        let base = PROCESS_BYTES + cores * (WORKER_BYTES + mesh);
+        let snapshot = if config.snapshot.path.is_some() { super::snapshot::BYTES } else { 0 };
+        let base = PROCESS_BYTES + cores * (WORKER_BYTES + mesh + snapshot);
         let buffers = net::arena_bytes(&config.udp);
         let resolution =
             forward.inflight_max * QUESTION_BYTES + waiters_in_all_max(forward) * WAITER_BYTES;
@@ -223,6 +224,16 @@ mod tests {
         assert_eq!(given.shard, 32 << 20);
         let default = Plan::new(&config(None, None), 2).unwrap();
         assert_eq!(default.shard, 128 << 20);
+    }
+
+    #[test]
+    fn blocks_of_a_snapshot_are_part_of_the_plan() {
+        let mut config = config(Some(1 << 30), None);
+        let without = Plan::new(&config, 2).unwrap();
+        config.snapshot.path = Some("/var/cache/x".into());
+        let with = Plan::new(&config, 2).unwrap();
+        assert_eq!(with.base - without.base, 2 * super::super::snapshot::BYTES);
+        assert!(with.shard < without.shard);
     }
 
     #[test]

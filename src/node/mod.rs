@@ -8,6 +8,7 @@ pub mod memory;
 mod notify;
 mod pin;
 pub mod placement;
+mod snapshot;
 mod start;
 mod supervise;
 pub mod topology;

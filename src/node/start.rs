@@ -13,20 +13,22 @@ use futures_lite::future::or;
 use glommio::io::BufferedFile;
 use glommio::timer::Timer;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::clock::Clocks;
 use super::memory::{self, Plan};
 use super::notify::Notifier;
 use super::placement::{self, Seat};
+use super::snapshot::{LAST_WRITE_MAX, Snapshots};
 use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
 use super::topology::Topology;
 use super::warm::{self, WarmList};
 use super::worker::Worker;
 use super::{NodeError, limits, pin};
 use crate::cache::Shard;
-use crate::config::Config;
+use crate::config::{self, Config};
+use crate::control;
 use crate::mesh::{self, Ends};
 use crate::net::tcp::{self, Tcp};
 use crate::net::udp::{self, Plane, Setup};
@@ -71,6 +73,7 @@ struct Shared {
     heartbeats: Vec<Heartbeat>,
     start: Barrier,
     must_drain: AtomicBool,
+    snapshots: Option<Snapshots>,
 }
 
 /// One worker as the main thread sees it.
@@ -125,6 +128,14 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
         let free = listen::ensure_free(address);
         free.map_err(|cause| NodeError::Tcp { core: 0, address, cause })?;
     }
+    let (sender, news) = channel();
+    let saved = sender.clone();
+    let when_saved = move || {
+        // Nobody listens any more once the process is on its way out.
+        let _ = saved.send(News::Event(Event::Saved));
+    };
+    let snapshots = Snapshots::begin(&config.snapshot, seats.len(), when_saved)?;
+    warnings.extend(unwritable(&config.snapshot));
     let drain = config.node.drain;
     let shared = Arc::new(Shared {
         policy: Arc::new(policy),
@@ -134,11 +145,11 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
         heartbeats: seats.iter().map(|_| Heartbeat::default()).collect(),
         start: Barrier::new(seats.len() + 1),
         must_drain: AtomicBool::new(false),
+        snapshots,
         memory,
         warm_list,
         config,
     });
-    let (sender, news) = channel();
     let mut crew = Vec::with_capacity(seats.len());
     // One after the other, so that sockets stand in their group in the order of the cores.
     for (seat, ends) in seats.iter().zip(mesh::between(seats.len())) {
@@ -150,17 +161,25 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
     warnings.dedup();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     forward_signals(sender)?;
+    // Here the workers are waited for until they have read the snapshot; their silence counts from now on.
+    shared.start.wait();
     for heartbeat in &shared.heartbeats {
         heartbeat.beat(shared.clock.monotonic());
     }
-    shared.start.wait();
     let status = format!("serving on {} core(s)", crew.len());
     tracing::info!("{status}");
     let notifier = Notifier::new();
     notifier.ready(&status);
     let outcome = watch(&shared, &crew, &news, &notifier, drain);
-    dump(&crew);
+    dump(&shared, &crew);
     outcome
+}
+
+/// Why a snapshot could not be written, if so.
+pub(super) fn unwritable(section: &config::Snapshot) -> Option<String> {
+    let path = section.path.as_ref()?;
+    let error = control::snapshot::probe(path).err()?;
+    Some(format!("cache.snapshot: {} cannot be written: {error}", path.display()))
 }
 
 fn list(addresses: &[SocketAddr]) -> String {
@@ -201,12 +220,13 @@ fn opened(
 
 fn forward_signals(sender: Sender<News>) -> Result<(), NodeError> {
     let fail = |cause| NodeError::System { what: "cannot catch signals", cause };
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGHUP]).map_err(fail)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGUSR1, SIGUSR2, SIGHUP]).map_err(fail)?;
     let thread = std::thread::Builder::new().name("signals".into());
     let forward = move || {
         for signal in signals.forever() {
             let event = match signal {
                 SIGUSR1 => Event::Dump,
+                SIGUSR2 => Event::Save,
                 SIGHUP => {
                     tracing::warn!("SIGHUP: this version reads its config at start only");
                     continue;
@@ -229,6 +249,9 @@ fn watch(
     drain: Duration,
 ) -> Result<(), NodeError> {
     let mut supervisor = Supervisor::new(&shared.heartbeats, drain);
+    if shared.snapshots.is_some() {
+        supervisor = supervisor.and_save(LAST_WRITE_MAX);
+    }
     let ping_interval = notifier.watchdog_interval().unwrap_or(Duration::MAX);
     let mut pinged = shared.clock.monotonic();
     loop {
@@ -238,6 +261,9 @@ fn watch(
             Err(RecvTimeoutError::Disconnected) => unreachable!("the signal thread never ends"),
         };
         let now = shared.clock.monotonic();
+        if let Some(snapshots) = &shared.snapshots {
+            snapshots.tick(now);
+        }
         for order in supervisor.handle(event, now) {
             match order {
                 Order::Drain => {
@@ -246,7 +272,11 @@ fn watch(
                     shared.must_drain.store(true, Ordering::Release);
                     crew.iter().for_each(|member| member.drain.signal());
                 }
-                Order::Dump => dump(crew),
+                Order::Dump => dump(shared, crew),
+                Order::Save => match &shared.snapshots {
+                    Some(snapshots) => snapshots.ask(now),
+                    None => tracing::warn!("SIGUSR2: cache.snapshot names no file"),
+                },
                 Order::Ping if now.since(pinged) >= ping_interval => {
                     pinged = now;
                     notifier.ping();
@@ -263,8 +293,11 @@ fn watch(
 }
 
 /// Prints all counters to standard error.
-fn dump(crew: &[Crew]) {
+fn dump(shared: &Shared, crew: &[Crew]) {
     let mut text = Exposition::default();
+    if let Some(snapshots) = &shared.snapshots {
+        snapshots.counters().expose(&mut text);
+    }
     for (core, member) in crew.iter().enumerate() {
         let Counters { serving, upstream, udp, tcp } = &member.counters;
         serving.expose(core, &mut text);
@@ -341,6 +374,9 @@ async fn work(
     let addresses = plane.addresses().to_vec();
     // The main thread waits for this.
     let _ = sender.send(News::Open(member, addresses, warnings));
+    if let Some(snapshots) = &shared.snapshots {
+        snapshots.restore(core, &worker, shared.clock);
+    }
     shared.start.wait();
     worker.correspond(ends);
 
@@ -354,6 +390,7 @@ async fn work(
         std::future::pending().await
     };
     let living = or(wait_for_drain(drain_reader, &shared.must_drain), beat(core, shared));
+    let living = or(living, save_when_asked(core, shared, &worker));
     let living = or(living, warmed);
     let serving = async {
         let ended = failure.await;
@@ -421,6 +458,14 @@ async fn wait_for_drain(event: std::os::fd::OwnedFd, must_drain: &AtomicBool) {
     }
 }
 
+/// Walks the shard for each snapshot while the node serves, for ever.
+async fn save_when_asked(core: usize, shared: &Shared, worker: &Worker) {
+    if let Some(snapshots) = &shared.snapshots {
+        snapshots.follow(core, worker).await;
+    }
+    std::future::pending().await
+}
+
 /// Shows signs of life, for ever.
 async fn beat(core: usize, shared: &Shared) {
     loop {
@@ -429,7 +474,7 @@ async fn beat(core: usize, shared: &Shared) {
     }
 }
 
-/// The drain: no new queries; answers in flight get `patience`; then the plane closes.
+/// The drain: no new queries; answers in flight get `patience`; then the cache is saved and the plane closes.
 async fn leave(
     plane: &Plane,
     tcp: &Tcp,
@@ -455,6 +500,9 @@ async fn leave(
         }
     };
     or(answered, cut_off).await;
+    if let Some(snapshots) = &shared.snapshots {
+        snapshots.walk_last(core, worker).await;
+    }
     shared.heartbeats[core].beat(shared.clock.monotonic());
     if !is_over.get() {
         plane.close();

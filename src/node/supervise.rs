@@ -37,6 +37,10 @@ pub(super) enum Event {
     Stop,
     /// SIGUSR1.
     Dump,
+    /// SIGUSR2.
+    Save,
+    /// The last snapshot is written, or cannot be.
+    Saved,
     /// A worker returned.
     Ended {
         /// Which.
@@ -55,6 +59,8 @@ pub(super) enum Order {
     Drain,
     /// Print the counters.
     Dump,
+    /// Write a snapshot of the cache.
+    Save,
     /// All workers are well: tell the watchdog.
     Ping,
     /// Say this to the operator.
@@ -75,6 +81,8 @@ pub(super) enum Order {
 pub(super) struct Supervisor<'a> {
     heartbeats: &'a [Heartbeat],
     running: usize,
+    /// Whether a last snapshot is still to come.
+    is_saving: bool,
     drain: Duration,
     drained_by: Option<Deadline>,
     reported: Vec<bool>,
@@ -83,7 +91,19 @@ pub(super) struct Supervisor<'a> {
 impl<'a> Supervisor<'a> {
     pub(super) fn new(heartbeats: &'a [Heartbeat], drain: Duration) -> Self {
         let reported = vec![false; heartbeats.len()];
-        Self { heartbeats, running: heartbeats.len(), drain, drained_by: None, reported }
+        Self {
+            heartbeats,
+            running: heartbeats.len(),
+            is_saving: false,
+            drain,
+            drained_by: None,
+            reported,
+        }
+    }
+
+    /// Lets the last snapshot take `patience` beyond the drain.
+    pub(super) fn and_save(self, patience: Duration) -> Self {
+        Self { is_saving: true, drain: self.drain + patience, ..self }
     }
 
     /// Takes note of `event` and says what to do, in order.
@@ -106,10 +126,21 @@ impl<'a> Supervisor<'a> {
             }
             Event::Ended { problem: None, .. } => {
                 self.running -= 1;
-                if self.running == 0 { vec![Order::Leave] } else { Vec::new() }
+                self.leave_when_done()
+            }
+            Event::Save if self.drained_by.is_some() => Vec::new(),
+            Event::Save => vec![Order::Save],
+            Event::Saved => {
+                self.is_saving = false;
+                self.leave_when_done()
             }
             Event::Tick => self.tick(now),
         }
+    }
+
+    fn leave_when_done(&self) -> Vec<Order> {
+        let is_done = self.running == 0 && !self.is_saving && self.drained_by.is_some();
+        if is_done { vec![Order::Leave] } else { Vec::new() }
     }
 
     fn tick(&mut self, now: Monotonic) -> Vec<Order> {
@@ -117,7 +148,10 @@ impl<'a> Supervisor<'a> {
             if deadline.remaining(now).is_some() {
                 return Vec::new();
             }
-            let late = format!("{} worker(s) did not drain in time", self.running);
+            let late = match self.running {
+                0 => "the last snapshot was not written in time; the one before stays".to_owned(),
+                running => format!("{running} worker(s) did not drain in time"),
+            };
             return vec![Order::Warn(late), Order::Leave];
         }
         let mut orders = Vec::new();
@@ -189,6 +223,26 @@ mod tests {
         assert!(matches!(orders[..], [Order::Warn(_), Order::Leave]), "{orders:?}");
         let orders = supervisor.handle(Event::Stop, at(1));
         assert!(matches!(orders[..], [Order::Warn(_), Order::Leave]), "{orders:?}");
+    }
+
+    #[test]
+    fn node_leaves_when_the_last_snapshot_is_written_or_is_too_late() {
+        let hearts = hearts(1);
+        let start = || {
+            let mut supervisor =
+                Supervisor::new(&hearts, Duration::from_secs(2)).and_save(Duration::from_secs(5));
+            assert_eq!(supervisor.handle(Event::Save, at(0)), [Order::Save]);
+            assert_eq!(supervisor.handle(Event::Stop, at(0)), [Order::Drain]);
+            assert_eq!(supervisor.handle(Event::Save, at(0)), [], "the last one is under way");
+            assert_eq!(supervisor.handle(ended(0), at(1)), []);
+            supervisor
+        };
+        assert_eq!(start().handle(Event::Saved, at(2)), [Order::Leave]);
+        let mut late = start();
+        assert_eq!(late.handle(Event::Tick, at(7)), []);
+        let orders = late.handle(Event::Tick, at(8));
+        let [Order::Warn(warning), Order::Leave] = &orders[..] else { panic!("{orders:?}") };
+        assert!(warning.contains("snapshot"), "{warning}");
     }
 
     #[test]

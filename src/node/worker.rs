@@ -8,7 +8,7 @@ use futures_lite::future::or;
 use glommio::timer::Timer;
 
 use super::clock::Clocks;
-use crate::cache::Batch;
+use crate::cache::{Batch, Shard};
 use crate::mesh::{Bell, Correspondent, Ends};
 use crate::net::udp::Plane;
 use crate::net::{Path, Respond, SocketId};
@@ -16,7 +16,7 @@ use crate::observe::Transport;
 use crate::resolve::exchange::Question;
 use crate::resolve::{Failure, Forwarder};
 use crate::serve::{Admission, Asking, Client, Core, Unresolved, Verdict, Warmth};
-use crate::time::{Monotonic, Now};
+use crate::time::{CacheTime, Monotonic, Now};
 use crate::upstream::World;
 use crate::wire::MESSAGE_BYTES_MAX;
 
@@ -92,6 +92,17 @@ impl Worker {
     /// Questions being resolved now.
     pub(super) fn in_flight(&self) -> usize {
         self.core.borrow().in_flight()
+    }
+
+    /// Lets `work` look at what this core holds, or change it, at the present time.
+    pub(super) fn change_shard<T>(&self, work: impl FnOnce(&mut Shard, CacheTime) -> T) -> T {
+        let now = self.read_clocks().cache;
+        self.core.borrow_mut().change_shard(|shard| work(shard, now))
+    }
+
+    /// Notes how many answers were there from the start.
+    pub(super) fn note_restored(&self, count: u64) {
+        self.core.borrow().counters().restored.set(count);
     }
 
     /// Begins to tell the other cores what this one learns, and to heed what they say.

@@ -2,10 +2,12 @@
 
 mod counter;
 mod serving;
+mod snapshot;
 mod text;
 mod upstream;
 
 pub use counter::{Counter, Gauge};
 pub use serving::{Fault, ServingCounters, Transport};
+pub use snapshot::SnapshotCounters;
 pub use text::{Exposition, Kind};
 pub use upstream::UpstreamCounters;

@@ -120,6 +120,8 @@ pub struct ServingCounters {
     pub flushed: Gauge,
     /// Answers forgotten because another core got something else.
     pub superseded: Gauge,
+    /// Answers that survived the last restart.
+    pub restored: Gauge,
     /// Answers in the cache.
     pub entries: Gauge,
     /// Bytes held by the cache.
@@ -202,6 +204,7 @@ impl ServingCounters {
             ("dns_cache_returns_total", "Answers back soon after eviction", &self.returns),
             ("dns_cache_flushed_total", "Answers flushed", &self.flushed),
             ("dns_cache_superseded_total", "Answers older than another core's", &self.superseded),
+            ("dns_cache_restored_total", "Answers read back at start", &self.restored),
         ] {
             counter(name, help, &[], count.value());
         }

@@ -236,6 +236,19 @@ impl<P> Core<P> {
         Verdict::Refresh(len, Asking::ahead(query, &self.key, hash, now))
     }
 
+    /// Lets `work` change what this core holds, and counts what is there then.
+    pub fn change_shard<T>(&mut self, work: impl FnOnce(&mut Shard) -> T) -> T {
+        let outcome = work(&mut self.shard);
+        self.count_shard();
+        outcome
+    }
+
+    /// What this core counts.
+    #[must_use]
+    pub fn counters(&self) -> &ServingCounters {
+        &self.counters
+    }
+
     /// What this core holds, for the control plane and for tests.
     #[must_use]
     pub const fn shard(&self) -> &Shard {

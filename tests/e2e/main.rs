@@ -19,6 +19,7 @@ mod node;
 mod ports;
 mod process;
 mod questions;
+mod restart;
 mod scripted;
 mod stale;
 mod tcp;
