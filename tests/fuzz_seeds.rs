@@ -7,6 +7,8 @@ use std::path::Path;
 mod check;
 #[path = "../fuzz/fuzz_targets/bodies/query.rs"]
 mod query;
+#[path = "../fuzz/fuzz_targets/bodies/snapshot.rs"]
+mod snapshot;
 #[path = "../fuzz/fuzz_targets/bodies/upstream.rs"]
 mod upstream;
 
@@ -38,4 +40,15 @@ fn seeds_of_the_query_path_pass() {
 #[test]
 fn seeds_of_the_upstream_path_pass() {
     run_seeds("upstream", upstream::run);
+}
+
+#[test]
+fn seeds_of_the_snapshot_pass() {
+    run_seeds("snapshot", snapshot::run);
+    // Most of them are good files, with entries that reach a reply.
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds/snapshot");
+    let seeds = std::fs::read_dir(folder).unwrap();
+    let seeds = seeds.map(|seed| std::fs::read(seed.unwrap().path()).unwrap());
+    let asked_for = seeds.map(|seed| snapshot::entries_asked_for(&seed)).sum::<usize>();
+    assert!(asked_for >= 15, "{asked_for}");
 }
