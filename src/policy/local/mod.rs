@@ -1,5 +1,6 @@
 //! Hot path. Zones that the operator answers himself. Everything is an answer in wire form before the first query comes.
 
+mod endings;
 mod records;
 mod zone;
 
@@ -11,6 +12,7 @@ use thiserror::Error;
 use crate::config;
 use crate::wire::answer::AnswerBuilder;
 use crate::wire::{AnswerBuf, Class, Name, NameBuf, Rcode, Rtype};
+use endings::Endings;
 use zone::Zone;
 
 /// TTL of the answer to ANY, in seconds (RFC 8482 §4.2 advises a long one).
@@ -41,6 +43,7 @@ pub struct LocalData {
     zones: HashMap<Box<[u8]>, Zone, RandomState>,
     /// Bit `n` is set when some apex has `n` labels: other suffixes need no look-up.
     apex_depths: u128,
+    endings: Endings,
 }
 
 impl LocalData {
@@ -64,7 +67,7 @@ impl LocalData {
             }
             apexes.push(apex);
         }
-        let mut data = Self::default();
+        let mut data = Self { endings: Endings::new(&keys), ..Self::default() };
         for (section, apex) in sections.iter().zip(&apexes) {
             let apex = apex.as_name();
             let zone = Zone::compile(section, apex, &keys)?;
@@ -79,15 +82,16 @@ impl LocalData {
     #[inline]
     #[must_use]
     pub fn lookup(&self, folded: &[u8], qtype: Rtype) -> Option<&AnswerBuf> {
-        if self.zones.is_empty() { None } else { self.lookup_zones(folded, qtype) }
+        if self.endings.may_end(folded) { self.lookup_zones(folded, qtype) } else { None }
     }
 
     fn lookup_zones(&self, folded: &[u8], qtype: Rtype) -> Option<&AnswerBuf> {
-        let mut starts = [0; LABELS_MAX + 1];
+        let mut starts = [0_u8; LABELS_MAX + 1];
         let mut depth = 0;
-        let mut at = 0;
-        while let Some(&len @ 1..) = folded.get(at) {
-            at += 1 + usize::from(len);
+        let mut at = 0_u8;
+        while let Some(&len @ 1..) = folded.get(usize::from(at)) {
+            // A name has 255 octets at most, its last label begins below.
+            at += 1 + len;
             depth += 1;
             starts[depth] = at;
         }
@@ -96,6 +100,7 @@ impl LocalData {
             if self.apex_depths >> (depth - above) & 1 == 0 {
                 continue;
             }
+            let start = usize::from(start);
             if let Some(zone) = self.zones.get(&folded[start..]) {
                 return Some(zone.lookup(folded, start, qtype));
             }
