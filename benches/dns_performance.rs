@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group, criterion_main};
 use heimdall_uring::cache::{Key, Lookup, Shard};
 use heimdall_uring::config;
 use heimdall_uring::observe::Transport;
@@ -186,35 +186,53 @@ fn filled_shard(bytes: usize) -> Shard {
 }
 
 fn shard(criterion: &mut Criterion) {
-    let mut shard = filled_shard(256 << 20);
-    // Few enough keys that they do not push the index out of the cache: a node has one key, not thousands.
-    let mut absent: Vec<Key> = (0..4096).map(|number| key_of(2 * MILLION + number)).collect();
-    let mut turn = 0;
+    let mut roomy = None;
     criterion.bench_function("miss lookup/1 million names", |bencher| {
+        let shard = roomy.get_or_insert_with(|| filled_shard(256 << 20));
+        // Few enough keys that they do not push the index out of the cache: a node has one key, not thousands.
+        let mut absent: Vec<Key> = (0..4096).map(|number| key_of(2 * MILLION + number)).collect();
+        let mut turn = 0;
         bencher.iter(|| {
             turn = (turn + 1) % absent.len();
             assert!(matches!(shard.lookup(&mut absent[turn], now()), Lookup::Absent));
         });
     });
-    insert(criterion, "insert/1 million names", &mut shard);
-    let mut full = filled_shard(48 << 20);
-    assert!(full.tally().evictions > 0, "the small one is full");
-    insert(criterion, "insert/full, one must go", &mut full);
+    insert(criterion, "insert/1 million names", 256 << 20);
+    insert(criterion, "insert/full, one must go", 48 << 20);
 }
 
-fn insert(criterion: &mut Criterion, title: &str, shard: &mut Shard) {
+/// A new name into a shard of `bytes`, as it comes after a miss: the lookup was just before.
+fn insert(criterion: &mut Criterion, title: &str, bytes: usize) {
     let fresh = answer(&query(&name(0), true));
     let mut next = 3 * MILLION;
+    let mut filled = None;
     criterion.bench_function(title, |bencher| {
-        bencher.iter_batched(
-            || {
-                next += 1;
-                key_of(next)
-            },
-            |mut key| shard.insert(&mut key, &fresh, now().cache, now()),
-            BatchSize::SmallInput,
-        );
+        let shard = filled.get_or_insert_with(|| filled_shard(bytes));
+        bencher.iter_custom(|count| {
+            let mut taken = Duration::ZERO;
+            let mut left = usize::try_from(count).unwrap();
+            while left > 0 {
+                let batch = left.min(BATCH);
+                let mut keys: Vec<Key> = (next..next + batch).map(key_of).collect();
+                next += batch;
+                left -= batch;
+                taken += time_inserts(shard, &mut keys, &fresh);
+            }
+            taken
+        });
     });
+}
+
+#[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+fn time_inserts(shard: &mut Shard, keys: &mut [Key], fresh: &AnswerBuf) -> Duration {
+    for key in &mut *keys {
+        assert!(matches!(shard.lookup(key, now()), Lookup::Absent));
+    }
+    let begin = Instant::now();
+    for key in keys {
+        black_box(shard.insert(key, fresh, now().cache, now()));
+    }
+    begin.elapsed()
 }
 
 /// Is a name folded faster by vectors than by words?
