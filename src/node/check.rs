@@ -1,18 +1,16 @@
 //! Would a node start? Everything that serving does before its first answer, on a worker of its own, without taking an
 //! address or a query from a node that runs.
 
-use std::io;
 use std::net::SocketAddr;
 
 use super::memory::{self, Plan};
 use super::placement::{self, Seat};
 use super::topology::Topology;
 use super::warm::WarmList;
-use super::{NodeError, limits, pin, start};
+use super::{NodeError, claim, limits, pin, start};
 use crate::config::Config;
-use crate::net::udp::{self, OpenError, Plane, Setup};
+use crate::net::udp::{Plane, Setup};
 use crate::policy::LocalData;
-use crate::sys::listen;
 
 /// What a check found.
 #[derive(Debug)]
@@ -48,25 +46,15 @@ pub fn check(config: &Config) -> Result<Checked, NodeError> {
 
 /// Binds `address` as a node would before it shares it among its cores, and lets it go at once.
 fn probe(address: SocketAddr) -> Result<Option<String>, NodeError> {
-    let taken = |protocol| {
-        Ok(Some(format!(
-            "{protocol} {address} is in use: a node could not start while its present user runs"
-        )))
-    };
-    match udp::ensure_free(address) {
-        Err(OpenError::Listen { cause, .. }) if is_in_use(&cause) => return taken("UDP"),
-        outcome => outcome.map_err(|cause| NodeError::Udp { core: 0, cause })?,
-    }
-    match listen::ensure_free(address) {
-        Err(cause) if is_in_use(&cause) => taken("TCP"),
-        outcome => {
-            outcome.map(|()| None).map_err(|cause| NodeError::Tcp { core: 0, address, cause })
+    match claim::ensure_free(address) {
+        Err(refusal) if claim::is_in_use(&refusal) => {
+            let protocol = if matches!(refusal, NodeError::Udp { .. }) { "UDP" } else { "TCP" };
+            Ok(Some(format!(
+                "{protocol} {address} is in use: a node could not start while its present user runs"
+            )))
         }
+        outcome => outcome.map(|()| None),
     }
-}
-
-fn is_in_use(cause: &io::Error) -> bool {
-    cause.kind() == io::ErrorKind::AddrInUse
 }
 
 /// Makes what a worker on `seat` needs, but for its listeners, and gives what the kernel refused and it can do without.
@@ -83,8 +71,10 @@ fn try_worker(seat: &Seat, config: &Config) -> Result<Vec<String>, NodeError> {
     };
     // A thread of its own: it is pinned, and its ring belongs to it.
     std::thread::scope(|scope| {
-        let ended = scope.spawn(make).join();
-        ended.unwrap_or_else(|_| {
+        let spawned = std::thread::Builder::new().spawn_scoped(scope, make);
+        let thread =
+            spawned.map_err(|cause| NodeError::System { what: "cannot start a thread", cause })?;
+        thread.join().unwrap_or_else(|_| {
             Err(NodeError::Worker { core, cause: "it panicked while it was tried".to_owned() })
         })
     })

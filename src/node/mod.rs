@@ -2,6 +2,7 @@
 
 mod cgroup;
 mod check;
+mod claim;
 mod clock;
 pub mod limits;
 pub mod memory;

@@ -25,7 +25,7 @@ use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
 use super::topology::Topology;
 use super::warm::{self, WarmList};
 use super::worker::Worker;
-use super::{NodeError, limits, pin};
+use super::{NodeError, claim, limits, pin};
 use crate::cache::Shard;
 use crate::config::{self, Config};
 use crate::control;
@@ -123,11 +123,7 @@ pub fn serve(config: Config) -> Result<(), NodeError> {
         Identity::new(&config.identity),
         LocalData::new(&config.local)?,
     );
-    for &address in &config.node.listen {
-        udp::ensure_free(address).map_err(|cause| NodeError::Udp { core: 0, cause })?;
-        let free = listen::ensure_free(address);
-        free.map_err(|cause| NodeError::Tcp { core: 0, address, cause })?;
-    }
+    claim::all(&config.node.listen)?;
     let (sender, news) = channel();
     let saved = sender.clone();
     let when_saved = move || {

@@ -114,6 +114,20 @@ fn foreign_address_is_named() {
     fails_to_start(Setup::new().listen(address.parse().unwrap()).spawn(), address);
 }
 
+#[test]
+fn restart_on_the_same_address_succeeds_at_once() {
+    for backend in ["uring", "mmsg"] {
+        let address = ports::own();
+        for signal in ["TERM", "KILL", "TERM", "KILL", "TERM"] {
+            let setup = Setup::new().listen(address).config(LOCAL).argument("--io");
+            let mut node = setup.argument(backend).start();
+            assert_eq!(dig(address, "www.local.test").status, "NOERROR");
+            node.signal(signal);
+            node.wait_for_exit();
+        }
+    }
+}
+
 fn rejects(setup: Setup, must_say: &[&str]) {
     let mut node = setup.spawn();
     assert_eq!(node.wait_for_exit().code(), Some(2));
