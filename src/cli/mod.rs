@@ -14,7 +14,7 @@ use thiserror::Error;
 use crate::config::{
     self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, LogLevel, Value, resolv,
 };
-use crate::node::{self, NodeError};
+use crate::node::{self, NodeError, log};
 use crate::sys::interfaces;
 
 /// Where the system keeps its own upstreams.
@@ -107,14 +107,15 @@ impl Refusal {
 /// Runs the program with the process's own arguments and environment.
 #[must_use]
 pub fn run() -> ExitCode {
-    match carry_out(&Arguments::parse()) {
+    let code = match carry_out(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(refusal) => {
-            // A closed standard error cannot be told anything.
-            let _ = writeln!(io::stderr(), "heimdall-uring: {refusal}");
+            log::say(&format!("heimdall-uring: {refusal}\n"));
             ExitCode::from(refusal.exit_code())
         }
-    }
+    };
+    log::flush();
+    code
 }
 
 fn carry_out(arguments: &Arguments) -> Result<(), Refusal> {
@@ -132,7 +133,7 @@ fn carry_out(arguments: &Arguments) -> Result<(), Refusal> {
         print(&format!("{plan}\n{machine}\n{warnings}config is good\n"));
         return Ok(());
     }
-    log_to_stderr(config.log.level);
+    log_to_stderr(config.log.level)?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     Ok(node::serve(config)?)
 }
@@ -238,7 +239,8 @@ fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-fn log_to_stderr(level: LogLevel) {
+fn log_to_stderr(level: LogLevel) -> Result<(), NodeError> {
+    log::start().map_err(|cause| NodeError::System { what: "cannot start a thread", cause })?;
     let level = match level {
         LogLevel::Error => tracing::Level::ERROR,
         LogLevel::Warn => tracing::Level::WARN,
@@ -247,10 +249,13 @@ fn log_to_stderr(level: LogLevel) {
     };
     tracing_subscriber::fmt()
         .with_max_level(level)
-        .with_writer(io::stderr)
+        .with_writer(log::Lines)
+        // It would tell standard error, and panic when that fails.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false)
         .init();
+    Ok(())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod check;
 mod claim;
 mod clock;
 pub mod limits;
+pub mod log;
 pub mod memory;
 mod notify;
 mod pin;

@@ -25,7 +25,7 @@ use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
 use super::topology::Topology;
 use super::warm::{self, WarmList};
 use super::worker::Worker;
-use super::{NodeError, claim, limits, pin};
+use super::{NodeError, claim, limits, log, pin};
 use crate::cache::Shard;
 use crate::config::{self, Config};
 use crate::control;
@@ -301,8 +301,7 @@ fn dump(shared: &Shared, crew: &[Crew]) {
         udp.expose(core, &mut text);
         tcp.expose(core, &mut text);
     }
-    // A closed standard error is no reason to stop.
-    let _ = std::io::Write::write_all(&mut std::io::stderr().lock(), text.finish().as_bytes());
+    log::say(&text.finish());
 }
 
 /// A worker's thread from start to end.

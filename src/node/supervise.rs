@@ -1,9 +1,11 @@
 //! What the main thread does while the workers serve: signals, heartbeats, the drain, and the end. A state machine
 //! without threads or clocks; [`super::start`] feeds it.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use super::log;
 use crate::time::{Deadline, Monotonic};
 
 /// A worker whose heartbeat stands still for this long is reported.
@@ -175,14 +177,19 @@ impl<'a> Supervisor<'a> {
     }
 }
 
-/// Makes every panic fatal to the process, with core and place: never a silent dead core.
+/// Makes every panic fatal to the process, with core and place: never a silent dead core, nor one that waits for
+/// somebody to read why.
 pub(super) fn make_panics_fatal() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
+    std::panic::set_hook(Box::new(|panic| {
         let thread = std::thread::current();
         let place = thread.name().unwrap_or("a nameless thread");
-        tracing::error!("{place} died: {panic}; the node stops");
+        let trace = Backtrace::capture();
+        let trace = match trace.status() {
+            BacktraceStatus::Captured => format!("{trace}\n"),
+            _ => String::new(),
+        };
+        log::say(&format!("heimdall-uring: {place} died: {panic}; the node stops\n{trace}"));
+        log::flush();
         std::process::abort();
     }));
 }

@@ -155,6 +155,14 @@ impl Datagrams {
         self.send(message);
         self.receive()
     }
+
+    /// `None` when nobody is there (yet).
+    pub(crate) fn try_exchange(&self, message: &[u8]) -> Option<Message> {
+        let mut buf = vec![0; 65_535];
+        self.0.send(message).ok()?;
+        let len = self.0.recv(&mut buf).ok()?;
+        Some(Message::parse(&buf[..len]))
+    }
 }
 
 /// Sends `message` and gives the reply.

@@ -22,5 +22,6 @@ mod questions;
 mod restart;
 mod scripted;
 mod stale;
+mod stderr;
 mod tcp;
 mod upstream;

@@ -40,6 +40,12 @@ pub(crate) fn allowed_cpus() -> Vec<usize> {
     ranges.flatten().collect()
 }
 
+/// Sends a signal: `TERM`, `INT`, `USR1`.
+pub(crate) fn signal_to(child: &Child, signal: &str) {
+    let kill = format!("kill -{signal} {}", child.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+}
+
 /// What a node is started with.
 #[derive(Debug, Default)]
 pub(crate) struct Setup {
@@ -111,7 +117,8 @@ impl Setup {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    fn command(&mut self, directory: &Directory) -> Command {
+    /// The command that starts it, with its config in `directory`.
+    pub(crate) fn command(&mut self, directory: &Directory) -> Command {
         if self.listen.is_empty() {
             self.listen.push(ports::own());
         }
@@ -221,8 +228,7 @@ impl Node {
 
     /// Sends a signal: `TERM`, `INT`, `USR1`.
     pub(crate) fn signal(&self, signal: &str) {
-        let kill = format!("kill -{signal} {}", self.child.id());
-        assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success(), "{kill}");
+        signal_to(&self.child, signal);
     }
 
     /// Waits for the end of the process.

@@ -1,0 +1,209 @@
+//! The way to standard error: lines and counter dumps go through one thread of their own, so that a reader who has gone,
+//! a full disk or a pipe that nobody empties never stops a worker, the main thread or a signal.
+//!
+//! What does not fit into the queue is dropped and counted; what cannot be written is dropped. Nothing here panics, and
+//! nobody but the writing thread waits for the descriptor.
+
+use std::collections::VecDeque;
+use std::io::{self, Write as _};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use tracing_subscriber::fmt::MakeWriter;
+
+/// Most bytes that wait to be written: room for the counters of a few hundred cores.
+const QUEUE_BYTES_MAX: usize = 4 << 20;
+
+/// How long the end of the process waits for the last lines.
+const FLUSH: Duration = Duration::from_millis(200);
+
+/// How long the writing thread waits when a descriptor that does not block is full.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// The queue of this process, once its thread runs.
+static QUEUE: OnceLock<Queue> = OnceLock::new();
+
+/// Texts on their way to the writing thread.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: Mutex<Waiting>,
+    /// Something waits, or nothing does any more.
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    texts: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// Texts that found no room since the last one that did.
+    dropped: u64,
+    is_writing: bool,
+}
+
+impl Waiting {
+    fn put(&mut self, text: &[u8]) {
+        if self.bytes + text.len() > QUEUE_BYTES_MAX {
+            self.dropped += 1;
+            return;
+        }
+        if self.dropped > 0 {
+            let dropped = std::mem::take(&mut self.dropped);
+            let note =
+                format!("heimdall-uring: {dropped} log line(s) found no room and are lost\n");
+            self.bytes += note.len();
+            self.texts.push_back(note.into_bytes());
+        }
+        self.bytes += text.len();
+        self.texts.push_back(text.to_vec());
+    }
+
+    fn is_idle(&self) -> bool {
+        self.texts.is_empty() && !self.is_writing
+    }
+}
+
+impl Queue {
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        // Nothing that is done under the lock leaves it half done.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, text: &[u8]) {
+        self.lock().put(text);
+        self.changed.notify_all();
+    }
+
+    /// Waits for the next text; the one before it has then left.
+    fn next(&self) -> Vec<u8> {
+        let mut waiting = self.lock();
+        waiting.is_writing = false;
+        self.changed.notify_all();
+        loop {
+            if let Some(text) = waiting.texts.pop_front() {
+                waiting.bytes -= text.len();
+                waiting.is_writing = true;
+                return text;
+            }
+            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Waits until all has been written, but not for ever.
+    fn flush(&self) {
+        let busy = |waiting: &mut Waiting| !waiting.is_idle();
+        // Whether it was in time makes no difference: the process ends.
+        drop(self.changed.wait_timeout_while(self.lock(), FLUSH, busy));
+    }
+}
+
+/// Starts the writing thread, once per process. Until then, texts are written where they arise.
+///
+/// # Errors
+/// The kernel's, if it grants no thread.
+pub fn start() -> io::Result<()> {
+    let write = || {
+        let queue = QUEUE.get_or_init(Queue::default);
+        loop {
+            write_through(&queue.next());
+        }
+    };
+    if QUEUE.get().is_none() {
+        std::thread::Builder::new().name("log".into()).spawn(write)?;
+        QUEUE.get_or_init(Queue::default);
+    }
+    Ok(())
+}
+
+/// Sends `text` to standard error.
+pub fn say(text: &str) {
+    match QUEUE.get() {
+        Some(queue) => queue.put(text.as_bytes()),
+        None => write_through(text.as_bytes()),
+    }
+}
+
+/// Gives what waits a moment to be written, before the process ends.
+pub fn flush() {
+    if let Some(queue) = QUEUE.get() {
+        queue.flush();
+    }
+}
+
+/// Writes to standard error what can be written.
+fn write_through(mut text: &[u8]) {
+    let mut stderr = io::stderr();
+    while !text.is_empty() {
+        match stderr.write(text) {
+            Ok(0) => return,
+            Ok(written) => text = text.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(RETRY),
+            // A reader that has gone or a full disk cannot be told anything.
+            Err(_) => return,
+        }
+    }
+}
+
+/// Where `tracing` writes its lines; it never fails.
+#[derive(Clone, Copy, Debug)]
+pub struct Lines;
+
+impl io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        match QUEUE.get() {
+            Some(queue) => queue.put(line),
+            None => write_through(line),
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl MakeWriter<'_> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&self) -> Self {
+        *self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_come_out_in_order() {
+        let queue = Queue::default();
+        queue.put(b"first");
+        queue.put(b"second");
+        assert_eq!(queue.next(), b"first");
+        assert_eq!(queue.next(), b"second");
+        assert!(!queue.lock().is_idle(), "the second is still being written");
+    }
+
+    #[test]
+    fn what_finds_no_room_is_counted_and_told_before_the_next() {
+        let queue = Queue::default();
+        queue.put(&vec![b'x'; QUEUE_BYTES_MAX]);
+        queue.put(b"lost");
+        queue.put(b"lost, too");
+        assert_eq!(queue.next().len(), QUEUE_BYTES_MAX);
+        queue.put(b"kept");
+        let note = String::from_utf8(queue.next()).unwrap();
+        assert!(note.contains("2 log line(s)"), "{note}");
+        assert_eq!(queue.next(), b"kept");
+        assert_eq!(queue.lock().bytes, 0);
+    }
+
+    #[test]
+    fn flush_ends_with_the_last_text_or_with_its_patience() {
+        let queue = Queue::default();
+        queue.flush();
+        queue.put(b"text");
+        queue.flush();
+        assert!(!queue.lock().is_idle(), "nobody writes it, and still it returns");
+    }
+}
