@@ -14,6 +14,12 @@ const STALL_REPORTED: Duration = Duration::from_secs(10);
 /// A worker whose heartbeat stands still for this long takes the process down: better none than a silent dead core.
 const STALL_FATAL: Duration = Duration::from_secs(30);
 
+/// The main thread looks several times a second. Not having looked for this long, it stood still itself: the process was
+/// stopped, the machine suspended or starved, and the heartbeats of that time say nothing. Shorter than
+/// [`STALL_REPORTED`], so that a pause too short to be noticed is no stall either.
+const STANDSTILL: Duration = Duration::from_secs(5);
+const _: () = assert!(STANDSTILL.as_secs() < STALL_REPORTED.as_secs());
+
 /// Time that the workers get beyond the drain itself to close their sockets.
 const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
@@ -88,6 +94,9 @@ pub(super) struct Supervisor<'a> {
     drain: Duration,
     drained_by: Option<Deadline>,
     reported: Vec<bool>,
+    looked: Option<Monotonic>,
+    /// What the heartbeats were before says nothing.
+    judges_since: Monotonic,
 }
 
 impl<'a> Supervisor<'a> {
@@ -100,6 +109,8 @@ impl<'a> Supervisor<'a> {
             drain,
             drained_by: None,
             reported,
+            looked: None,
+            judges_since: Monotonic::default(),
         }
     }
 
@@ -110,6 +121,18 @@ impl<'a> Supervisor<'a> {
 
     /// Takes note of `event` and says what to do, in order.
     pub(super) fn handle(&mut self, event: Event, now: Monotonic) -> Vec<Order> {
+        let mut orders = Vec::new();
+        let unseen = self.looked.replace(now).map(|looked| now.since(looked));
+        if let Some(unseen) = unseen.filter(|&unseen| unseen >= STANDSTILL) {
+            self.judges_since = now;
+            let seconds = unseen.as_secs();
+            orders.push(Order::Warn(format!("the whole process stood still for {seconds} s")));
+        }
+        orders.append(&mut self.decide(event, now));
+        orders
+    }
+
+    fn decide(&mut self, event: Event, now: Monotonic) -> Vec<Order> {
         match event {
             Event::Stop if self.drained_by.is_some() => {
                 vec![
@@ -158,7 +181,7 @@ impl<'a> Supervisor<'a> {
         }
         let mut orders = Vec::new();
         for (core, heartbeat) in self.heartbeats.iter().enumerate() {
-            let silence = now.since(heartbeat.last());
+            let silence = now.since(heartbeat.last().max(self.judges_since));
             if silence >= STALL_FATAL {
                 let problem = format!("it has not moved for {} s", silence.as_secs());
                 return vec![Order::Die { core, problem }];
@@ -246,6 +269,7 @@ mod tests {
         };
         assert_eq!(start().handle(Event::Saved, at(2)), [Order::Leave]);
         let mut late = start();
+        assert_eq!(late.handle(Event::Tick, at(4)), []);
         assert_eq!(late.handle(Event::Tick, at(7)), []);
         let orders = late.handle(Event::Tick, at(8));
         let [Order::Warn(warning), Order::Leave] = &orders[..] else { panic!("{orders:?}") };
@@ -262,27 +286,54 @@ mod tests {
         }
     }
 
+    /// What `supervisor` orders at each second of `range`, the first core alone being well.
+    fn orders(
+        supervisor: &mut Supervisor<'_>,
+        range: std::ops::RangeInclusive<u64>,
+    ) -> Vec<(u64, Order)> {
+        let mut given = Vec::new();
+        for second in range {
+            supervisor.heartbeats[0].beat(at(second));
+            let orders = supervisor.handle(Event::Tick, at(second));
+            given.extend(orders.into_iter().map(|order| (second, order)));
+        }
+        given.retain(|(_, order)| *order != Order::Ping);
+        given
+    }
+
     #[test]
     fn stalled_worker_is_reported_once_stops_the_pings_and_is_fatal_in_the_end() {
         let hearts = hearts(2);
         let mut supervisor = Supervisor::new(&hearts, Duration::ZERO);
-        let mut tick = |seconds| {
-            hearts[0].beat(at(seconds));
-            supervisor.handle(Event::Tick, at(seconds))
+        assert_eq!(orders(&mut supervisor, 0..=9), []);
+        assert_eq!(supervisor.handle(Event::Tick, at(9)), [Order::Ping]);
+        let given = orders(&mut supervisor, 10..=29);
+        assert!(matches!(given[..], [(10, Order::Warn(_))]), "{given:?}");
+        assert_eq!(supervisor.handle(Event::Tick, at(29)), []);
+        let given = orders(&mut supervisor, 30..=30);
+        assert!(matches!(given[..], [(30, Order::Die { core: 1, .. })]), "{given:?}");
+    }
+
+    #[test]
+    fn pause_of_the_whole_process_is_held_against_no_worker() {
+        let hearts = hearts(2);
+        let mut supervisor = Supervisor::new(&hearts, Duration::ZERO);
+        assert_eq!(orders(&mut supervisor, 0..=4), []);
+        let given = supervisor.handle(Event::Tick, at(44));
+        assert!(matches!(&given[..], [Order::Warn(said), Order::Ping] if said.contains("40 s")));
+        // One that stays dead after the pause is still found out, by the same terms.
+        let given = orders(&mut supervisor, 45..=74);
+        let [(54, Order::Warn(_)), (74, Order::Die { core: 1, .. })] = &given[..] else {
+            panic!("{given:?}")
         };
-        assert_eq!(tick(9), [Order::Ping]);
-        let orders = tick(10);
-        assert!(matches!(orders[..], [Order::Warn(_)]), "{orders:?}");
-        assert_eq!(tick(29), []);
-        let orders = tick(30);
-        assert!(matches!(orders[..], [Order::Die { core: 1, .. }]), "{orders:?}");
     }
 
     #[test]
     fn worker_that_moves_again_is_forgiven() {
-        let hearts = hearts(1);
+        let hearts = hearts(2);
         let mut supervisor = Supervisor::new(&hearts, Duration::ZERO);
-        supervisor.handle(Event::Tick, at(15));
+        assert_eq!(orders(&mut supervisor, 0..=15).len(), 1);
+        hearts[1].beat(at(16));
         hearts[0].beat(at(16));
         assert_eq!(supervisor.handle(Event::Tick, at(17)), [Order::Ping]);
         assert_eq!(supervisor.handle(Event::Dump, at(17)), [Order::Dump]);
