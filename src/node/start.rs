@@ -39,7 +39,7 @@ use crate::serve::{Core, Sections};
 use crate::sys::adopt::adopt;
 use crate::sys::eventfd::EventFd;
 use crate::sys::listen;
-use crate::upstream::{ChaCha, MonotonicClock, SourcePorts, World};
+use crate::upstream::{ChaCha, MonotonicClock, Report, SourcePorts, World};
 
 /// Memory that glommio registers for its own file I/O, of which we do none, in bytes. Its default of 10 MiB would pass
 /// the locked-memory limit of a fresh machine.
@@ -364,7 +364,7 @@ async fn work(
     let streams = open_streams(core, &tcp, plane.addresses())?;
     let drain = EventFd::open().map_err(system("cannot open an eventfd"))?;
     let drain_reader = drain.duplicate().map_err(system("cannot open an eventfd"))?;
-    let worker = assemble(shared, &plane, &counters)?;
+    let worker = assemble(core, shared, &plane, &counters)?;
     let member = Box::new(Crew { counters, drain });
     let addresses = plane.addresses().to_vec();
     // The main thread waits for this.
@@ -414,6 +414,7 @@ fn open_streams(
 }
 
 fn assemble(
+    number: usize,
     shared: &Shared,
     plane: &Rc<Plane>,
     counters: &Counters,
@@ -439,7 +440,8 @@ fn assemble(
     let world = World::new(Rc::clone(plane), sockets, ports, shared.clock, entropy, upstream);
     glommio::spawn_local(world.watch_refusals()).detach();
     let forwarder = Forwarder::new(&config.forward, config.cache.clone());
-    Ok(Worker::new(core, Clocks::new(shared.clock), Rc::clone(plane), world, forwarder))
+    let (clocks, report) = (Clocks::new(shared.clock), Report::new(number));
+    Ok(Worker::new(core, clocks, Rc::clone(plane), world, forwarder, report))
 }
 
 /// Returns when the main thread says that the node stops.

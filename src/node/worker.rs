@@ -17,7 +17,7 @@ use crate::resolve::exchange::Question;
 use crate::resolve::{Failure, Forwarder};
 use crate::serve::{Admission, Asking, Client, Core, Unresolved, Verdict, Warmth};
 use crate::time::{CacheTime, Monotonic, Now};
-use crate::upstream::World;
+use crate::upstream::{Report, World};
 use crate::wire::MESSAGE_BYTES_MAX;
 
 /// What became of a question that nobody has asked.
@@ -36,6 +36,8 @@ pub(super) struct Worker {
     plane: Rc<Plane>,
     world: World<Plane>,
     forwarder: Forwarder,
+    /// What is logged of upstreams.
+    report: Report,
     /// Replies to those who waited are written here, one by one.
     scratch: RefCell<Box<[u8]>>,
     /// Rings when there is something to tell the other cores.
@@ -54,6 +56,7 @@ impl Worker {
         plane: Rc<Plane>,
         world: World<Plane>,
         forwarder: Forwarder,
+        report: Report,
     ) -> Rc<Self> {
         let scratch = vec![0; MESSAGE_BYTES_MAX].into_boxed_slice();
         Rc::new_cyclic(|this| Self {
@@ -63,6 +66,7 @@ impl Worker {
             plane,
             world,
             forwarder,
+            report,
             scratch: RefCell::new(scratch),
             news: Rc::default(),
             is_sweeping: Cell::new(false),
@@ -160,11 +164,15 @@ impl Worker {
             Some(outcome) => outcome,
             None => resolution.await,
         };
+        let now = self.read_clocks();
+        self.report.changed(&self.forwarder.take_changes(), now.monotonic);
+        if let Err(failure) = outcome {
+            self.report.failed(failure, now.monotonic);
+        }
         let outcome = outcome.map_err(|failure| Unresolved {
             ede: failure.ede(),
             is_ours: failure == Failure::Exhausted,
         });
-        let now = self.read_clocks();
         let mut scratch = self.scratch.borrow_mut();
         let mut core = self.core.borrow_mut();
         core.finish(&mut asking, outcome, now, &mut scratch, |path, reply| self.send(path, reply));

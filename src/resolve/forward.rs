@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::exchange::{self, Question};
-use super::health::Health;
+use super::health::{Change, Health};
 use super::ports::{Clock, Entropy, ExchangeError, Transport};
 use super::scrub::{self, Unusable};
 use crate::config;
@@ -22,6 +22,9 @@ const STREAM_PATIENCE: u32 = 2;
 /// Rounds through the silent upstreams when another has already failed: one lost datagram is forgiven, but a failure
 /// that is known must not wait for the deadline.
 const ROUNDS_AFTER_FAILURE: usize = 2;
+
+/// Changes of upstreams that wait to be told. They are few: each begins or ends a rest of seconds.
+const CHANGES_MAX: usize = 64;
 
 /// Why a question got no answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -108,6 +111,7 @@ pub struct Forwarder {
     section: config::Forward,
     caps: config::Cache,
     health: RefCell<Health>,
+    changes: RefCell<Vec<(SocketAddr, Change)>>,
 }
 
 impl Forwarder {
@@ -115,7 +119,25 @@ impl Forwarder {
     #[must_use]
     pub fn new(section: &config::Forward, caps: config::Cache) -> Self {
         let health = RefCell::new(Health::new(section.upstreams.len()));
-        Self { section: section.clone(), caps, health }
+        Self { section: section.clone(), caps, health, changes: RefCell::default() }
+    }
+
+    /// What has become of upstreams since this was last asked, oldest first.
+    #[must_use]
+    pub fn take_changes(&self) -> Vec<(SocketAddr, Change)> {
+        self.changes.take()
+    }
+
+    fn note(&self, place: usize, change: Option<Change>) {
+        let mut changes = self.changes.borrow_mut();
+        if let Some(change) = change.filter(|_| changes.len() < CHANGES_MAX) {
+            changes.push((self.section.upstreams[place], change));
+        }
+    }
+
+    fn note_silence(&self, place: usize, now: Monotonic) {
+        let change = self.health.borrow_mut().timed_out(place, now);
+        self.note(place, change);
     }
 
     /// Resolves `question`.
@@ -180,8 +202,8 @@ impl Forwarder {
     /// Upstream `useful` has answered what the `failed` ones could not.
     fn praise(&self, useful: usize, failed: &[usize], now: Monotonic) {
         let mut health = self.health.borrow_mut();
-        health.answered(useful);
-        failed.iter().for_each(|&place| health.failed(place, now));
+        self.note(useful, health.answered(useful));
+        failed.iter().for_each(|&place| self.note(place, health.failed(place, now)));
     }
 
     /// Asks one upstream, with EDNS and, should it choke on that, without.
@@ -224,13 +246,13 @@ impl Forwarder {
             Ok(datagram) => datagram,
             Err(ExchangeError::Exhausted) => return Err(Failure::Exhausted),
             Err(ExchangeError::Unreachable) => {
-                self.health.borrow_mut().timed_out(turn.place, world.monotonic());
+                self.note_silence(turn.place, world.monotonic());
                 return Err(Failure::Unreachable);
             }
             Err(ExchangeError::TimedOut) => {
                 // What the client's deadline cuts short says nothing about the upstream.
                 if patience >= self.least_fair_patience() {
-                    self.health.borrow_mut().timed_out(turn.place, world.monotonic());
+                    self.note_silence(turn.place, world.monotonic());
                 }
                 return Err(Failure::NobodyAnswered);
             }

@@ -18,6 +18,29 @@ const REST_MIN: Duration = Duration::from_secs(2);
 /// The longest rest: an upstream that comes back is used again within a minute.
 const REST_MAX: Duration = Duration::from_secs(60);
 
+/// What has become of an upstream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// It is asked last.
+    Rests {
+        /// Why.
+        reason: Reason,
+        /// Until it is tried again.
+        length: Duration,
+    },
+    /// It has answered usefully, and stands in its old place.
+    Returned,
+}
+
+/// Why an upstream rests.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Reason {
+    /// It is silent, or cannot be reached.
+    Silence,
+    /// It fails at what others answer.
+    Failures,
+}
+
 /// What one core knows about its upstreams, by index in `config::Forward::upstreams`.
 #[derive(Debug)]
 pub(super) struct Health {
@@ -78,28 +101,36 @@ impl Health {
     }
 
     /// Upstream `index` sent a useful answer.
-    pub(super) fn answered(&mut self, index: usize) {
-        if let Some(upstream) = self.upstreams.get_mut(index) {
-            *upstream = Upstream::default();
-        }
+    pub(super) fn answered(&mut self, index: usize) -> Option<Change> {
+        let before = std::mem::take(self.upstreams.get_mut(index)?);
+        before.rest.map(|_| Change::Returned)
     }
 
     /// Upstream `index` was silent. Many that time out at once are one reason to rest, not many.
-    pub(super) fn timed_out(&mut self, index: usize, now: Monotonic) {
-        let Some(upstream) = self.upstreams.get_mut(index) else { return };
+    pub(super) fn timed_out(&mut self, index: usize, now: Monotonic) -> Option<Change> {
+        let upstream = self.upstreams.get_mut(index)?;
         upstream.timeouts_in_row = upstream.timeouts_in_row.saturating_add(1);
-        if upstream.rest.is_none() && upstream.timeouts_in_row >= TIMEOUTS_BEFORE_REST {
-            upstream.rest = Some(Rest::begin(now, REST_MIN));
-        }
+        let is_enough = upstream.timeouts_in_row >= TIMEOUTS_BEFORE_REST;
+        is_enough.then(|| upstream.rest(Reason::Silence, now)).flatten()
     }
 
     /// Upstream `index` failed at a question that another one then answered. What nobody can answer says nothing.
-    pub(super) fn failed(&mut self, index: usize, now: Monotonic) {
-        let Some(upstream) = self.upstreams.get_mut(index) else { return };
+    pub(super) fn failed(&mut self, index: usize, now: Monotonic) -> Option<Change> {
+        let upstream = self.upstreams.get_mut(index)?;
         upstream.failures_in_row = upstream.failures_in_row.saturating_add(1);
-        if upstream.rest.is_none() && upstream.failures_in_row >= FAILURES_BEFORE_REST {
-            upstream.rest = Some(Rest::begin(now, REST_MIN));
+        let is_enough = upstream.failures_in_row >= FAILURES_BEFORE_REST;
+        is_enough.then(|| upstream.rest(Reason::Failures, now)).flatten()
+    }
+}
+
+impl Upstream {
+    /// Begins the first rest, unless it rests already.
+    fn rest(&mut self, reason: Reason, now: Monotonic) -> Option<Change> {
+        if self.rest.is_some() {
+            return None;
         }
+        self.rest = Some(Rest::begin(now, REST_MIN));
+        Some(Change::Rests { reason, length: REST_MIN })
     }
 }
 
@@ -174,6 +205,21 @@ mod tests {
             health.answered(0);
             assert_eq!(health.order(at(0)), [0, 1]);
         }
+    }
+
+    #[test]
+    fn changes_are_told_once() {
+        let mut health = Health::new(1);
+        assert_eq!(health.answered(0), None);
+        assert_eq!(health.timed_out(0, at(0)), None);
+        let rests = |reason| Some(Change::Rests { reason, length: REST_MIN });
+        assert_eq!(health.timed_out(0, at(0)), rests(Reason::Silence));
+        assert_eq!(health.timed_out(0, at(1)), None);
+        assert_eq!(health.answered(0), Some(Change::Returned));
+        assert_eq!(health.answered(0), None);
+        let told: Vec<_> = (0..10).filter_map(|_| health.failed(0, at(2))).collect();
+        assert_eq!(told.first().copied(), rests(Reason::Failures));
+        assert_eq!(told.len(), 1);
     }
 
     #[test]

@@ -13,4 +13,5 @@ pub mod ports;
 pub mod scrub;
 
 pub use forward::{Failure, Forwarder};
+pub use health::{Change, Reason};
 pub use inflight::{Elsewhere, Ended, Inflight, Joined};

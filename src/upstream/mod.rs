@@ -2,6 +2,7 @@
 
 mod clock;
 mod entropy;
+mod report;
 mod source_ports;
 mod tcp;
 mod udp;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 
 pub use clock::MonotonicClock;
 pub use entropy::ChaCha;
+pub use report::Report;
 pub use source_ports::SourcePorts;
 pub use udp::{DatagramSockets, Pool};
 

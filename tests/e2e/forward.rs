@@ -56,6 +56,23 @@ fn large_answers_of_a_real_server_come_over_tcp() {
 }
 
 #[test]
+fn log_tells_when_an_upstream_goes_and_comes_back() {
+    let upstream = Scripted::start(|asked| match asked.qname().as_str() {
+        "live.test." => vec![Step::Reply(answer(asked))],
+        _ => vec![],
+    });
+    let node = forward_to(&upstream, HASTY);
+    assert_eq!(ask(&node, "first.test").rcode(), SERVFAIL);
+    assert_eq!(ask(&node, "second.test").rcode(), SERVFAIL);
+    let address = upstream.address.to_string();
+    assert!(node.wait_for_line("is asked last for").contains(&address), "{}", node.log());
+    node.wait_for_line("1 question(s) got no answer: no upstream answered in time");
+    assert_eq!(node.log().matches("got no answer").count(), 1, "{}", node.log());
+    assert_eq!(ask(&node, "live.test").rcode(), NOERROR);
+    assert!(node.wait_for_line("answers again").contains(&address), "{}", node.log());
+}
+
+#[test]
 fn second_upstream_answers_for_a_dead_first() {
     let dead = Scripted::start(|_| vec![]);
     let alive = Scripted::start(|asked| vec![Step::Reply(answer(asked))]);
