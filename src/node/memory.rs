@@ -106,18 +106,32 @@ impl Plan {
             Some(total) => total / TCP_SHARE,
             None => (fixed + wanted) / (TCP_SHARE - 1),
         };
-        let stream_buffers = worst.min(tcp_share / cores).max(TCP_BYTES_MIN);
+        let buffers_of = |share: usize| worst.min(share / cores).max(TCP_BYTES_MIN);
+        let stream_buffers = buffers_of(tcp_share);
         let beside = fixed + cores * stream_buffers;
         let total = config.node.memory.unwrap_or(beside + wanted);
         if total < beside + least {
             let is_cache_fixed = config.cache.bytes.is_some();
-            return Err(TooLittle { given: total, needed: beside + least, cores, is_cache_fixed });
+            let suffices =
+                |total: usize| fixed + cores * buffers_of(total / TCP_SHARE) + least <= total;
+            let needed = smallest(fixed + least, suffices);
+            return Err(TooLittle { given: total, needed, cores, is_cache_fixed });
         }
         let is_left_over = config.cache.bytes.is_none() && config.node.memory.is_some();
         let cache = if is_left_over { total - beside } else { wanted };
         let shard = cache / cores;
         Ok(Self { cores, total, base, buffers, resolution, streams, stream_buffers, lists, shard })
     }
+}
+
+/// The smallest whole number of MiB from `bytes` on that `suffices`. The share of TCP grows with the whole, but by less: an
+/// eighth more at most, and the search ends.
+fn smallest(bytes: usize, suffices: impl Fn(usize) -> bool) -> usize {
+    let mut mebibytes = bytes.div_ceil(1 << 20);
+    while !suffices(mebibytes << 20) {
+        mebibytes += 1;
+    }
+    mebibytes << 20
 }
 
 /// For the operator: one line, everything of all cores together.
@@ -237,11 +251,19 @@ mod tests {
     }
 
     #[test]
-    fn too_little_says_how_much_would_do() {
-        let error = Plan::new(&config(Some(64 << 20), None), 4).unwrap_err();
-        let enough = config(Some(error.needed + (error.needed >> 3)), None);
-        assert!(Plan::new(&enough, 4).is_ok());
-        let text = error.to_string();
+    fn too_little_says_how_much_will_do_and_no_more() {
+        for (cores, cache) in [(1, None), (4, None), (64, None), (2, Some(300 << 20))] {
+            let refused = |bytes| Plan::new(&config(Some(bytes), cache), cores).err();
+            let error = refused(32 << 20).unwrap();
+            let enough = error.needed;
+            assert_eq!(refused(enough), None, "{error}");
+            assert_eq!(refused(enough - (1 << 20)).unwrap().needed, enough, "{error}");
+            assert!(
+                error.to_string().contains(&format!("{} MiB are needed", enough >> 20)),
+                "{error}"
+            );
+        }
+        let text = Plan::new(&config(Some(64 << 20), None), 4).unwrap_err().to_string();
         assert!(text.starts_with("node.memory: 64 MiB are too little for 4 core(s)"), "{text}");
     }
 
