@@ -31,7 +31,10 @@ pub fn check(config: &Config) -> Result<Checked, NodeError> {
     LocalData::new(&config.local)?;
     let seats = placement::choose(&Topology::detect(), &config.node.cores)?;
     let memory = Plan::new(config, seats.len())?;
-    let mut warnings = limits::prepare(config, seats.len())?;
+    let granted = limits::prepare(config, seats.len())?;
+    let mut config = config.clone();
+    config.forward.sockets = granted.upstream_sockets;
+    let mut warnings = granted.warnings;
     warnings.extend(memory::warning(&memory));
     warnings.extend(WarmList::read(&config.cache, seats.len())?.complaints);
     for &address in &config.node.listen {
@@ -39,7 +42,7 @@ pub fn check(config: &Config) -> Result<Checked, NodeError> {
     }
     warnings.extend(start::unwritable(&config.snapshot));
     if let Some(seat) = seats.first() {
-        warnings.extend(try_worker(seat, config)?);
+        warnings.extend(try_worker(seat, &config)?);
     }
     Ok(Checked { warnings, memory })
 }

@@ -14,6 +14,24 @@ const DESCRIPTORS_BASE: u64 = 64;
 /// Rings, eventfds and the like per worker.
 const DESCRIPTORS_PER_WORKER: u64 = 24;
 
+/// Descriptors that a node cannot do without: of the process, of each worker (5 eventfds, 4 rings, and some for
+/// streams to upstreams and sockets being replaced), and for streams of clients at each listener.
+const PROCESS_MIN: u64 = 16;
+const WORKER_MIN: u64 = 16;
+const STREAMS_MIN: u64 = 8;
+
+/// Fewer source ports than these, per family, are too easily guessed; unless the operator asks for fewer.
+const UPSTREAM_SOCKETS_MIN: u64 = 8;
+
+/// What a node may use.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Granted {
+    /// What stays too low, for the operator.
+    pub(super) warnings: Vec<String>,
+    /// `forward.sockets`, or as many as there are descriptors for.
+    pub(super) upstream_sockets: usize,
+}
+
 /// A limit that no node can live with.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum Refusal {
@@ -27,13 +45,27 @@ pub enum Refusal {
         "only {0} bytes may be locked, {LOCKED_BYTES_MIN} are needed: LimitMEMLOCK=8M in the systemd unit, or ulimit -l 8192"
     )]
     LockedMemory(u64),
+    /// Too few descriptors.
+    #[error(
+        "only {granted} descriptors are allowed, {needed} are the least for {workers} worker(s) with these listeners: LimitNOFILE={wanted} in the systemd unit, or ulimit -n {wanted}"
+    )]
+    Descriptors {
+        /// In force.
+        granted: u64,
+        /// The least.
+        needed: u64,
+        /// What lets all limits of the config be reached.
+        wanted: u64,
+        /// Workers.
+        workers: usize,
+    },
 }
 
-/// Raises limits for `workers` workers and gives warnings about what stays too low.
+/// Raises limits for `workers` workers and says what there is.
 ///
 /// # Errors
 /// [`Refusal`].
-pub(super) fn prepare(config: &Config, workers: usize) -> Result<Vec<String>, Refusal> {
+pub(super) fn prepare(config: &Config, workers: usize) -> Result<Granted, Refusal> {
     let disabled = read_sysctl("/proc/sys/kernel/io_uring_disabled");
     // 1 lets privileged processes in; whether we are one, the ring itself will say.
     if disabled.as_deref() == Some("2") {
@@ -48,7 +80,7 @@ pub(super) fn prepare(config: &Config, workers: usize) -> Result<Vec<String>, Re
     let granted = descriptors.map_or(u64::MAX, |limit| limit.soft);
     let rmem_max = read_sysctl("/proc/sys/net/core/rmem_max");
     let rmem_max = rmem_max.and_then(|text| text.parse().ok()).unwrap_or(u64::MAX);
-    Ok(warnings(config, workers, granted, rmem_max))
+    grant(config, workers, granted, rmem_max)
 }
 
 /// Ports that the operator keeps for others (`net.ipv4.ip_local_reserved_ports`, which rules IPv6 too); empty where
@@ -57,14 +89,33 @@ pub(super) fn reserved_ports() -> String {
     read_sysctl("/proc/sys/net/ipv4/ip_local_reserved_ports").unwrap_or_default()
 }
 
-fn warnings(config: &Config, workers: usize, descriptors: u64, rmem_max: u64) -> Vec<String> {
+fn grant(
+    config: &Config,
+    workers: usize,
+    descriptors: u64,
+    rmem_max: u64,
+) -> Result<Granted, Refusal> {
     let mut warnings = Vec::new();
+    let count = workers as u64;
     let listeners = config.node.listen.len() as u64;
-    let upstream = 2 * config.forward.sockets as u64;
+    let asked = config.forward.sockets as u64;
     let streams = listeners * config.tcp.connections_max as u64;
-    let per_worker = DESCRIPTORS_PER_WORKER + 2 * listeners + upstream + streams;
-    let wanted = DESCRIPTORS_BASE + workers as u64 * per_worker;
-    if descriptors < wanted {
+    let per_worker = DESCRIPTORS_PER_WORKER + 2 * listeners + 2 * asked + streams;
+    let wanted = DESCRIPTORS_BASE + count * per_worker;
+    let least = WORKER_MIN + 2 * listeners + streams.min(listeners * STREAMS_MIN);
+    let families = families(config);
+    let with_sockets = |sockets| PROCESS_MIN + count * (least + families * sockets);
+    let needed = with_sockets(asked.min(UPSTREAM_SOCKETS_MIN));
+    if descriptors < needed {
+        return Err(Refusal::Descriptors { granted: descriptors, needed, wanted, workers });
+    }
+    let room = (descriptors - with_sockets(0)) / (count * families).max(1);
+    let sockets = asked.min(room);
+    if sockets < asked {
+        warnings.push(format!(
+            "{descriptors} descriptors are allowed: forward.sockets is lowered from {asked} to {sockets}, so that TCP has room, and source ports are easier to guess; LimitNOFILE={wanted} lets everything in"
+        ));
+    } else if descriptors < wanted {
         warnings.push(format!(
             "{descriptors} descriptors are allowed, full TCP listeners need {wanted}: LimitNOFILE={wanted}"
         ));
@@ -75,7 +126,14 @@ fn warnings(config: &Config, workers: usize, descriptors: u64, rmem_max: u64) ->
             "socket buffers may be capped at {rmem_max} bytes, {asked} are asked for: sysctl -w net.core.rmem_max={asked}"
         ));
     }
-    warnings
+    let upstream_sockets = usize::try_from(sockets).unwrap_or(config.forward.sockets);
+    Ok(Granted { warnings, upstream_sockets })
+}
+
+/// Address families of the upstreams: each has sockets of its own.
+fn families(config: &Config) -> u64 {
+    let has = |is_v4| config.forward.upstreams.iter().any(|upstream| upstream.is_ipv4() == is_v4);
+    u64::from(has(true)) + u64::from(has(false))
 }
 
 fn read_sysctl(path: &str) -> Option<String> {
@@ -88,18 +146,36 @@ mod tests {
     use crate::config;
 
     fn config() -> Config {
-        let forward = config::Forward { sockets: 128, ..Default::default() };
+        let upstreams = vec!["192.0.2.1:53".parse().unwrap()];
+        let forward = config::Forward { sockets: 128, upstreams, ..Default::default() };
         Config { forward, ..Default::default() }
     }
 
     #[test]
     fn what_is_too_low_comes_with_the_command_that_mends_it() {
-        let generous = warnings(&config(), 2, u64::MAX, u64::MAX);
-        assert_eq!(generous, Vec::<String>::new());
-        let tight = warnings(&config(), 2, 1024, 212_992);
+        let warnings =
+            |descriptors, rmem_max| grant(&config(), 2, descriptors, rmem_max).unwrap().warnings;
+        assert_eq!(warnings(u64::MAX, u64::MAX), Vec::<String>::new());
+        let tight = warnings(1024, 212_992);
         assert_eq!(tight.len(), 2);
         assert!(tight[0].contains("LimitNOFILE=2"), "{tight:?}");
         assert!(tight[1].ends_with("sysctl -w net.core.rmem_max=4194304"), "{tight:?}");
+    }
+
+    #[test]
+    fn few_descriptors_lower_the_pool_and_very_few_are_refused() {
+        let granted = grant(&config(), 1, 64, u64::MAX).unwrap();
+        assert_eq!(granted.upstream_sockets, 22);
+        assert!(granted.warnings[0].contains("lowered from 128 to 22"), "{granted:?}");
+        let refusal = grant(&config(), 1, 49, u64::MAX).unwrap_err();
+        assert!(
+            refusal.to_string().contains("only 49 descriptors are allowed, 50 are"),
+            "{refusal}"
+        );
+        assert_eq!(grant(&config(), 1, 50, u64::MAX).unwrap().upstream_sockets, 8);
+        let mut both = config();
+        both.forward.upstreams.push("[2001:db8::1]:53".parse().unwrap());
+        assert_eq!(grant(&both, 1, 64, u64::MAX).unwrap().upstream_sockets, 11);
     }
 
     #[test]

@@ -105,13 +105,15 @@ enum News {
 ///
 /// # Errors
 /// [`NodeError`]: nothing was served, or the node had to stop.
-pub fn serve(config: Config) -> Result<(), NodeError> {
+pub fn serve(mut config: Config) -> Result<(), NodeError> {
     supervise::make_panics_fatal();
     let topology = Topology::detect();
     let seats = placement::choose(&topology, &config.node.cores)?;
     let mut warnings = topology.warnings.clone();
     let memory = Plan::new(&config, seats.len())?;
-    warnings.extend(limits::prepare(&config, seats.len())?);
+    let granted = limits::prepare(&config, seats.len())?;
+    config.forward.sockets = granted.upstream_sockets;
+    warnings.extend(granted.warnings);
     warnings.extend(memory::warning(&memory));
     tracing::info!("memory: {memory}");
     let warm_list = WarmList::read(&config.cache, seats.len())?;

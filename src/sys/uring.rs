@@ -49,8 +49,8 @@ impl std::fmt::Display for Fallback {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
             Self::TaskrunNotDeferred => "io_uring without DEFER_TASKRUN (needs Linux 6.1)",
-            Self::RingNotRegistered => "io_uring descriptor not registered",
-            Self::FilesNotRegistered => "sockets not registered with io_uring",
+            Self::RingNotRegistered => "io_uring descriptor not registered (needs Linux 5.18): each call costs a look-up more",
+            Self::FilesNotRegistered => "sockets not registered with io_uring: the descriptor limit is below their number, or the kernel refuses; each packet costs a look-up more (raise LimitNOFILE)",
         })
     }
 }

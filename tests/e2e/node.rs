@@ -55,6 +55,7 @@ pub(crate) struct Setup {
     cores: Option<String>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    descriptors: Option<u32>,
 }
 
 impl Setup {
@@ -95,6 +96,12 @@ impl Setup {
         self
     }
 
+    /// Allows it no more descriptors.
+    pub(crate) fn descriptors(mut self, count: u32) -> Self {
+        self.descriptors = Some(count);
+        self
+    }
+
     /// Starts the node and waits until it serves.
     pub(crate) fn start(self) -> Node {
         let node = self.spawn();
@@ -130,7 +137,12 @@ impl Setup {
             let cpus = allowed_cpus();
             cpus[usize::from(self.listen[0].port()) % cpus.len()].to_string()
         });
-        let mut command = Command::new(env!("CARGO_BIN_EXE_heimdall-uring"));
+        const PROGRAM: &str = env!("CARGO_BIN_EXE_heimdall-uring");
+        let mut command = Command::new(PROGRAM);
+        if let Some(count) = self.descriptors {
+            command = Command::new("sh");
+            command.args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\""), PROGRAM]);
+        }
         command.arg("--config").arg(directory.write("node.toml", &self.config));
         command.args(["--cores", &cores]);
         for address in &self.listen {

@@ -128,6 +128,22 @@ fn restart_on_the_same_address_succeeds_at_once() {
     }
 }
 
+#[test]
+fn few_descriptors_leave_room_for_tcp_or_are_refused() {
+    let upstream = Scripted::start(|asked| {
+        vec![Step::Reply(message::address(&asked.message, 300, [192, 0, 2, 1]))]
+    });
+    let node = Setup::new().upstream(upstream.address).descriptors(64).start();
+    assert!(node.log().contains("forward.sockets is lowered from 128 to 22"), "{}", node.log());
+    let socket = Datagrams::to(node.address);
+    for id in 0..200 {
+        assert_eq!(socket.exchange(&query(id, &format!("name{id}.test"), A)).rcode(), NOERROR);
+    }
+    let reply = Stream::connect(node.address).exchange(&query(1, "stream.test", A));
+    assert_eq!(reply.rcode(), NOERROR);
+    fails_to_start(Setup::new().descriptors(40).spawn(), "only 40 descriptors are allowed, 50 are");
+}
+
 fn rejects(setup: Setup, must_say: &[&str]) {
     let mut node = setup.spawn();
     assert_eq!(node.wait_for_exit().code(), Some(2));
@@ -142,6 +158,7 @@ fn operators_mistakes_exit_with_two_and_say_where() {
     rejects(Setup::new().argument("--io").argument("smoke"), &["smoke", "uring", "mmsg"]);
     rejects(Setup::new().cores("zero"), &["zero"]);
     rejects(Setup::new().cores("9999"), &["9999"]);
+    rejects(Setup::new().listen("224.0.0.1:53".parse().unwrap()), &["--listen", "multicast"]);
     rejects(
         Setup::new().config("[cache]\nsize = \"2 gigs\""),
         &["node.toml:2", "cache.size", "2 gigs"],
