@@ -12,7 +12,8 @@ use clap::Parser;
 use thiserror::Error;
 
 use crate::config::{
-    self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, LogLevel, Value, resolv,
+    self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, LogLevel, Value,
+    resolv::{self, NameServers},
 };
 use crate::node::{self, NodeError, log};
 use crate::sys::interfaces;
@@ -162,11 +163,13 @@ fn assemble(arguments: &Arguments) -> Result<Assembled, Refusal> {
         Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
     });
     let environment: Vec<(String, String)> = environment.collect();
-    let warnings = config::stray_variables(&environment);
+    let mut warnings = config::stray_variables(&environment);
     let mut config = Config::load(file, environment, &flags(arguments))?;
     let mut source = "flag, environment or config".to_owned();
     if config.forward.upstreams.is_empty() && !arguments.print_topology {
-        config.forward.upstreams = system_upstreams()?;
+        let (servers, passed_over) = system_upstreams()?;
+        config.forward.upstreams = servers;
+        warnings.extend(passed_over);
         RESOLV_CONF.clone_into(&mut source);
     }
     // A sandbox may hide the interfaces; loopback and stated addresses are compared all the same.
@@ -202,14 +205,17 @@ fn flags(arguments: &Arguments) -> Vec<Flag> {
     given.collect()
 }
 
-fn system_upstreams() -> Result<Vec<SocketAddr>, Refusal> {
+/// The servers of the system, and warnings about lines that name none.
+fn system_upstreams() -> Result<(Vec<SocketAddr>, Vec<String>), Refusal> {
     let text = read_bounded(Path::new(RESOLV_CONF))
         .map_err(|cause| Refusal::NoUpstream(format!("cannot be read: {cause}")))?;
-    let servers = resolv::name_servers(&text);
+    let NameServers { servers, passed_over } = resolv::name_servers(&text, interfaces::number);
     if servers.is_empty() {
-        return Err(Refusal::NoUpstream("names no server".to_owned()));
+        let lines = passed_over.iter().map(|line| format!("; {line}"));
+        return Err(Refusal::NoUpstream(format!("names no server{}", lines.collect::<String>())));
     }
-    Ok(servers)
+    let warn = |line| format!("{RESOLV_CONF}, {line}: the line is passed over");
+    Ok((servers, passed_over.into_iter().map(warn).collect()))
 }
 
 /// Refuses upstreams that are this node's own listeners. `own` are the addresses of the machine's interfaces, at all of

@@ -1,7 +1,7 @@
 //! Variables with our prefix that set no key: mistakes worth a warning, or Kubernetes describing its services.
 
 use super::keys::{KEYS, Key};
-use super::load::distance;
+use super::load::nearest;
 
 /// Prefix of the variables that belong to us.
 pub(super) const PREFIX: &str = "HEIMDALL_";
@@ -11,7 +11,7 @@ pub(super) fn key_of(variable: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.variable() == variable)
 }
 
-/// One warning for each variable that looks like ours and sets nothing, naming the nearest one that does.
+/// One warning for each variable that looks like ours and sets nothing, naming the one that may have been meant.
 ///
 /// They are not errors: whoever starts the process may set variables for a service called `heimdall-uring`, as
 /// Kubernetes does; its patterns are passed over in silence.
@@ -20,13 +20,15 @@ pub fn stray_variables(environment: &[(String, String)]) -> Vec<String> {
     let strays = environment.iter().filter(|(name, value)| {
         name.starts_with(PREFIX) && key_of(name).is_none() && !is_of_a_service(name, value)
     });
+    let known: Vec<String> = KEYS.iter().map(Key::variable).collect();
     let warn = |(name, _): &(String, String)| {
-        let known = KEYS.iter().map(Key::variable);
-        let nearest = known.min_by_key(|known| distance(name, known)).unwrap_or_default();
+        // The part that all have in common makes no two of them alike.
+        let ends = known.iter().filter_map(|known| known.strip_prefix(PREFIX));
+        let end = name.strip_prefix(PREFIX).unwrap_or(name);
+        let meant = nearest(end, ends).map(|end| format!("; did you mean \"{PREFIX}{end}\"?"));
         let name: String = name.chars().take(80).collect();
-        format!(
-            "environment: variable \"{name}\" is unknown and sets nothing; the nearest known one is \"{nearest}\""
-        )
+        let meant = meant.unwrap_or_default();
+        format!("environment: variable \"{name}\" is unknown and sets nothing{meant}")
     };
     strays.map(warn).collect()
 }
@@ -84,7 +86,9 @@ mod tests {
     fn other_strays_are_told_with_the_nearest_known_one() {
         let [warning] = &warnings("HEIMDALL_CACHE_SIZ", "1GiB")[..] else { panic!("one warning") };
         assert!(warning.contains("\"HEIMDALL_CACHE_SIZ\" is unknown"), "{warning}");
-        assert!(warning.ends_with("\"HEIMDALL_CACHE_SIZE\""), "{warning}");
+        assert!(warning.ends_with("did you mean \"HEIMDALL_CACHE_SIZE\"?"), "{warning}");
+        let [far] = &warnings("HEIMDALL_NONSENSE", "1")[..] else { panic!("one warning") };
+        assert!(far.ends_with("sets nothing"), "{far}");
         for name in
             ["HEIMDALL_X", "HEIMDALL_NODE_PORT", "HEIMDALL_PORT_53", "HEIMDALL_PORT_1_UDP_X_Y"]
         {

@@ -32,6 +32,10 @@ impl Key {
     }
 }
 
+/// Keys that take a list, of which a mistake names the one item.
+pub(super) const LISTS: [(&str, &str); 3] =
+    [("node", "listen"), ("acl", "allow"), ("forward", "upstreams")];
+
 /// Receive buffers of a core. The ring needs two completions for each, and the kernel gives no ring more than 65 536.
 const RECEIVE_BUFFERS_MAX: u64 = 16_384;
 

@@ -5,14 +5,20 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{KEYS, Key};
-use super::{Config, ConfigError, LocalZone, Value, environment};
+use super::keys::{KEYS, Key, LISTS};
+use super::{Config, ConfigError, LocalZone, Value, environment, value};
 
 /// Largest config file that is read, in bytes: local zones may be long, but not endless.
 pub const FILE_BYTES_MAX: usize = 16 << 20;
 
 /// Time beyond the resolution's own deadline that a stream's query has to be answered.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
+
+/// Most of a cache that may be on probation or hot, in percent.
+const SEGMENTS_PERCENT_MAX: u8 = 90;
+
+/// Most characters of a value that an error repeats.
+const VALUE_CHARS_MAX: usize = 120;
 
 /// Keys of a `[[local]]` table.
 const LOCAL_KEYS: [&str; 2] = ["zone", "records"];
@@ -78,9 +84,28 @@ impl Config {
         (key.set)(self, value).ok_or_else(|| ConfigError::Value {
             place: place(),
             key: format!("{}.{}", key.table, key.name),
-            value: value.to_string(),
+            value: self.fault(key, value).unwrap_or_else(|| shortened(&value.to_string())),
             expected: key.expected,
         })
+    }
+
+    /// What is wrong with a list that `key` has refused: the first item that it does not take, or has taken before.
+    fn fault(&self, key: &Key, value: &Value) -> Option<String> {
+        let items = value.items().filter(|_| LISTS.contains(&(key.table, key.name)))?;
+        let takes = |part: &[&str]| {
+            let list = Value::List(part.iter().map(|&item| item.to_owned()).collect());
+            (key.set)(&mut self.clone(), &list).is_some()
+        };
+        // The longest beginning that is taken; what is refused stays so with more items behind it.
+        let lengths: Vec<usize> = (1..=items.len()).collect();
+        let taken = lengths.partition_point(|&len| takes(&items[..len]));
+        let item = items.get(taken)?;
+        let why = if takes(&[item]) {
+            ": it stands twice".to_owned()
+        } else {
+            value::flaw_of(item).map(|flaw| format!(": {flaw}")).unwrap_or_default()
+        };
+        Some(format!("{} (entry {}{why})", shortened(&format!("{item:?}")), taken + 1))
     }
 
     fn read_file(&mut self, file: File<'_>) -> Result<(), ConfigError> {
@@ -145,6 +170,13 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         let conflict = |text: String| Err(ConfigError::Conflict(text));
         let Self { cache, forward, .. } = self;
+        if cache.probation_percent + cache.hot_percent > SEGMENTS_PERCENT_MAX {
+            return conflict(format!(
+                "cache.probation = {} and cache.hot = {} are together more than {SEGMENTS_PERCENT_MAX} percent: \
+                 nothing would be left for what is neither",
+                cache.probation_percent, cache.hot_percent
+            ));
+        }
         if cache.ttl_min > cache.ttl_max {
             return conflict(format!(
                 "cache.ttl_min = {} is above cache.ttl_max = {}",
@@ -194,6 +226,14 @@ impl<'a> Source<'a> {
         } else {
             format!("{}: records", self.place(start))
         }
+    }
+}
+
+/// The beginning of a long value.
+fn shortened(value: &str) -> String {
+    match value.char_indices().nth(VALUE_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value.to_owned(),
     }
 }
 
@@ -266,9 +306,8 @@ fn read_local(file: &Source<'_>, zone: &Spanned<DeValue<'_>>) -> Result<LocalZon
 
 fn unknown(place: String, what: &'static str, name: &str, allowed: &[String]) -> ConfigError {
     let last = name.rsplit('.').next().unwrap_or(name);
-    let nearest = allowed.iter().min_by_key(|known| distance(last, known));
-    let meant = nearest.filter(|known| distance(last, known) <= 1 + last.len() / 4);
-    let suggestion = meant.map(|known| format!(" (did you mean \"{known}\"?)"));
+    let suggestion = nearest(last, allowed.iter().map(String::as_str))
+        .map(|known| format!(" (did you mean \"{known}\"?)"));
     ConfigError::Unknown {
         place,
         what,
@@ -278,8 +317,14 @@ fn unknown(place: String, what: &'static str, name: &str, allowed: &[String]) ->
     }
 }
 
+/// The one of `known` that `word` may have been meant for: not more than a quarter of it differs, and one letter.
+pub(super) fn nearest<'k>(word: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+    let nearest = known.min_by_key(|known| distance(word, known))?;
+    (distance(word, nearest) <= 1 + word.len() / 4).then_some(nearest)
+}
+
 /// Edits between two words (Levenshtein); long words are far from everything.
-pub(super) fn distance(left: &str, right: &str) -> usize {
+fn distance(left: &str, right: &str) -> usize {
     const WORD_MAX: usize = 64;
     let (left, right): (Vec<char>, Vec<char>) = (left.chars().collect(), right.chars().collect());
     if left.len() > WORD_MAX || right.len() > WORD_MAX {

@@ -103,14 +103,18 @@ impl Value {
         bounds.contains(&micros).then(|| Duration::from_micros(micros))
     }
 
+    /// The items of a list.
+    pub(super) fn items(&self) -> Option<Vec<&str>> {
+        match self {
+            Self::List(items) => Some(items.iter().map(String::as_str).collect()),
+            Self::Text(text) => Some(text.split(',').map(str::trim).collect()),
+            Self::Integer(_) | Self::Other(_) => None,
+        }
+    }
+
     /// A list of at least one item, each read by `read`, none twice. From the environment: separated by commas.
     pub(super) fn list<T: Ord>(&self, read: impl Fn(&str) -> Option<T>) -> Option<Vec<T>> {
-        let items: Vec<&str> = match self {
-            Self::List(items) => items.iter().map(String::as_str).collect(),
-            Self::Text(text) => text.split(',').map(str::trim).collect(),
-            _ => return None,
-        };
-        let items: Vec<T> = items.into_iter().map(read).collect::<Option<_>>()?;
+        let items: Vec<T> = self.items()?.into_iter().map(read).collect::<Option<_>>()?;
         let is_unique = items.iter().collect::<BTreeSet<&T>>().len() == items.len();
         (is_unique && !items.is_empty()).then_some(items)
     }
@@ -134,14 +138,41 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 
 /// A listener: address and port, which must not be 0.
 pub(super) fn listener(text: &str) -> Option<SocketAddr> {
-    text.parse().ok().filter(|address: &SocketAddr| address.port() != 0)
+    let address = text.parse().ok().filter(|address: &SocketAddr| address.port() != 0);
+    address.filter(|&address| flaw(address).is_none())
 }
 
 /// An upstream: an address with or without a port (53 then), `[…]` around IPv6 with one.
 pub(super) fn upstream(text: &str) -> Option<SocketAddr> {
+    let address = with_or_without_port(text)?;
+    (!address.ip().is_unspecified() && flaw(address).is_none()).then_some(address)
+}
+
+fn with_or_without_port(text: &str) -> Option<SocketAddr> {
     let with_port = text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
-    let address = with_port.or_else(|| Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, 53)))?;
-    (!address.ip().is_unspecified() && !address.ip().is_multicast()).then_some(address)
+    let plain = || Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, 53));
+    // A scope is understood within brackets only.
+    with_port.or_else(plain).or_else(|| format!("[{text}]:53").parse().ok())
+}
+
+/// Why the address that `text` begins with serves neither as listener nor as upstream.
+pub(super) fn flaw_of(text: &str) -> Option<&'static str> {
+    with_or_without_port(text).and_then(flaw)
+}
+
+/// Why nobody can listen on `address` or be asked there, whatever the machine.
+pub(super) fn flaw(address: SocketAddr) -> Option<&'static str> {
+    match address {
+        SocketAddr::V4(v4) if v4.ip().is_broadcast() => Some("the broadcast address"),
+        _ if address.ip().is_multicast() => Some("a multicast address"),
+        SocketAddr::V6(v6) if v6.ip().to_ipv4_mapped().is_some() => {
+            Some("an IPv4-mapped address: write it as IPv4")
+        }
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+            Some("link-local without its interface's number, such as fe80::1%2")
+        }
+        _ => None,
+    }
 }
 
 /// A prefix, or an address that stands for itself. Bits behind the prefix must be zero.
@@ -263,8 +294,32 @@ mod tests {
         assert_eq!(address("192.0.2.1").as_deref(), Some("192.0.2.1:53"));
         assert_eq!(address("2001:db8::1").as_deref(), Some("[2001:db8::1]:53"));
         assert_eq!(address("[2001:db8::1]:5300").as_deref(), Some("[2001:db8::1]:5300"));
-        for bad in ["dns.example", "192.0.2.1:0", "0.0.0.0", "::", "224.0.0.1", "192.0.2.1:x"] {
+        assert_eq!(address("fe80::1%3").as_deref(), Some("[fe80::1%3]:53"));
+        assert_eq!(address("[fe80::1%3]:5300").as_deref(), Some("[fe80::1%3]:5300"));
+        for bad in ["dns.example", "192.0.2.1:0", "0.0.0.0", "::", "192.0.2.1:x"] {
             assert_eq!(upstream(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_that_nobody_has_are_told_apart() {
+        for (bad, why) in [
+            ("255.255.255.255", "broadcast"),
+            ("224.0.0.1", "multicast"),
+            ("ff02::1", "multicast"),
+            ("::ffff:192.0.2.1", "IPv4-mapped"),
+            ("fe80::1", "link-local"),
+        ] {
+            let with_port =
+                if bad.contains(':') { format!("[{bad}]:53") } else { format!("{bad}:53") };
+            assert_eq!(upstream(bad), None, "{bad}");
+            assert_eq!(listener(&with_port), None, "{bad}");
+            assert!(flaw_of(bad).unwrap().contains(why), "{bad}");
+            assert!(flaw_of(&with_port).unwrap().contains(why), "{bad}");
+        }
+        for good in ["0.0.0.0:53", "[::]:53", "[fe80::1%2]:53", "127.0.0.1:53"] {
+            assert!(listener(good).is_some(), "{good}");
+            assert_eq!(flaw_of(good), None, "{good}");
         }
     }
 

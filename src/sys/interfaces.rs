@@ -1,11 +1,13 @@
-//! The addresses of this machine's interfaces (getifaddrs(3)).
+//! This machine's interfaces: their addresses (getifaddrs(3)) and numbers (if_nametoindex(3)).
 //!
 //! Invariants:
 //! * I1: `List` holds what `getifaddrs` gave, which nobody else frees; its entries and all that they point to live until
 //!   the list is dropped.
 //! * I2: an entry's `ifa_addr` is null or a socket address of its family's own size.
+//! * I3: a name given to the C library is a C string that lives during the call.
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::io;
 use std::net::IpAddr;
 
@@ -29,6 +31,15 @@ pub fn addresses() -> io::Result<BTreeSet<IpAddr>> {
         next = entry.ifa_next;
     }
     Ok(found)
+}
+
+/// The number of the interface `name`, by which addresses name their scope.
+#[must_use]
+pub fn number(name: &str) -> Option<u32> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: `name` is a C string that lives during the call (I3).
+    let number = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    (number != 0).then_some(number)
 }
 
 fn ip_of(entry: &libc::ifaddrs) -> Option<IpAddr> {
@@ -73,6 +84,14 @@ mod tests {
 
     use super::*;
     use crate::sys::sockopt::{UdpSettings, bind_udp};
+
+    #[test]
+    fn loopback_has_a_number_and_nonsense_has_none() {
+        assert!(number("lo").is_some());
+        for name in ["", "no such interface", "l\0o"] {
+            assert_eq!(number(name), None, "{name:?}");
+        }
+    }
 
     #[test]
     fn every_address_found_can_be_bound() {

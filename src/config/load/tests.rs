@@ -164,3 +164,31 @@ proptest! {
         let _ = Config::load(None, [variable("HEIMDALL_NODE_LISTEN", &text)], &[]);
     }
 }
+
+#[test]
+fn mistake_in_a_long_list_names_the_one_item() {
+    let mut prefixes: Vec<String> = (0..120).map(|net| format!("\"10.{net}.0.0/16\"")).collect();
+    prefixes[90] = "\"10.90.0.1/16\"".to_owned();
+    let message = error(&format!("[acl]\nallow = [{}]", prefixes.join(", ")));
+    assert!(
+        message
+            .starts_with("node.toml:2: acl.allow = \"10.90.0.1/16\" (entry 91): expected prefixes"),
+        "{message}"
+    );
+    prefixes[90] = prefixes[7].clone();
+    let message = error(&format!("[acl]\nallow = [{}]", prefixes.join(", ")));
+    assert!(message.contains("\"10.7.0.0/16\" (entry 91: it stands twice)"), "{message}");
+    let message = error("[node]\nlisten = [\"127.0.0.1:53\", \"224.0.0.1:53\"]");
+    assert!(message.contains("\"224.0.0.1:53\" (entry 2: a multicast address)"), "{message}");
+    let message = error("[forward]\nupstreams = [\"::ffff:192.0.2.1\"]");
+    assert!(message.contains("(entry 1: an IPv4-mapped address: write it as IPv4)"), "{message}");
+    let message = error(&format!("[cache]\nsize = \"{}\"", "9".repeat(3_000)));
+    assert!(message.len() < 300, "{message}");
+}
+
+#[test]
+fn probation_and_hot_leave_room_for_the_rest() {
+    let message = error("[cache]\nprobation = 60\nhot = 31");
+    assert!(message.contains("cache.probation = 60 and cache.hot = 31"), "{message}");
+    assert!(load("[cache]\nprobation = 60\nhot = 30").is_ok());
+}
