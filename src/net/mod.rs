@@ -3,6 +3,7 @@
 //! `net` and `serve` do not know each other: `node::worker` joins them.
 
 mod arena;
+pub mod bind;
 pub mod tcp;
 pub mod udp;
 

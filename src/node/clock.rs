@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::time::{CacheTime, Now};
@@ -13,6 +13,17 @@ const OFFSET_VARIABLE: &str = "DNS_TEST_CLOCK";
 
 /// Longest offset file that is read, in bytes.
 const OFFSET_BYTES_MAX: u64 = 64;
+
+/// A warning when the variable names a file that cannot be read: the cache clock then is the wall clock.
+pub(super) fn warning() -> Option<String> {
+    let path = PathBuf::from(std::env::var_os(OFFSET_VARIABLE)?);
+    missing(&path)
+}
+
+fn missing(path: &Path) -> Option<String> {
+    let cause = fs::metadata(path).err()?;
+    Some(format!("{OFFSET_VARIABLE}: {}: {cause}; the cache clock is not moved", path.display()))
+}
 
 /// Reads both clocks.
 #[derive(Debug)]
@@ -88,12 +99,14 @@ mod tests {
         let path = std::env::temp_dir().join(format!("heimdall-clock-{}", std::process::id()));
         let mut file = OffsetFile::new(path.clone());
         assert_eq!(file.millis(), 0, "a missing file is no offset");
+        assert!(missing(&path).unwrap().starts_with("DNS_TEST_CLOCK: "));
         for (text, millis) in
             [("3600", 3_600_000), ("-1.5\n", -1_500), ("garbage", -1_500), ("0.25", 250)]
         {
             fs::write(&path, text).unwrap();
             assert_eq!(file.millis(), millis, "{text}");
         }
+        assert_eq!(missing(&path), None);
         fs::write(&path, "1".repeat(100)).unwrap();
         assert_eq!(file.millis(), 250, "an overlong file is garbage");
         fs::remove_file(&path).unwrap();

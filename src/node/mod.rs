@@ -24,6 +24,7 @@ pub use start::serve;
 use thiserror::Error;
 
 use crate::config::CoreSelection;
+use crate::net::bind::explain;
 use crate::net::udp::OpenError;
 use crate::policy::LocalError;
 
@@ -55,7 +56,7 @@ pub enum NodeError {
         cause: OpenError,
     },
     /// A stream listener could not be opened.
-    #[error("core {core}: cannot listen on TCP {address}: {cause}")]
+    #[error("core {core}: cannot listen on TCP {address}: {}", explain(*.address, .cause))]
     Tcp {
         /// The worker.
         core: usize,

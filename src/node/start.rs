@@ -25,7 +25,7 @@ use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
 use super::topology::Topology;
 use super::warm::{self, WarmList};
 use super::worker::Worker;
-use super::{NodeError, claim, limits, log, pin};
+use super::{NodeError, claim, clock, limits, log, pin};
 use crate::cache::Shard;
 use crate::config::{self, Config};
 use crate::control;
@@ -115,6 +115,7 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     config.forward.sockets = granted.upstream_sockets;
     warnings.extend(granted.warnings);
     warnings.extend(memory::warning(&memory));
+    warnings.extend(clock::warning());
     tracing::info!("memory: {memory}");
     let warm_list = WarmList::read(&config.cache, seats.len())?;
     warnings.extend(warm_list.complaints.iter().cloned());

@@ -98,7 +98,8 @@ fn address_taken_by_another_program_is_named() {
     fails_to_start(Setup::new().listen(address).spawn(), &address.to_string());
     let address = ports::own();
     let _taken = TcpListener::bind(address).unwrap();
-    fails_to_start(Setup::new().listen(address).spawn(), &address.to_string());
+    let sentence = format!("TCP {address}: the address is in use by another process");
+    fails_to_start(Setup::new().listen(address).spawn(), &sentence);
 }
 
 #[test]

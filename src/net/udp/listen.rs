@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 
 use crate::config;
-use crate::sys::errno;
+use crate::net::bind::explain;
 use crate::sys::sockopt::{self, Bound, UdpSettings};
 
 /// Why a data plane could not be opened.
@@ -35,21 +35,6 @@ pub enum OpenError {
         #[source]
         cause: io::Error,
     },
-}
-
-fn explain(address: SocketAddr, cause: &io::Error) -> String {
-    if cause.raw_os_error() == Some(errno::EAFNOSUPPORT) {
-        let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-        return format!("this machine has no {family}; leave the address out of node.listen");
-    }
-    match cause.kind() {
-        io::ErrorKind::AddrInUse => "the address is in use by another process".to_owned(),
-        io::ErrorKind::AddrNotAvailable => "no interface of this machine has it".to_owned(),
-        io::ErrorKind::PermissionDenied => {
-            "permission denied; ports below 1024 need CAP_NET_BIND_SERVICE".to_owned()
-        }
-        _ => cause.to_string(),
-    }
 }
 
 fn explain_ring(cause: &io::Error) -> String {
@@ -88,6 +73,7 @@ pub fn ensure_free(address: SocketAddr) -> Result<(), OpenError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::errno;
 
     #[test]
     fn errors_name_the_address_and_what_to_do() {
