@@ -9,6 +9,7 @@ use crate::client::Datagrams;
 use crate::message::{A, NOERROR, query};
 use crate::node::{Setup, eventually, signal_to};
 use crate::ports::{self, Directory};
+use crate::scripted::Scripted;
 
 const LOCAL: &str = "[[local]]\nzone = \"local.test.\"\nrecords = \"www 60 A 192.0.2.1\"";
 
@@ -25,9 +26,13 @@ struct Unheard {
 impl Unheard {
     /// Starts it with `stderr` and waits until it answers.
     fn start(stderr: impl Into<Stdio>) -> Self {
+        Self::start_as(Setup::new(), stderr)
+    }
+
+    fn start_as(setup: Setup, stderr: impl Into<Stdio>) -> Self {
         let address = ports::own();
         let directory = Directory::create();
-        let mut command = Setup::new().listen(address).config(LOCAL).command(&directory);
+        let mut command = setup.listen(address).config(LOCAL).command(&directory);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(stderr);
         let child = command.spawn().expect("the binary starts");
         let mut node = Self { child, address, _directory: directory };
@@ -105,6 +110,22 @@ fn pipe_that_nobody_reads_delays_neither_start_nor_end() {
     assert!(node.answers());
     node.signal("TERM");
     assert!(node.wait_for_exit().success());
+}
+
+#[test]
+fn second_signal_ends_it_at_once_whatever_becomes_of_the_log() {
+    let upstream = Scripted::start(|_| vec![]);
+    let waits = "[node]\ndrain = \"60s\"\n[forward]\nattempt_timeout = \"20s\"\ndeadline = \"25s\"";
+    let (_reader, writer) = full_pipe();
+    let setup = Setup::new().upstream(upstream.address).config(waits);
+    let mut node = Unheard::start_as(setup, writer);
+    Datagrams::to(node.address).send(&query(1, "name.test", A));
+    upstream.wait_for("name.test.");
+    // Two that come together may be one to the kernel. The drain itself is longer than `eventually` waits.
+    eventually("exit", || {
+        node.signal("TERM");
+        node.child.try_wait().unwrap()
+    });
 }
 
 #[test]
