@@ -161,7 +161,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Views the entry at the front of `bytes`, which [`write`] put there.
-    #[inline]
+    #[inline(always)]
     pub(super) fn view(bytes: &'a [u8]) -> Self {
         let (head, rest) = bytes.split_first_chunk::<HEAD_BYTES>().expect("an entry has a head");
         let traits = head[2];

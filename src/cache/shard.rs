@@ -136,7 +136,7 @@ impl Shard {
     }
 
     /// Looks `key` up.
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&mut self, key: &mut Key, now: Now) -> Lookup<'_> {
         match self.search(key, now.cache) {
             Some(Found::Fresh(place)) => {
