@@ -10,18 +10,23 @@ use std::sync::Arc;
 
 use super::entry;
 use super::invalidate::Flush;
-use super::key::Key;
+use super::key::{Key, KeyParts};
 use super::shard::Shard;
 use super::slab::Place;
 use crate::time::CacheTime;
-use crate::wire::{Answer, AnswerBuf};
+use crate::wire::{
+    Answer, AnswerBuf, Encoder, Flags, Header, MESSAGE_BYTES_MAX, Response, Rtype, rdata,
+};
 
 /// How often in a row an entry may be forgotten because another core's differs. Each round costs each core one question
 /// to an upstream.
-const ROUNDS_MAX: u8 = 2;
+const ROUNDS_MAX: u8 = 3;
 
 /// Notices that wait for one core. A core that is further behind gets one that says "everything" instead.
 const NOTICES_MAX: usize = 16_384;
+
+/// Notices that are packed at the latest, whoever takes them.
+const BATCH_NOTICES_MAX: usize = 1_024;
 
 /// Keys whose last answer had to go because of another core, remembered for a while; 24 bytes each.
 const ECHOES: usize = 4_096;
@@ -89,9 +94,13 @@ impl Outbox {
     }
 
     /// Adds a notice for all other cores.
-    pub fn post(&mut self, notice: Notice) {
-        if self.has_peers() {
-            self.pending.push(notice);
+    pub fn post(&mut self, notice: Notice, now: CacheTime) {
+        if !self.has_peers() {
+            return;
+        }
+        self.pending.push(notice);
+        if self.pending.len() >= BATCH_NOTICES_MAX {
+            self.pack(now);
         }
     }
 
@@ -157,15 +166,15 @@ impl Echoes {
         let known = bucket.iter().position(|echo| echo.hash == hash);
         let oldest = bucket.iter().enumerate().min_by_key(|(_, echo)| echo.until);
         let place = known.or_else(|| oldest.map(|(place, _)| place)).expect("buckets have ways");
-        bucket[place] = Echo { hash, until, round: cause.max(own) + 1 };
+        bucket[place] = Echo { hash, until, round: cause.max(own).saturating_add(1) };
     }
 
     /// In which round the answer that comes now is.
-    fn round(&mut self, hash: u64, now: CacheTime) -> u8 {
-        if self.buckets.is_empty() {
-            return 0;
-        }
-        let known = self.bucket(hash).iter().find(|echo| echo.hash == hash && now < echo.until);
+    fn round(&self, hash: u64, now: CacheTime) -> u8 {
+        let Some(at) = hash.checked_rem(self.buckets.len() as u64) else { return 0 };
+        let bucket = usize::try_from(at).ok().and_then(|at| self.buckets.get(at));
+        let mut echoes = bucket.into_iter().flatten();
+        let known = echoes.find(|echo| echo.hash == hash && now < echo.until);
         known.map_or(0, |echo| echo.round)
     }
 }
@@ -178,7 +187,7 @@ impl Shard {
         (round <= ROUNDS_MAX).then(|| {
             Notice::Stored(Box::new(Stored {
                 key: key.as_bytes().into(),
-                fingerprint: self.fingerprint(&answer.view(now)),
+                fingerprint: self.fingerprint(key, &answer.view(now)),
                 expiry: now.after_seconds(answer.lifetime),
                 is_denial: answer.is_denial(),
                 round,
@@ -196,30 +205,39 @@ impl Shard {
                 self.compare(&key, place, stored, now);
             }
         }
-        if self.denials == 0 {
-            return;
-        }
-        key.as_denial(|denial| {
-            let own = self.place_of(denial);
-            match own {
-                Some(place) if stored.is_denial => self.compare(denial, place, stored, now),
-                Some(place) => self.give_way(denial, place, stored, now),
-                None => {}
-            }
-            if !stored.is_denial {
-                // What exists has ancestors that exist.
-                let cuts: Vec<Place> =
-                    denial.ancestors().filter_map(|above| self.place_of_bytes(above)).collect();
-                for place in cuts {
-                    self.take_out(self.hash(entry::key_of(self.slab.entry(place))), place);
+        if stored.is_denial {
+            key.as_denial(|denial| {
+                if let Some(place) = self.place_of(denial) {
+                    self.compare(denial, place, stored, now);
                 }
-            }
-        });
+            });
+        } else {
+            self.acknowledge(&mut key);
+        }
+    }
+
+    /// Whether an answer under `key` stays whatever other cores get, since it has given way often enough.
+    #[must_use]
+    pub fn is_settled(&self, key: &Key, now: CacheTime) -> bool {
+        self.echoes.round(self.hash(key.as_bytes()), now) > ROUNDS_MAX
+    }
+
+    /// Another core got a different answer while `answer` was asked for here. Says whether it may be kept all the same,
+    /// since this key has given way often enough; if not, it has given way once more.
+    pub fn insists(&mut self, key: &Key, answer: &AnswerBuf, now: CacheTime) -> bool {
+        if self.is_settled(key, now) {
+            return true;
+        }
+        let hash = self.hash(key.as_bytes());
+        let own = self.echoes.round(hash, now);
+        self.echoes.remember(hash, own, now.after_seconds(answer.lifetime), now);
+        self.tally.superseded += 1;
+        false
     }
 
     fn compare(&mut self, key: &Key, place: Place, stored: &Stored, now: CacheTime) {
         let bytes = self.slab.entry(place);
-        if self.fingerprint(&entry::Entry::view(bytes).answer) == stored.fingerprint {
+        if self.fingerprint(key, &entry::Entry::view(bytes).answer) == stored.fingerprint {
             entry::shorten(self.slab.entry_mut(place), stored.expiry);
         } else {
             self.give_way(key, place, stored, now);
@@ -230,7 +248,7 @@ impl Shard {
     fn give_way(&mut self, key: &Key, place: Place, stored: &Stored, now: CacheTime) {
         let hash = self.hash(key.as_bytes());
         let expiry = entry::expiry(self.slab.entry(place));
-        if now < expiry && self.echoes.round(hash, now) > ROUNDS_MAX {
+        if now < expiry && self.is_settled(key, now) {
             return;
         }
         self.echoes.remember(hash, stored.round, expiry.max(stored.expiry), now);
@@ -238,23 +256,56 @@ impl Shard {
         self.tally.superseded += 1;
     }
 
-    /// A number that two answers share when they hold the same records, in whatever order and with whatever TTLs.
-    /// Equal for all shards with the same hasher.
+    /// A number that two answers to the question of `key` share when they hold the same records, in whatever order and
+    /// with whatever TTLs. Equal for all shards with the same hasher.
     #[must_use]
-    pub fn fingerprint(&self, answer: &Answer<'_>) -> u64 {
-        let mut sum = u64::from(answer.shape.rcode.0);
+    pub fn fingerprint(&self, key: &Key, answer: &Answer<'_>) -> u64 {
+        let begin = u64::from(answer.shape.rcode.0);
+        let mut sum = begin;
         let mut start = 0;
+        let mut compressed = 0;
         for pair in answer.ttls.as_chunks::<2>().0 {
             let ttl_at = usize::from(u16::from_le_bytes(*pair));
             let owner_and_type = answer.body.get(start..ttl_at).unwrap_or_default();
             let rest = answer.body.get(ttl_at + 4..).unwrap_or_default();
             let len = rest.first_chunk().map_or(0, |field| usize::from(u16::from_be_bytes(*field)));
             let rdata = rest.get(..2 + len).unwrap_or_default();
+            compressed += usize::from(points_elsewhere(owner_and_type));
             sum = sum.wrapping_add(self.hash_parts(owner_and_type, rdata));
             start = ttl_at + 6 + len;
         }
-        sum
+        // Of several such records, what each points to depends on their order.
+        if compressed < 2 { sum } else { self.expanded_fingerprint(key, answer).unwrap_or(sum) }
     }
+
+    /// The same by records whose names are written out.
+    fn expanded_fingerprint(&self, key: &Key, answer: &Answer<'_>) -> Option<u64> {
+        let parts = KeyParts::of(key.as_bytes())?;
+        let [answers, authorities, additional] = answer.shape.counts;
+        let counts = [1, answers, authorities, additional];
+        let header = Header { id: 0, flags: Flags(Flags::QR), counts };
+        let mut message = Encoder::new(header, MESSAGE_BYTES_MAX);
+        let qtype = parts.qtype.unwrap_or(Rtype(0));
+        message.question(parts.name, qtype, parts.qclass).ok()?;
+        message.bytes(answer.body).ok()?;
+        let message = message.into_message();
+        let response = Response::parse(&message).ok()?;
+        let mut sum = u64::from(answer.shape.rcode.0);
+        for record in &response.records {
+            let mut written = Encoder::new(header, MESSAGE_BYTES_MAX);
+            written.stop_compressing();
+            rdata::copy_record(&mut written, &response, record, 0).ok()?;
+            sum = sum.wrapping_add(self.hash(&written.into_message()));
+        }
+        Some(sum)
+    }
+}
+
+/// Whether records like this, whose owner and type are given, hold names that we compress.
+fn points_elsewhere(owner_and_type: &[u8]) -> bool {
+    let rtype = owner_and_type.len().checked_sub(4).and_then(|at| owner_and_type.get(at..at + 2));
+    let rtype = rtype.and_then(|field| field.first_chunk()).map(|field| u16::from_be_bytes(*field));
+    matches!(rtype.map(Rtype), Some(Rtype::NS | Rtype::MX | Rtype(12 | 14)))
 }
 
 #[cfg(test)]
@@ -269,8 +320,8 @@ mod tests {
     fn notices_leave_in_order_to_every_peer() {
         let mut outbox = Outbox::new(2);
         for number in 0..3 {
-            outbox.post(flush(number));
-            outbox.post(flush(number + 10));
+            outbox.post(flush(number), CacheTime::from_millis(number));
+            outbox.post(flush(number + 10), CacheTime::default());
             outbox.pack(CacheTime::default());
         }
         for peer in 0..2 {
@@ -290,7 +341,7 @@ mod tests {
     fn mailbox_that_overflows_says_everything_and_stays_within_its_bound() {
         let mut outbox = Outbox::new(2);
         for number in 0..3 * NOTICES_MAX as u64 {
-            outbox.post(flush(number));
+            outbox.post(flush(number), CacheTime::from_millis(number));
             outbox.pack(CacheTime::from_millis(number));
             while outbox.take(1).is_some() {}
             assert!(outbox.mailboxes[0].notices <= NOTICES_MAX);
@@ -302,9 +353,63 @@ mod tests {
     }
 
     #[test]
+    fn notices_that_nobody_takes_are_bounded() {
+        let mut outbox = Outbox::new(1);
+        for number in 0..10 * NOTICES_MAX as u64 {
+            outbox.post(flush(number), CacheTime::from_millis(number));
+            assert!(outbox.pending.len() < BATCH_NOTICES_MAX);
+            assert!(outbox.mailboxes[0].notices <= NOTICES_MAX);
+        }
+    }
+
+    fn mail(order: [(u8, &str); 2]) -> AnswerBuf {
+        use crate::wire::answer::AnswerBuilder;
+        use crate::wire::response::Section;
+        use crate::wire::{Class, NameBuf, Rcode};
+        let name = NameBuf::from_text("example.").unwrap();
+        let name = name.as_name();
+        // As an upstream writes it, uncompressed; copying compresses.
+        let mut encoder = Encoder::new(
+            Header { id: 0, flags: Flags(Flags::QR), counts: [1, 2, 0, 0] },
+            MESSAGE_BYTES_MAX,
+        );
+        encoder.question(name, Rtype::MX, Class::IN).unwrap();
+        encoder.stop_compressing();
+        for (preference, exchange) in order {
+            let (_, open) = encoder.begin_record(name, Rtype::MX, Class::IN, 60).unwrap();
+            encoder.bytes(&[0, preference]).unwrap();
+            encoder.name(NameBuf::from_text(exchange).unwrap().as_name()).unwrap();
+            encoder.end_rdata(open).unwrap();
+        }
+        let message = encoder.into_message();
+        let response = Response::parse(&message).unwrap();
+        let mut builder = AnswerBuilder::new(name, Rtype::MX, Class::IN, Rcode::NOERROR).unwrap();
+        for record in &response.records {
+            builder.copy(Section::Answer, &response, record, 60).unwrap();
+        }
+        builder.finish()
+    }
+
+    #[test]
+    fn fingerprint_knows_no_order_even_where_names_are_compressed() {
+        let hasher = ahash::RandomState::with_seeds(1, 2, 3, 4);
+        let shard = Shard::new(&crate::config::Cache::default(), 2 << 20, hasher);
+        let name = crate::wire::NameBuf::from_text("example.").unwrap();
+        let key = Key::plain(name.as_name(), Rtype::MX);
+        let (first, second) = ((10, "mail.provider.test."), (20, "spare.provider.test."));
+        let [one, other] = [mail([first, second]), mail([second, first])];
+        assert_ne!(one.body, other.body);
+        let fingerprint =
+            |answer: &AnswerBuf| shard.fingerprint(&key, &answer.view(CacheTime::default()));
+        assert_eq!(fingerprint(&one), fingerprint(&other));
+        let different = mail([first, (30, "spare.provider.test.")]);
+        assert_ne!(fingerprint(&one), fingerprint(&different));
+    }
+
+    #[test]
     fn without_peers_nothing_is_kept() {
         let mut outbox = Outbox::new(0);
-        outbox.post(flush(1));
+        outbox.post(flush(1), CacheTime::default());
         assert!(!outbox.has_news() && !outbox.has_peers());
     }
 }

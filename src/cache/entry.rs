@@ -21,6 +21,9 @@ const FULL_BYTES: usize = 8;
 /// Longest lifetime that the head has room for, in seconds: 194 days. TTLs beyond count down, but end then.
 const LIFETIME_MAX: u32 = (1 << 24) - 1;
 
+/// By how much the clock may be set back without making entries useless.
+pub(super) const AHEAD_MILLIS_MAX: u64 = 2_000;
+
 /// How often an entry was asked for lately saturates here.
 pub(super) const ACCESSES_MAX: u8 = 7;
 
@@ -98,6 +101,13 @@ pub(super) fn is_denial(bytes: &[u8]) -> bool {
 pub(super) fn stored(bytes: &[u8]) -> CacheTime {
     let [s0, s1, s2, s3, s4, s5] = *bytes[3..].first_chunk().expect("the head holds a time");
     CacheTime::from_millis(u64::from_le_bytes([s0, s1, s2, s3, s4, s5, 0, 0]))
+}
+
+/// Whether the entry at the front of `bytes` was stored later than `now`, by more than a small correction of the clock: its
+/// age cannot be known then, so it must not be used.
+#[inline]
+pub(super) fn is_ahead_of(bytes: &[u8], now: CacheTime) -> bool {
+    stored(bytes).as_millis() > now.as_millis().saturating_add(AHEAD_MILLIS_MAX)
 }
 
 /// How long the entry at the front of `bytes` is fresh after it was stored, in seconds.

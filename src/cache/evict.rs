@@ -136,7 +136,8 @@ impl Shard {
         if mark.is_dead() {
             return Fate::Gone;
         }
-        if now >= entry::expiry(bytes).after_seconds(self.stale_seconds) {
+        let is_over = now >= entry::expiry(bytes).after_seconds(self.stale_seconds);
+        if is_over || entry::is_ahead_of(bytes, now) {
             return Fate::Over;
         }
         let accesses = mark.accesses();

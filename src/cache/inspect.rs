@@ -15,7 +15,7 @@ pub enum State {
     Fresh,
     /// It answers when nothing better can be had.
     Stale,
-    /// Its time is over; its memory is not needed yet.
+    /// Its time is over, or cannot be known since the clock was set back; its memory is not needed yet.
     Over,
     /// It was flushed; the sweep has not come by yet.
     Flushed,
@@ -34,7 +34,7 @@ pub struct Inspection<'a> {
     pub state: State,
     /// How far it has come.
     pub segment: Segment,
-    /// How often it was asked for since it was stored or last moved, as far as that is counted.
+    /// How often it was asked for since it came or was last moved, as far as that is counted.
     pub accesses: u8,
     /// Its refreshment ahead of time has been asked for.
     pub is_refreshing: bool,
@@ -95,6 +95,8 @@ impl Shard {
         let expiry = entry::expiry(bytes);
         let state = if self.is_flushed(bytes) {
             State::Flushed
+        } else if entry::is_ahead_of(bytes, now) {
+            State::Over
         } else if now < expiry {
             State::Fresh
         } else if now < expiry.after_seconds(self.stale_seconds) {

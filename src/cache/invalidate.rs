@@ -4,7 +4,7 @@
 //! goes in small steps; until it is done, every lookup asks the rules. They outlive the walk by some seconds, for answers
 //! that were asked for before the rule and come after it.
 
-use super::entry;
+use super::entry::{self, AHEAD_MILLIS_MAX};
 use super::key::KeyParts;
 use super::shard::Shard;
 use crate::time::CacheTime;
@@ -74,6 +74,8 @@ struct Rule {
     flush: Flush,
     /// It is about what was stored until then.
     until: CacheTime,
+    /// It turns away what was asked for until then: the same moment, unless the clock was set back since.
+    guard: CacheTime,
     /// Index segments that the sweep still has to visit for it.
     unswept: usize,
 }
@@ -97,9 +99,14 @@ impl Rules {
         self.is_sweeping
     }
 
-    /// Lets go of rules that have nothing more to turn away.
+    /// Lets go of rules that have nothing more to turn away. Where the clock was set back they turn away what was asked
+    /// for until now, or would turn away everything until the clock has caught up.
     fn prune(&mut self, now: CacheTime) {
-        let guard_ends = |rule: &Rule| rule.until.after_seconds(GUARD_SECONDS);
+        let latest = now.as_millis().saturating_add(AHEAD_MILLIS_MAX);
+        for rule in self.rules.iter_mut().filter(|rule| rule.guard.as_millis() > latest) {
+            rule.guard = now;
+        }
+        let guard_ends = |rule: &Rule| rule.guard.after_seconds(GUARD_SECONDS);
         self.rules.retain(|rule| rule.unswept > 0 || now < guard_ends(rule));
     }
 
@@ -108,13 +115,25 @@ impl Rules {
         self.made
     }
 
-    /// Whether what is stored under `key` since, or was asked for at, `begun` must not be used.
-    pub(super) fn forbid(&self, key: &[u8], begun: CacheTime) -> bool {
+    /// Whether what lies under `key` since `stored` must not be used.
+    pub(super) fn forbid(&self, key: &[u8], stored: CacheTime) -> bool {
         if self.rules.is_empty() {
             return false;
         }
         let parts = KeyParts::of(key).expect("keys in a shard are whole");
-        self.rules.iter().any(|rule| begun <= rule.until && rule.flush.covers(&parts))
+        self.rules.iter().any(|rule| stored <= rule.until && rule.flush.covers(&parts))
+    }
+
+    /// Whether what was asked for at `begun` must not be stored under `key` at `now`.
+    pub(super) fn turns_away(&mut self, key: &[u8], begun: CacheTime, now: CacheTime) -> bool {
+        if self.rules.is_empty() {
+            return false;
+        }
+        self.prune(now);
+        let parts = KeyParts::of(key).expect("keys in a shard are whole");
+        // Asked for in the future: the clock was set back meanwhile, and nobody knows what came first.
+        let is_before = |rule: &Rule| begun <= rule.guard || begun > now;
+        self.rules.iter().any(|rule| is_before(rule) && rule.flush.covers(&parts))
     }
 }
 
@@ -133,7 +152,7 @@ impl Shard {
             self.clear();
             unswept = 0;
         }
-        self.rules.rules.push(Rule { flush, until: now, unswept });
+        self.rules.rules.push(Rule { flush, until: now, guard: now, unswept });
         self.rules.is_sweeping |= unswept > 0;
     }
 

@@ -96,6 +96,8 @@ pub struct Shard {
     pub(super) tally: Tally,
     /// Entries that deny a whole name: without any, nobody looks for them.
     pub(super) denials: usize,
+    /// Bit `n` is set when a name of `n` labels was denied since there was no denial: other ancestors need no look-up.
+    denial_depths: u128,
     pub(super) stale_seconds: u32,
     is_cutting: bool,
     is_prefetching: bool,
@@ -127,6 +129,7 @@ impl Shard {
             echoes: Echoes::none(),
             tally: Tally::default(),
             denials: 0,
+            denial_depths: 0,
             stale_seconds: section.stale_seconds(),
             is_cutting: section.nxdomain_cut,
             is_prefetching: section.prefetch,
@@ -194,10 +197,7 @@ impl Shard {
             self.remove(key);
             return key.as_denial(|key| self.store(key, answer, begun, now));
         }
-        if self.denials > 0 {
-            // The name exists after all.
-            key.as_denial(|key| self.remove(key));
-        }
+        self.acknowledge(key);
         self.store(key, answer, begun, now)
     }
 
@@ -302,14 +302,19 @@ impl Shard {
     /// Adds the entry at `place` to the index.
     pub(super) fn put_in(&mut self, hash: u64, place: Place) {
         let (slab, hasher) = (&self.slab, &self.hasher);
-        self.denials += usize::from(entry::is_denial(slab.entry(place)));
+        let bytes = slab.entry(place);
+        if entry::is_denial(bytes) {
+            self.denial_depths = if self.denials == 0 { 0 } else { self.denial_depths };
+            self.denial_depths |= 1 << labels(entry::key_of(bytes));
+            self.denials += 1;
+        }
         self.index.insert(hash, place, |&id| hasher.hash_one(entry::key_of(slab.entry(id))));
     }
 
     #[inline]
     fn is_fresh(&self, place: Place, now: CacheTime) -> bool {
         let bytes = self.slab.entry(place);
-        now < entry::expiry(bytes) && !self.is_flushed(bytes)
+        now < entry::expiry(bytes) && !entry::is_ahead_of(bytes, now) && !self.is_flushed(bytes)
     }
 
     #[inline]
@@ -322,7 +327,9 @@ impl Shard {
     fn second_choice(&self, exact: Option<Place>, key: &mut Key, now: CacheTime) -> Option<Found> {
         let is_stale = |&place: &Place| {
             let bytes = self.slab.entry(place);
-            now < entry::expiry(bytes).after_seconds(self.stale_seconds) && !self.is_flushed(bytes)
+            now < entry::expiry(bytes).after_seconds(self.stale_seconds)
+                && !entry::is_ahead_of(bytes, now)
+                && !self.is_flushed(bytes)
         };
         let mut stale = exact.filter(is_stale);
         if self.denials > 0 {
@@ -333,7 +340,9 @@ impl Shard {
                 {
                     return Some(Found::Denied(place));
                 }
-                stale = stale.or_else(|| own.filter(is_stale));
+                // Of two the one that was learnt last: the name may have come or gone since the other.
+                let learnt = |place: &Place| entry::stored(self.slab.entry(*place));
+                stale = [stale, own.filter(is_stale)].into_iter().flatten().max_by_key(learnt);
                 let cut = self.cut_above(key, now)?;
                 Some(Found::Denied(cut))
             });
@@ -349,9 +358,33 @@ impl Shard {
         if !self.is_cutting {
             return None;
         }
+        let mut depth = labels(key.folded_name());
         key.ancestors().find_map(|ancestor| {
+            depth -= 1;
+            if self.denial_depths >> depth & 1 == 0 {
+                return None;
+            }
             self.place_of_bytes(ancestor).filter(|&place| self.is_fresh(place, now))
         })
+    }
+
+    /// The name of `key` exists: forgets that it, or a name above it, was denied.
+    pub(super) fn acknowledge(&mut self, key: &mut Key) {
+        if self.denials == 0 {
+            return;
+        }
+        key.as_denial(|denial| {
+            self.remove(denial);
+            let mut depth = labels(denial.folded_name());
+            for ancestor in denial.ancestors() {
+                depth -= 1;
+                if self.denial_depths >> depth & 1 != 0
+                    && let Some(place) = self.place_of_bytes(ancestor)
+                {
+                    self.take_out(self.hash(ancestor), place);
+                }
+            }
+        });
     }
 
     fn store(&mut self, key: &Key, answer: &AnswerBuf, begun: CacheTime, now: Now) -> Insertion {
@@ -363,7 +396,7 @@ impl Shard {
         } else if len > PAGE_BYTES {
             Some(Insertion::TooLarge)
         } else {
-            self.rules.forbid(key.as_bytes(), begun).then_some(Insertion::Flushed)
+            self.rules.turns_away(key.as_bytes(), begun, now.cache).then_some(Insertion::Flushed)
         };
         if let Some(obstacle) = obstacle {
             if let Some(place) = former {
@@ -393,8 +426,15 @@ impl Shard {
     }
 }
 
-/// Whether the entry at the front of `bytes` should be refreshed: it was asked for since it was stored or moved, has but
-/// a tenth of its life left, and is not being refreshed yet.
+/// How many labels the name at the front of `key` has, the root's left out: 127 at most.
+fn labels(key: &[u8]) -> u32 {
+    let next = |at: &usize| Some(*at + 1 + usize::from(key[*at])).filter(|&next| key[next] != 0);
+    let labels = std::iter::successors(Some(0).filter(|_| key[0] != 0), next);
+    u32::try_from(labels.count()).expect("names are short")
+}
+
+/// Whether the entry at the front of `bytes` should be refreshed: it was asked for more than once, has but a tenth of its
+/// life left, and is not being refreshed yet.
 #[inline]
 fn is_due(bytes: &[u8], now: CacheTime) -> bool {
     let lifetime = entry::lifetime(bytes);

@@ -148,21 +148,18 @@ impl Worker {
         let query = query.view();
         let question = Question::of(&query);
         let mut resolution = pin!(self.forwarder.resolve(&self.world, &question));
-        let mut early = None;
-        if let Some(patience) = asking.patience() {
+        let outcome = loop {
+            let Some(patience) = asking.patience() else { break resolution.await };
             let in_time = async { Some(resolution.as_mut().await) };
             let too_late = async {
                 Timer::new(patience).await;
                 None
             };
-            early = or(in_time, too_late).await;
-            if early.is_none() {
-                self.answer_stale(&mut asking);
+            match or(in_time, too_late).await {
+                Some(outcome) => break outcome,
+                // Again and again: what is fresh now may be stale the next time.
+                None => self.answer_stale(&mut asking),
             }
-        }
-        let outcome = match early {
-            Some(outcome) => outcome,
-            None => resolution.await,
         };
         let now = self.read_clocks();
         self.report.changed(&self.forwarder.take_changes(), now.monotonic);

@@ -147,7 +147,7 @@ impl<P> Core<P> {
             return Warmth::Busy;
         }
         self.counters.refreshes.bump();
-        Warmth::Ask(Asking::ahead(&query, &self.key, hash, now))
+        Warmth::Ask(Asking::ahead(&query, &self.key, hash, now, self.stale_after))
     }
 
     /// Answers one message from what this core already holds.
@@ -233,7 +233,7 @@ impl<P> Core<P> {
             return verdict;
         }
         self.counters.refreshes.bump();
-        Verdict::Refresh(len, Asking::ahead(query, &self.key, hash, now))
+        Verdict::Refresh(len, Asking::ahead(query, &self.key, hash, now, self.stale_after))
     }
 
     /// Lets `work` change what this core holds, and counts what is there then.

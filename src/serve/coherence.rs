@@ -20,15 +20,18 @@ impl<P> Core<P> {
             return false;
         }
         // Kept or not, it is served: nobody must serve an older one.
-        let notice = self.shard.notice(key, answer, now.cache);
-        notice.into_iter().for_each(|notice| self.outbox.post(notice));
-        elsewhere.outdates(self.shard.fingerprint(&answer.view(now.cache)))
+        if let Some(notice) = self.shard.notice(key, answer, now.cache) {
+            self.outbox.post(notice, now.cache);
+        }
+        elsewhere.outdates(self.shard.fingerprint(key, &answer.view(now.cache)))
+            && !self.shard.insists(key, answer, now.cache)
     }
 
     /// Forgets what `flush` says, here and on all other cores. [`Core::sweep`] has work then.
     pub fn flush(&mut self, flush: Flush, now: Now) {
         self.failures.clear();
-        self.outbox.post(Notice::Flush(Box::new(flush.clone()), now.cache));
+        let notice = Notice::Flush(Box::new(flush.clone()), now.cache);
+        self.outbox.post(notice, now.cache);
         self.shard.flush(flush, now.cache);
         self.count_shard();
     }
@@ -45,7 +48,8 @@ impl<P> Core<P> {
                 }
                 Notice::Flush(flush, until) => {
                     self.failures.clear();
-                    self.shard.flush(Flush::clone(flush), *until);
+                    // What this core stored meanwhile may have been asked for before.
+                    self.shard.flush(Flush::clone(flush), now.cache.max(*until));
                     has_work = true;
                 }
             }

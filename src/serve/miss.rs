@@ -40,10 +40,17 @@ pub struct Asking {
 }
 
 impl Asking {
-    /// A question for which nobody waits.
-    pub(super) fn ahead(query: &Query<'_>, key: &Key, hash: u64, now: Now) -> Box<Self> {
+    /// A question for which nobody waits yet; those who will, wait no longer than `patience` for more than a stale answer.
+    pub(super) fn ahead(
+        query: &Query<'_>,
+        key: &Key,
+        hash: u64,
+        now: Now,
+        patience: Duration,
+    ) -> Box<Self> {
         let (key, query) = (key.clone(), QueryBuf::new(query));
-        Box::new(Self { key, hash, query, begun: now.cache, patience: None })
+        let patience = Some(patience).filter(|patience| !patience.is_zero());
+        Box::new(Self { key, hash, query, begun: now.cache, patience })
     }
 
     /// The query of the first who asked: name, type, class, DO and CD are those of all who wait.
@@ -52,7 +59,8 @@ impl Asking {
         self.query.view()
     }
 
-    /// After so long those who wait are to get a stale answer by [`Core::answer_stale`]; `None` when there is none.
+    /// Each time so long has passed, those who wait are to get a stale answer by [`Core::answer_stale`]; `None` when there
+    /// will be none.
     #[must_use]
     pub const fn patience(&self) -> Option<Duration> {
         self.patience
@@ -164,20 +172,23 @@ impl<P> Core<P> {
                 (AnswerBuf::empty(Rcode::SERVFAIL), Some(unresolved.ede))
             }
         };
-        let stale = match ede {
-            Some(_) => match self.shard.lookup(&mut asking.key, now) {
-                Lookup::Stale(stale) => Some(stale),
-                Lookup::Fresh { .. } | Lookup::Denied(_) | Lookup::Absent => None,
-            },
-            None => None,
+        // What failed may be known by now from elsewhere, or from before.
+        let known = match ede {
+            Some(_) => self.shard.lookup(&mut asking.key, now),
+            None => Lookup::Absent,
         };
         let Ended { waiters, .. } = ended;
         for waiter in waiters {
             let query = waiter.query.view();
             let reply = Reply { query: &query, client: waiter.client, limits: self.limits };
-            let verdict = match &stale {
-                Some(stale) => reply.write_stale(stale, &self.counters, out),
-                None => reply.write(&answer.view(now.cache), ede, now, &self.counters, out),
+            let verdict = match &known {
+                Lookup::Stale(stale) => reply.write_stale(stale, &self.counters, out),
+                Lookup::Fresh { answer, .. } | Lookup::Denied(answer) => {
+                    reply.write(answer, None, now, &self.counters, out)
+                }
+                Lookup::Absent => {
+                    reply.write(&answer.view(now.cache), ede, now, &self.counters, out)
+                }
             };
             send(&waiter.path, written(&verdict, out));
         }

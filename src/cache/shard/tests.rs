@@ -89,6 +89,58 @@ fn lifetime_ends_to_the_millisecond_and_the_stale_window_too() {
 }
 
 #[test]
+fn what_was_stored_in_the_future_is_of_no_use() {
+    let mut shard = shard(1 << 20);
+    put(&mut shard, "a.example.", &answer(7, 300, 0), at(100_000));
+    put(&mut shard, "no.example.", &denial("no.example.", 300), at(100_000));
+    assert_eq!(found(&mut shard, "a.example.", at_millis(99_998_000)), "fresh", "a correction");
+    for name in ["a.example.", "no.example.", "sub.no.example."] {
+        assert_eq!(found(&mut shard, name, at_millis(99_997_999)), "absent", "{name}");
+    }
+    put(&mut shard, "a.example.", &answer(8, 300, 0), at(10_000));
+    assert_eq!(found(&mut shard, "a.example.", at(10_150)), "fresh");
+    assert_eq!(found(&mut shard, "a.example.", at(10_300)), "stale");
+}
+
+#[test]
+fn clock_set_back_does_not_leave_flushes_in_force() {
+    for flush in [Flush::All, Flush::Type(Rtype::A)] {
+        let mut shard = shard(1 << 20);
+        put(&mut shard, "old.", &answer(7, 300, 0), at(100_000));
+        shard.flush(flush, at(100_000).cache);
+        while shard.sweep(at(50_000).cache) {}
+        assert_eq!(put(&mut shard, "a.", &answer(7, 300, 0), at(50_000)), Insertion::Flushed);
+        assert_eq!(put(&mut shard, "a.", &answer(7, 300, 0), at(50_001)), Insertion::Stored);
+        assert_eq!(found(&mut shard, "a.", at(50_001)), "fresh");
+        assert_eq!(found(&mut shard, "old.", at(50_001)), "absent");
+        let late = at(100_000).cache;
+        let outcome = shard.insert(&mut key("b."), &answer(7, 300, 0), late, at(50_002));
+        assert_eq!(outcome, Insertion::Flushed, "asked for before the clock was set back");
+    }
+}
+
+#[test]
+fn of_two_stale_answers_the_later_one_counts() {
+    let mut shard = shard(1 << 20);
+    put(&mut shard, "a.example.", &answer(7, 60, 0), at(0));
+    let mut other = Key::plain(NameBuf::from_text("a.example.").unwrap().as_name(), Rtype::MX);
+    shard.insert(&mut other, &denial("a.example.", 60), at(100).cache, at(100));
+    let Lookup::Stale(stale) = shard.lookup(&mut key("a.example."), at(200)) else { panic!() };
+    assert_eq!(stale.shape.rcode, Rcode::NXDOMAIN);
+}
+
+#[test]
+fn name_that_exists_has_ancestors_that_exist() {
+    let mut shard = shard(1 << 20);
+    put(&mut shard, "no.example.", &denial("no.example.", 300), at(0));
+    put(&mut shard, "other.", &denial("other.", 300), at(0));
+    put(&mut shard, "sub.deep.no.example.", &answer(7, 300, 0), at(1));
+    assert_eq!(found(&mut shard, "no.example.", at(1)), "absent");
+    assert_eq!(found(&mut shard, "x.other.", at(1)), "denied");
+    assert_eq!(shard.denials, 1);
+}
+
+#[test]
 fn without_a_stale_window_nothing_is_stale() {
     let section = config::Cache { stale_max: std::time::Duration::ZERO, ..Default::default() };
     let mut shard = with(section, 1 << 20);

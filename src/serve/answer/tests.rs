@@ -201,6 +201,45 @@ fn who_waits_too_long_gets_the_stale_answer_and_the_resolution_goes_on() {
 }
 
 #[test]
+fn client_that_joins_a_refreshment_waits_no_longer_than_others() {
+    let mut core = core();
+    let message = with_opt(query(1, "www.example."), 1232);
+    rcode_and_ede(&mut core, &message, at(0), Ok(1));
+    rcode_and_ede(&mut core, &message, at(1), Ok(1));
+    let mut out = [0; 512];
+    let Verdict::Refresh(_, mut asking) = core.answer(&message, CLIENT, at(299), &mut out) else {
+        panic!("not refreshed")
+    };
+    let Verdict::Miss(ticket) = core.answer(&message, CLIENT, at(300), &mut out) else { panic!() };
+    assert!(matches!(core.admit(ticket, 7, at(300), &mut out), Admission::Joined));
+    let mut sent = Vec::new();
+    core.answer_stale(&mut asking, at(301), &mut out, |&path, _| sent.push(path));
+    assert_eq!(sent, [7]);
+}
+
+#[test]
+fn failure_gives_way_to_a_denial_that_came_meanwhile() {
+    let mut core = core();
+    let below = with_opt(query(1, "a.no.example."), 1232);
+    let mut out = [0; 512];
+    let Verdict::Miss(ticket) = core.answer(&below, CLIENT, at(0), &mut out) else { panic!() };
+    let Admission::Ask(mut asking) = core.admit(ticket, 7, at(0), &mut out) else { panic!() };
+    let above = query(2, "no.example.");
+    let Verdict::Miss(ticket) = core.answer(&above, CLIENT, at(0), &mut out) else { panic!() };
+    let Admission::Ask(mut denied) = core.admit(ticket, 8, at(0), &mut out) else { panic!() };
+    let name = NameBuf::from_text("no.example.").unwrap();
+    let name = name.as_name();
+    let mut denial = AnswerBuilder::new(name, Rtype::A, Class::IN, Rcode::NXDOMAIN).unwrap();
+    denial.write(Section::Authority, name, Rtype::SOA, Class::IN, 60, &[0; 22]).unwrap();
+    core.finish(&mut denied, Ok(denial.finish()), at(1), &mut out, |_, _| {});
+    let mut rcodes = Vec::new();
+    core.finish(&mut asking, Err(FAILURE), at(2), &mut out, |_, reply| {
+        rcodes.push(Header::read(reply).unwrap().flags.rcode());
+    });
+    assert_eq!(rcodes, [Rcode::NXDOMAIN]);
+}
+
+#[test]
 fn popular_answer_is_refreshed_while_it_is_served() {
     let mut core = core();
     let message = query(1, "www.example.");
@@ -211,7 +250,8 @@ fn popular_answer_is_refreshed_while_it_is_served() {
         panic!("not refreshed")
     };
     assert_eq!(Response::parse(&out[..len]).unwrap().records[0].ttl, 20);
-    assert_eq!(core.in_flight(), 1);
+    assert_eq!((core.in_flight(), asking.patience()), (1, Some(Duration::from_millis(1_800))));
+    core.answer_stale(&mut asking, at(281), &mut out, |_, _| panic!("nothing is stale yet"));
     let reply = replied(&mut core, &message, at(281)).unwrap();
     assert_eq!(Response::parse(&reply).unwrap().records[0].ttl, 19, "asked for once only");
     let outcome = Ok(answer(&asking, 1));
