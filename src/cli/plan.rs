@@ -140,7 +140,7 @@ mod tests {
         config.forward.upstreams = vec!["192.0.2.1:53".parse().unwrap()];
         config.identity.id = Some("here".into());
         config.snapshot.path = Some("/var/cache/x".into());
-        let text = describe(&config, "config", &Plan::new(&config, 1).unwrap());
+        let text = describe(&config, "config", &Plan::new(&config, 1, 0).unwrap());
         for part in [
             "127.0.0.1:53 (UDP and TCP)",
             "192.0.2.1:53 (from config), 800ms per attempt, 5s in all",

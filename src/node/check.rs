@@ -30,13 +30,14 @@ pub struct Checked {
 pub fn check(config: &Config) -> Result<Checked, NodeError> {
     LocalData::new(&config.local)?;
     let seats = placement::choose(&Topology::detect(), &config.node.cores)?;
-    let memory = Plan::new(config, seats.len())?;
+    let warm_list = WarmList::read(&config.cache, seats.len())?;
+    let memory = Plan::new(config, seats.len(), warm_list.bytes())?;
     let granted = limits::prepare(config, seats.len())?;
     let mut config = config.clone();
     config.forward.sockets = granted.upstream_sockets;
     let mut warnings = granted.warnings;
     warnings.extend(memory::warning(&memory));
-    warnings.extend(WarmList::read(&config.cache, seats.len())?.complaints);
+    warnings.extend(warm_list.complaints);
     for &address in &config.node.listen {
         warnings.extend(probe(address)?);
     }

@@ -60,7 +60,7 @@ pub struct Plan {
     pub streams: usize,
     /// Streams: requests and replies that wait, per core.
     pub stream_buffers: usize,
-    /// Local zones and lists, shared by all cores.
+    /// Local zones and the warm-up list, shared by all cores.
     pub lists: usize,
     /// The cache shard, per core.
     pub shard: usize,
@@ -81,11 +81,11 @@ pub struct TooLittle {
 }
 
 impl Plan {
-    /// Splits the memory of `config` among `cores` workers.
+    /// Splits the memory of `config` among `cores` workers, beside a warm-up list of `warm_bytes`.
     ///
     /// # Errors
     /// [`TooLittle`].
-    pub fn new(config: &Config, cores: usize) -> Result<Self, TooLittle> {
+    pub fn new(config: &Config, cores: usize, warm_bytes: usize) -> Result<Self, TooLittle> {
         let forward = &config.forward;
         let tcp = &config.tcp;
         let connections = config.node.listen.len() * tcp.connections_max;
@@ -97,7 +97,7 @@ impl Plan {
             forward.inflight_max * QUESTION_BYTES + waiters_in_all_max(forward) * WAITER_BYTES;
         let streams = connections * STREAM_BYTES;
         let records: usize = config.local.iter().map(|zone| zone.records.len()).sum();
-        let lists = records * LOCAL_BYTES;
+        let lists = records * LOCAL_BYTES + warm_bytes;
         let worst = connections.saturating_mul(net::tcp::connection_bytes_max(tcp));
         let fixed = base + cores * (buffers + resolution + streams) + lists;
         let least = config.cache.bytes.unwrap_or(0).max(cores * SHARD_BYTES_MIN);
@@ -213,7 +213,7 @@ mod tests {
         for cores in [1, 2, 3, 16, 128] {
             for memory in [None, Some(1 << 30), Some(16 << 30), Some(64 << 30)] {
                 for cache in [None, Some(256 << 20), Some(512 << 20)] {
-                    let Ok(plan) = Plan::new(&config(memory, cache), cores) else {
+                    let Ok(plan) = Plan::new(&config(memory, cache), cores, 0) else {
                         assert!(memory == Some(1 << 30), "{cores} {memory:?} {cache:?}");
                         continue;
                     };
@@ -231,29 +231,39 @@ mod tests {
 
     #[test]
     fn cache_gets_what_is_left_or_what_it_was_given() {
-        let left = Plan::new(&config(Some(1 << 30), None), 1).unwrap();
+        let left = Plan::new(&config(Some(1 << 30), None), 1, 0).unwrap();
         assert_eq!(sum(&left), 1 << 30);
         assert!(left.shard > 700 << 20, "{left}");
-        let given = Plan::new(&config(Some(1 << 30), Some(64 << 20)), 2).unwrap();
+        let given = Plan::new(&config(Some(1 << 30), Some(64 << 20)), 2, 0).unwrap();
         assert_eq!(given.shard, 32 << 20);
-        let default = Plan::new(&config(None, None), 2).unwrap();
+        let default = Plan::new(&config(None, None), 2, 0).unwrap();
         assert_eq!(default.shard, 128 << 20);
     }
 
     #[test]
     fn blocks_of_a_snapshot_are_part_of_the_plan() {
         let mut config = config(Some(1 << 30), None);
-        let without = Plan::new(&config, 2).unwrap();
+        let without = Plan::new(&config, 2, 0).unwrap();
         config.snapshot.path = Some("/var/cache/x".into());
-        let with = Plan::new(&config, 2).unwrap();
+        let with = Plan::new(&config, 2, 0).unwrap();
         assert_eq!(with.base - without.base, 2 * super::super::snapshot::BYTES);
         assert!(with.shard < without.shard);
     }
 
     #[test]
+    fn warm_up_list_is_part_of_the_plan_and_printed() {
+        let config = config(Some(1 << 30), None);
+        let without = Plan::new(&config, 2, 0).unwrap();
+        let with = Plan::new(&config, 2, 16 << 20).unwrap();
+        assert_eq!(with.lists - without.lists, 16 << 20);
+        assert_eq!(2 * (without.shard - with.shard), 16 << 20);
+        assert!(with.to_string().contains("lists 16 MiB"), "{with}");
+    }
+
+    #[test]
     fn too_little_says_how_much_will_do_and_no_more() {
         for (cores, cache) in [(1, None), (4, None), (64, None), (2, Some(300 << 20))] {
-            let refused = |bytes| Plan::new(&config(Some(bytes), cache), cores).err();
+            let refused = |bytes| Plan::new(&config(Some(bytes), cache), cores, 0).err();
             let error = refused(32 << 20).unwrap();
             let enough = error.needed;
             assert_eq!(refused(enough), None, "{error}");
@@ -263,7 +273,7 @@ mod tests {
                 "{error}"
             );
         }
-        let text = Plan::new(&config(Some(64 << 20), None), 4).unwrap_err().to_string();
+        let text = Plan::new(&config(Some(64 << 20), None), 4, 0).unwrap_err().to_string();
         assert!(text.starts_with("node.memory: 64 MiB are too little for 4 core(s)"), "{text}");
     }
 
@@ -272,7 +282,7 @@ mod tests {
         let mut config = config(None, None);
         let records = "x".repeat(20_000);
         config.local = vec![config::LocalZone { zone: "a.".into(), records, place: String::new() }];
-        let text = Plan::new(&config, 2).unwrap().to_string();
+        let text = Plan::new(&config, 2, 0).unwrap().to_string();
         for part in [" at most: cache 256 MiB", "lists 0.4 MiB", "(2 cores, 128 MiB of cache each)"]
         {
             assert!(text.contains(part), "no `{part}` in {text}");

@@ -65,7 +65,6 @@ struct Shared {
     policy: Arc<Policy>,
     config: Config,
     memory: Plan,
-    warm_list: WarmList,
     clock: MonotonicClock,
     source_ports: Arc<SourcePorts>,
     /// Keys of the shards' hashes, drawn once per process.
@@ -110,14 +109,14 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     let topology = Topology::detect();
     let seats = placement::choose(&topology, &config.node.cores)?;
     let mut warnings = topology.warnings.clone();
-    let memory = Plan::new(&config, seats.len())?;
+    let warm_list = WarmList::read(&config.cache, seats.len())?;
+    let memory = Plan::new(&config, seats.len(), warm_list.bytes())?;
     let granted = limits::prepare(&config, seats.len())?;
     config.forward.sockets = granted.upstream_sockets;
     warnings.extend(granted.warnings);
     warnings.extend(memory::warning(&memory));
     warnings.extend(clock::warning());
     tracing::info!("memory: {memory}");
-    let warm_list = WarmList::read(&config.cache, seats.len())?;
     warnings.extend(warm_list.complaints.iter().cloned());
     let source_ports = SourcePorts::avoiding(&limits::reserved_ports());
     warnings.extend(source_ports.warning());
@@ -146,17 +145,19 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
         must_drain: AtomicBool::new(false),
         snapshots,
         memory,
-        warm_list,
         config,
     });
     let mut crew = Vec::with_capacity(seats.len());
     // One after the other, so that sockets stand in their group in the order of the cores.
     for (seat, ends) in seats.iter().zip(mesh::between(seats.len())) {
-        let (member, addresses, refused) = open(seat, ends, &shared, &sender, &news)?;
+        let (member, addresses, refused) =
+            open(seat, (ends, warm_list.clone()), &shared, &sender, &news)?;
         tracing::info!("core {} on CPU {} listens on {}", seat.core, seat.cpu, list(&addresses));
         warnings.extend(refused);
         crew.push(member);
     }
+    // Theirs alone from here on: it is gone when the last core has asked everything.
+    drop(warm_list);
     warnings.dedup();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     forward_signals(sender)?;
@@ -188,7 +189,7 @@ fn list(addresses: &[SocketAddr]) -> String {
 /// Starts a worker and waits until its listeners are open.
 fn open(
     seat: &Seat,
-    ends: Ends,
+    own: (Ends, WarmList),
     shared: &Arc<Shared>,
     sender: &Sender<News>,
     news: &Receiver<News>,
@@ -196,7 +197,7 @@ fn open(
     let core = seat.core;
     let thread = std::thread::Builder::new().name(format!("core-{core}"));
     let (seat, shared, sender) = (seat.clone(), Arc::clone(shared), sender.clone());
-    let spawned = thread.spawn(move || run_worker(&seat, ends, &shared, &sender));
+    let spawned = thread.spawn(move || run_worker(&seat, own, &shared, &sender));
     spawned.map_err(|cause| NodeError::System { what: "cannot start a thread", cause })?;
     opened(core, news.recv().ok())
 }
@@ -308,11 +309,11 @@ fn dump(shared: &Shared, crew: &[Crew]) {
 }
 
 /// A worker's thread from start to end.
-fn run_worker(seat: &Seat, ends: Ends, shared: &Shared, sender: &Sender<News>) {
+fn run_worker(seat: &Seat, own: (Ends, WarmList), shared: &Shared, sender: &Sender<News>) {
     let core = seat.core;
     let warnings = pin::settle(seat);
-    let outcome = executor(seat)
-        .and_then(|executor| executor.run(work(core, ends, shared, sender, warnings)));
+    let outcome =
+        executor(seat).and_then(|executor| executor.run(work(core, own, shared, sender, warnings)));
     // Nobody listens any more once the process is on its way out.
     let _ = sender.send(match outcome {
         Ok(()) => News::Event(Event::Ended { core, problem: None }),
@@ -346,7 +347,7 @@ pub(super) fn upstream_sockets_max(config: &Config) -> u16 {
 /// A worker's life on its executor: open, wait for the others, serve, drain.
 async fn work(
     core: usize,
-    ends: Ends,
+    (ends, warm_list): (Ends, WarmList),
     shared: &Shared,
     sender: &Sender<News>,
     mut warnings: Vec<String>,
@@ -384,7 +385,7 @@ async fn work(
     let is_over = Rc::new(Cell::new(false));
     let failure = glommio::spawn_local(Rc::clone(&plane).run(Rc::clone(&worker)));
     let warmed = async {
-        warm::up(Rc::clone(&worker), core, &shared.warm_list).await;
+        warm::up(Rc::clone(&worker), core, warm_list).await;
         std::future::pending().await
     };
     let living = or(wait_for_drain(drain_reader, &shared.must_drain), beat(core, shared));

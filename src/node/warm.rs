@@ -5,6 +5,7 @@ use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use glommio::timer::Timer;
@@ -14,8 +15,11 @@ use super::worker::{Warming, Worker};
 use crate::config::Cache;
 use crate::wire::{Class, Encoder, Flags, Header, NameBuf, Rtype};
 
-/// Longest list that is read, in bytes: some millions of names.
-const FILE_BYTES_MAX: u64 = 64 << 20;
+/// Longest list that is read, in bytes: close to a million names.
+const FILE_BYTES_MAX: u64 = 16 << 20;
+
+/// Characters of a bad line that are told.
+const TOLD_CHARS: usize = 80;
 
 /// Bad lines that are named; more are only counted.
 const COMPLAINTS_MAX: usize = 3;
@@ -55,10 +59,14 @@ pub struct Unreadable {
     cause: std::io::Error,
 }
 
-/// What is to be asked.
-#[derive(Debug, Default)]
+/// What is to be asked. Clones share the text, and it is gone with the last of them.
+#[derive(Clone, Debug, Default)]
 pub struct WarmList {
-    questions: Vec<(NameBuf, Rtype)>,
+    /// The lines that are sound, one below the other without comments and blanks. Names stay text, a tenth of what they
+    /// would be when parsed, until they are asked for.
+    lines: Arc<str>,
+    /// How many questions they ask.
+    count: usize,
     /// Questions per second of each core.
     rate: u32,
     /// Lines that say nothing, for the operator.
@@ -78,18 +86,28 @@ impl WarmList {
             read(path).map_err(|cause| Unreadable { path: path.display().to_string(), cause })?;
         let cores = u32::try_from(cores).unwrap_or(u32::MAX).max(1);
         let mut list = Self { rate: (section.warm_up_rate / cores).max(1), ..Self::default() };
+        let mut lines = String::with_capacity(text.len() + 1);
         let mut bad = 0;
         for (number, line) in (1..).zip(text.lines()) {
             let line = line.split('#').next().unwrap_or_default().trim();
             if line.is_empty() {
                 continue;
             }
-            match questions(line) {
-                Ok(mut questions) => list.questions.append(&mut questions),
+            match question(line) {
+                Ok((_, rtype)) => {
+                    list.count += types(rtype).count();
+                    for word in line.split_whitespace() {
+                        lines.push_str(word);
+                        lines.push(' ');
+                    }
+                    lines.pop();
+                    lines.push('\n');
+                }
                 Err(problem) => {
                     bad += 1;
                     if bad <= COMPLAINTS_MAX {
                         let path = path.display();
+                        let line: String = line.chars().take(TOLD_CHARS).collect();
                         list.complaints.push(format!("{path}:{number}: {line:?}: {problem}"));
                     }
                 }
@@ -98,7 +116,22 @@ impl WarmList {
         if bad > COMPLAINTS_MAX {
             list.complaints.push(format!("{} has {bad} bad lines in all", path.display()));
         }
+        list.lines = lines.into();
         Ok(list)
+    }
+
+    /// Bytes that it keeps until all cores have asked everything.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.lines.len()
+    }
+
+    /// The questions in their order, each made when it is its turn.
+    fn questions(&self) -> impl Iterator<Item = (NameBuf, Rtype)> {
+        self.lines
+            .lines()
+            .filter_map(|line| question(line).ok())
+            .flat_map(|(name, rtype)| types(rtype).map(move |rtype| (name.clone(), rtype)))
     }
 }
 
@@ -135,26 +168,31 @@ impl fmt::Display for Problem {
     }
 }
 
-fn questions(line: &str) -> Result<Vec<(NameBuf, Rtype)>, Problem> {
+/// The name on a line, and the type if it has one.
+fn question(line: &str) -> Result<(NameBuf, Option<Rtype>), Problem> {
     let mut words = line.split_whitespace();
     let name = words.next().unwrap_or_default();
     let name = if name.ends_with('.') { name.to_owned() } else { format!("{name}.") };
     let name = NameBuf::from_text(&name).map_err(|_| Problem::Name)?;
-    let Some(word) = words.next() else {
-        return Ok(TYPES.map(|rtype| (name.clone(), rtype)).to_vec());
-    };
+    let Some(word) = words.next() else { return Ok((name, None)) };
     if words.next().is_some() {
         return Err(Problem::Words);
     }
     let word = word.to_ascii_uppercase();
     let known = TYPE_NAMES.iter().find(|(text, _)| *text == word).map(|&(_, rtype)| rtype);
     let number = || word.strip_prefix("TYPE")?.parse().ok().map(Rtype);
-    Ok(vec![(name, known.or_else(number).ok_or(Problem::Type)?)])
+    Ok((name, Some(known.or_else(number).ok_or(Problem::Type)?)))
+}
+
+/// The types that a line with `rtype` asks for.
+fn types(rtype: Option<Rtype>) -> impl Iterator<Item = Rtype> {
+    let usual = if rtype.is_none() { TYPES.as_slice() } else { &[] };
+    rtype.into_iter().chain(usual.iter().copied())
 }
 
 /// Asks for everything on the list, on the core of `worker`.
-pub(super) async fn up(worker: Rc<Worker>, core: usize, list: &WarmList) {
-    if list.questions.is_empty() {
+pub(super) async fn up(worker: Rc<Worker>, core: usize, list: WarmList) {
+    if list.count == 0 {
         return;
     }
     let begin = worker.monotonic();
@@ -163,26 +201,26 @@ pub(super) async fn up(worker: Rc<Worker>, core: usize, list: &WarmList) {
     let per_turn = usize::try_from(u128::from(list.rate) * PAUSE.as_millis() / 1000).unwrap_or(1);
     // Below one question per turn the pause grows instead.
     let pause = if per_turn == 0 { Duration::from_secs(1) / list.rate } else { PAUSE };
-    for turn in list.questions.chunks(per_turn.max(1)) {
-        for (name, rtype) in turn {
-            let message = message(name, *rtype);
-            loop {
-                match worker.warm(&message) {
-                    Warming::Asked => asked += 1,
-                    Warming::Known => known += 1,
-                    Warming::Busy => {
-                        Timer::new(BUSY_PAUSE).await;
-                        continue;
-                    }
+    for (number, (name, rtype)) in (1..).zip(list.questions()) {
+        let message = message(&name, rtype);
+        loop {
+            match worker.warm(&message) {
+                Warming::Asked => asked += 1,
+                Warming::Known => known += 1,
+                Warming::Busy => {
+                    Timer::new(BUSY_PAUSE).await;
+                    continue;
                 }
-                break;
             }
+            break;
+        }
+        if number % per_turn.max(1) > 0 {
+            continue;
         }
         Timer::new(pause).await;
         if worker.monotonic().since(told) >= PROGRESS_INTERVAL {
             told = worker.monotonic();
-            let total = list.questions.len();
-            tracing::info!("core {core}: warm-up: {} of {total} questions", asked + known);
+            tracing::info!("core {core}: warm-up: {number} of {} questions", list.count);
         }
     }
     let seconds = worker.monotonic().since(begin).as_secs_f64();
@@ -222,22 +260,48 @@ mod tests {
         let text = b"# comment\n\nwww.example\nexample.org. MX # mail\n\tb.example  type65\n";
         let list = list(text, 100, 4);
         let asked: Vec<String> = list
-            .questions
-            .iter()
+            .questions()
             .map(|(name, rtype)| format!("{} {}", name.as_name(), rtype.0))
             .collect();
         assert_eq!(
             asked,
             ["www.example. 1", "www.example. 28", "example.org. 15", "b.example. 65"]
         );
-        assert_eq!((list.rate, list.complaints.len()), (25, 0));
+        assert_eq!((list.rate, list.count, list.complaints.len()), (25, asked.len(), 0));
+    }
+
+    #[test]
+    fn list_takes_no_more_than_its_file_and_goes_with_the_last_core() {
+        let comment = "# one that is long and says nothing\n".repeat(100);
+        let text = format!("{comment}\n  \t\n{}b..\n", "a\n".repeat(1_000));
+        let list = list(text.as_bytes(), 100, 2);
+        assert_eq!((list.bytes(), list.count, list.questions().count()), (2_000, 2_000, 2_000));
+        let (text, other) = (Arc::downgrade(&list.lines), list.clone());
+        drop(list);
+        assert!(text.upgrade().is_some_and(|text| text.len() == other.bytes()));
+        drop(other);
+        assert!(text.upgrade().is_none());
+    }
+
+    #[test]
+    fn list_that_is_too_long_is_refused_and_a_long_line_is_told_in_part() {
+        let bound = usize::try_from(FILE_BYTES_MAX).unwrap();
+        let list = list(&vec![b'a'; bound], 1, 1);
+        assert_eq!(list.count, 0);
+        assert!(list.complaints[0].len() < 300, "{}", list.complaints[0].len());
+        let path = std::env::temp_dir().join(format!("heimdall-warm-{}-long", std::process::id()));
+        std::fs::write(&path, vec![b'\n'; bound + 1]).unwrap();
+        let section = Cache { warm_up: Some(path.clone()), ..Default::default() };
+        let error = WarmList::read(&section, 1).unwrap_err().to_string();
+        std::fs::remove_file(path).unwrap();
+        assert!(error.ends_with("longer than 16777216 bytes"), "{error}");
     }
 
     #[test]
     fn bad_lines_are_named_and_passed_over() {
         let text = "a..b\nok.example A\nx A B\ny NONSENSE\nz..\n".to_owned() + &"q..\n".repeat(10);
         let list = list(text.as_bytes(), 1, 1);
-        assert_eq!(list.questions.len(), 1);
+        assert_eq!(list.count, 1);
         assert_eq!(list.complaints.len(), 4);
         assert!(list.complaints[1].contains(":3: \"x A B\": more than a name and a type"));
         assert!(
