@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use super::worker::{Warming, Worker};
 use crate::config::Cache;
+use crate::time::Monotonic;
 use crate::wire::{Class, Encoder, Flags, Header, NameBuf, Rtype};
 
 /// Longest list that is read, in bytes: close to a million names.
@@ -47,7 +48,7 @@ const BUSY_PAUSE: Duration = Duration::from_millis(100);
 /// How often progress is logged.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Questions that one core asks between two pauses.
+/// How long a core waits between two turns. In each it asks as many questions as its rate allows for that time.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The list cannot be read.
@@ -192,10 +193,20 @@ fn types(rtype: Option<Rtype>) -> impl Iterator<Item = Rtype> {
 
 /// Asks for everything on the list, on the core of `worker`.
 pub(super) async fn up(worker: Rc<Worker>, core: usize, list: WarmList) {
+    ask_all(&list, core, || worker.monotonic(), |message| worker.warm(message)).await;
+}
+
+/// Asks for everything on the list by `ask`, a turn at a time, and lets others have the core in between.
+async fn ask_all(
+    list: &WarmList,
+    core: usize,
+    now: impl Fn() -> Monotonic,
+    ask: impl Fn(&[u8]) -> Warming,
+) {
     if list.count == 0 {
         return;
     }
-    let begin = worker.monotonic();
+    let begin = now();
     let mut told = begin;
     let (mut asked, mut known) = (0_u64, 0_u64);
     let per_turn = usize::try_from(u128::from(list.rate) * PAUSE.as_millis() / 1000).unwrap_or(1);
@@ -204,7 +215,7 @@ pub(super) async fn up(worker: Rc<Worker>, core: usize, list: WarmList) {
     for (number, (name, rtype)) in (1..).zip(list.questions()) {
         let message = message(&name, rtype);
         loop {
-            match worker.warm(&message) {
+            match ask(&message) {
                 Warming::Asked => asked += 1,
                 Warming::Known => known += 1,
                 Warming::Busy => {
@@ -214,16 +225,18 @@ pub(super) async fn up(worker: Rc<Worker>, core: usize, list: WarmList) {
             }
             break;
         }
+        // A turn at the highest rate takes longer than clients may wait.
+        glommio::yield_if_needed().await;
         if number % per_turn.max(1) > 0 {
             continue;
         }
         Timer::new(pause).await;
-        if worker.monotonic().since(told) >= PROGRESS_INTERVAL {
-            told = worker.monotonic();
+        if now().since(told) >= PROGRESS_INTERVAL {
+            told = now();
             tracing::info!("core {core}: warm-up: {number} of {} questions", list.count);
         }
     }
-    let seconds = worker.monotonic().since(begin).as_secs_f64();
+    let seconds = now().since(begin).as_secs_f64();
     tracing::info!(
         "core {core}: warm-up is over: {asked} questions asked, {known} known before, in {seconds:.1} s"
     );
@@ -239,6 +252,10 @@ fn message(name: &NameBuf, rtype: Rtype) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+
+    use glommio::{LocalExecutorBuilder, Placement};
+
     use super::*;
 
     fn list(text: &[u8], rate: u32, cores: usize) -> WarmList {
@@ -308,6 +325,36 @@ mod tests {
             list.complaints[2].contains(":4: \"y NONSENSE\": the type must be one of A, AAAA,")
         );
         assert!(list.complaints[3].ends_with("has 14 bad lines in all"), "{:?}", list.complaints);
+    }
+
+    #[test]
+    fn others_get_the_core_within_a_turn() {
+        // Two questions for each line, all in one turn.
+        let list = list(&b"a\n".repeat(10), 1_000, 1);
+        let builder = LocalExecutorBuilder::new(Placement::Unbound);
+        let executor = builder.preempt_timer(Duration::from_millis(1)).make().unwrap();
+        let rounds = Rc::new(Cell::new(0));
+        let seen = RefCell::new(Vec::new());
+        executor.run(async {
+            let counted = Rc::clone(&rounds);
+            let other = glommio::spawn_local(async move {
+                loop {
+                    counted.set(counted.get() + 1);
+                    glommio::executor().yield_task_queue_now().await;
+                }
+            });
+            let ask = |_: &[u8]| {
+                // Each question takes until the others' time has come.
+                while !glommio::executor().need_preempt() {}
+                seen.borrow_mut().push(rounds.get());
+                Warming::Asked
+            };
+            ask_all(&list, 0, Monotonic::default, ask).await;
+            other.cancel().await;
+        });
+        let seen = seen.into_inner();
+        assert_eq!(seen.len(), 20);
+        assert!(seen[0] < seen[19], "{seen:?}");
     }
 
     #[test]
