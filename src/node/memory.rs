@@ -9,6 +9,8 @@ use std::fmt;
 use thiserror::Error;
 
 use super::cgroup;
+use crate::cache::key::KEY_BYTES_MAX;
+use crate::cache::{Notice, Stored};
 use crate::config::{self, Config};
 use crate::net;
 use crate::resolve::inflight::waiters_in_all_max;
@@ -19,8 +21,15 @@ const PROCESS_BYTES: usize = 12 << 20;
 /// A worker without what is planned below: stack, executor, rings, scratch areas, memory that the allocator keeps.
 const WORKER_BYTES: usize = 6 << 20;
 
-/// Notices for the other cores that wait, when there are any (`cache::coherence`).
-const MESH_BYTES: usize = 3 << 20;
+/// Notices for the other cores that a core lets wait, when there are any (`cache::coherence`).
+const NOTICES: usize = 16_384;
+
+/// One of them with the longest key, each part in a block of the allocator, and its place in a queue.
+const NOTICE_BYTES: usize = 448;
+
+const MESH_BYTES: usize = NOTICES * NOTICE_BYTES;
+
+const _: () = assert!(size_of::<Notice>() + size_of::<Stored>() + KEY_BYTES_MAX <= NOTICE_BYTES);
 
 /// A question being resolved: its task, its exchange, its key, its answer.
 const QUESTION_BYTES: usize = 6 << 10;
@@ -258,6 +267,14 @@ mod tests {
         assert_eq!(with.lists - without.lists, 16 << 20);
         assert_eq!(2 * (without.shard - with.shard), 16 << 20);
         assert!(with.to_string().contains("lists 16 MiB"), "{with}");
+    }
+
+    #[test]
+    fn notices_with_the_longest_keys_are_part_of_the_plan() {
+        let base = |cores| Plan::new(&config(None, None), cores, 0).unwrap().base;
+        let each = base(1) - PROCESS_BYTES;
+        let mesh = base(3) - PROCESS_BYTES - 3 * each;
+        assert!(mesh >= 3 * 16_384 * (KEY_BYTES_MAX + size_of::<Stored>() + size_of::<Notice>()));
     }
 
     #[test]
