@@ -24,3 +24,4 @@ pub use key::{Key, KeyParts};
 pub use restore::Restored;
 pub use segment::Segment;
 pub use shard::{Insertion, Lookup, Shard, Tally};
+pub use slab::SHARD_BYTES_MAX;

@@ -14,6 +14,9 @@ const PAGE_GRANULES: usize = PAGE_BYTES / GRANULE;
 /// Most pages of one slab.
 const PAGES_MAX: usize = (u32::MAX as usize + 1) / PAGE_GRANULES;
 
+/// Most bytes of a shard, its index included: as many as places can name.
+pub const SHARD_BYTES_MAX: usize = PAGES_MAX * PAGE_BYTES;
+
 const _: () = assert!(PAGE_BYTES.is_multiple_of(GRANULE));
 
 /// Bytes that an entry of `len` bytes takes up.

@@ -36,7 +36,7 @@ pub fn check(config: &Config) -> Result<Checked, NodeError> {
     let mut config = config.clone();
     config.forward.sockets = granted.upstream_sockets;
     let mut warnings = granted.warnings;
-    warnings.extend(memory::warning(&memory));
+    warnings.extend(memory::warnings(&memory));
     warnings.extend(warm_list.complaints);
     for &address in &config.node.listen {
         warnings.extend(probe(address)?);

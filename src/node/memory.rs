@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::cgroup;
 use crate::cache::key::KEY_BYTES_MAX;
-use crate::cache::{Notice, Stored};
+use crate::cache::{Notice, SHARD_BYTES_MAX, Stored};
 use crate::config::{self, Config};
 use crate::net;
 use crate::resolve::inflight::waiters_in_all_max;
@@ -73,6 +73,8 @@ pub struct Plan {
     pub lists: usize,
     /// The cache shard, per core.
     pub shard: usize,
+    /// Bytes that were given for the cache and lie beyond what its shards can use.
+    pub surplus: usize,
 }
 
 /// The memory does not suffice.
@@ -109,8 +111,10 @@ impl Plan {
         let lists = records * LOCAL_BYTES + warm_bytes;
         let worst = connections.saturating_mul(net::tcp::connection_bytes_max(tcp));
         let fixed = base + cores * (buffers + resolution + streams) + lists;
-        let least = config.cache.bytes.unwrap_or(0).max(cores * SHARD_BYTES_MIN);
-        let wanted = config.cache.bytes.unwrap_or(config::CACHE_BYTES_DEFAULT).max(least);
+        let cache_max = cores * SHARD_BYTES_MAX;
+        let given = config.cache.bytes;
+        let least = given.unwrap_or(0).max(cores * SHARD_BYTES_MIN).min(cache_max);
+        let wanted = given.unwrap_or(config::CACHE_BYTES_DEFAULT).max(least).min(cache_max);
         let tcp_share = match config.node.memory {
             Some(total) => total / TCP_SHARE,
             None => (fixed + wanted) / (TCP_SHARE - 1),
@@ -120,16 +124,33 @@ impl Plan {
         let beside = fixed + cores * stream_buffers;
         let total = config.node.memory.unwrap_or(beside + wanted);
         if total < beside + least {
-            let is_cache_fixed = config.cache.bytes.is_some();
+            let is_cache_fixed = given.is_some();
             let suffices =
                 |total: usize| fixed + cores * buffers_of(total / TCP_SHARE) + least <= total;
             let needed = smallest(fixed + least, suffices);
             return Err(TooLittle { given: total, needed, cores, is_cache_fixed });
         }
-        let is_left_over = config.cache.bytes.is_none() && config.node.memory.is_some();
-        let cache = if is_left_over { total - beside } else { wanted };
+        let is_left_over = given.is_none() && config.node.memory.is_some();
+        let (cache, surplus) = if is_left_over {
+            let left = total - beside;
+            (left.min(cache_max), left.saturating_sub(cache_max))
+        } else {
+            (wanted, given.unwrap_or(0).saturating_sub(cache_max))
+        };
+        let total = if is_left_over { total - surplus } else { total };
         let shard = cache / cores;
-        Ok(Self { cores, total, base, buffers, resolution, streams, stream_buffers, lists, shard })
+        Ok(Self {
+            cores,
+            total,
+            base,
+            buffers,
+            resolution,
+            streams,
+            stream_buffers,
+            lists,
+            shard,
+            surplus,
+        })
     }
 }
 
@@ -174,14 +195,25 @@ fn granted_bytes() -> Option<u64> {
     [kibibytes.map(|number| number << 10), cgroup::memory()].into_iter().flatten().min()
 }
 
-/// A warning when `plan` is more than the machine has.
-pub(super) fn warning(plan: &Plan) -> Option<String> {
-    let granted = usize::try_from(granted_bytes()?).ok()?;
-    (plan.total > granted).then(|| {
+/// Warnings when `plan` is more than the machine has, and when it cannot use what was given.
+pub(super) fn warnings(plan: &Plan) -> Vec<String> {
+    let granted = granted_bytes().and_then(|bytes| usize::try_from(bytes).ok());
+    let beyond = granted.filter(|&granted| plan.total > granted).map(|granted| {
         format!(
             "node.memory: {} are planned at most, this machine grants {}",
             Mebibytes(plan.total),
             Mebibytes(granted)
+        )
+    });
+    beyond.into_iter().chain(unused(plan)).collect()
+}
+
+fn unused(plan: &Plan) -> Option<String> {
+    (plan.surplus > 0).then(|| {
+        format!(
+            "cache.size: a core's part of the cache is {} at most; {} that were given beyond are not used",
+            Mebibytes(SHARD_BYTES_MAX),
+            Mebibytes(plan.surplus)
         )
     })
 }
@@ -232,7 +264,7 @@ mod tests {
                         "{plan:?}"
                     );
                     assert!(plan.shard >= SHARD_BYTES_MIN);
-                    assert!(memory.is_none_or(|memory| plan.total == memory));
+                    assert!(memory.is_none_or(|memory| plan.total + plan.surplus == memory));
                 }
             }
         }
@@ -275,6 +307,22 @@ mod tests {
         let each = base(1) - PROCESS_BYTES;
         let mesh = base(3) - PROCESS_BYTES - 3 * each;
         assert!(mesh >= 3 * 16_384 * (KEY_BYTES_MAX + size_of::<Stored>() + size_of::<Notice>()));
+    }
+
+    #[test]
+    fn shard_gets_no_more_than_it_can_use_and_the_rest_is_told() {
+        let left = Plan::new(&config(Some(64 << 30), None), 1, 0).unwrap();
+        assert_eq!((left.shard, sum(&left)), (16 << 30, left.total));
+        assert_eq!(left.total + left.surplus, 64 << 30);
+        let given = Plan::new(&config(None, Some(40 << 30)), 2, 0).unwrap();
+        assert_eq!((given.shard, given.surplus), (16 << 30, 8 << 30));
+        assert!(given.total < 34 << 30, "{given}");
+        let told = unused(&given).unwrap();
+        assert!(told.contains("16384 MiB at most; 8192 MiB that were given"), "{told}");
+        let enough = Plan::new(&config(Some(8 << 30), None), 1, 0).unwrap();
+        assert_eq!((enough.surplus, unused(&enough)), (0, None));
+        // A cache that cannot be used needs no memory either.
+        Plan::new(&config(Some(20 << 30), Some(1 << 40)), 1, 0).unwrap();
     }
 
     #[test]

@@ -114,7 +114,7 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     let granted = limits::prepare(&config, seats.len())?;
     config.forward.sockets = granted.upstream_sockets;
     warnings.extend(granted.warnings);
-    warnings.extend(memory::warning(&memory));
+    warnings.extend(memory::warnings(&memory));
     warnings.extend(clock::warning());
     tracing::info!("memory: {memory}");
     warnings.extend(warm_list.complaints.iter().cloned());
