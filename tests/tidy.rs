@@ -46,7 +46,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
         "control",
         &[
             "time", "wire", "config", "observe", "policy", "cache", "resolve", "serve", "sim",
-            "mesh",
+            "mesh", "sys",
         ],
     ),
 ];

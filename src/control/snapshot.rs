@@ -16,6 +16,7 @@ use thiserror::Error;
 use crate::cache::snapshot::{Block, Contents, Flaw, Framer};
 use crate::cache::{Restored, Shard};
 use crate::observe::SnapshotCounters;
+use crate::sys::{errno, file};
 use crate::time::CacheTime;
 
 /// The round that ends with the node.
@@ -23,6 +24,9 @@ pub const LAST_ROUND: u64 = u64::MAX;
 
 /// Permission bits by which others than the owner may write.
 const OTHERS_WRITE: u32 = 0o022;
+
+/// Who may do everything anyway.
+const ROOT: u32 = 0;
 
 /// Why a snapshot is not used.
 #[derive(Debug, Error)]
@@ -36,6 +40,9 @@ pub enum Unusable {
     /// A directory, a device, a pipe.
     #[error("it is no regular file")]
     NotAFile,
+    /// Whoever wrote it may have put answers into it.
+    #[error("it belongs to another user (uid {0})")]
+    Foreign(u32),
     /// Whoever may write to it may put answers into the cache.
     #[error("others than its owner may write to it (mode {0:o})")]
     Exposed(u32),
@@ -54,20 +61,19 @@ impl Found {
     /// # Errors
     /// [`Unusable`].
     pub fn open(path: &Path) -> Result<Option<Self>, Unusable> {
-        let meta = match fs::metadata(path) {
+        let file = match file::open_warily(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            meta => meta?,
+            Err(error) if error.raw_os_error() == Some(errno::ELOOP) => {
+                return Err(Unusable::NotAFile);
+            }
+            file => file?,
         };
-        // Before it is opened: a pipe would wait for its writer.
+        let meta = file.metadata()?;
         if !meta.is_file() {
             return Err(Unusable::NotAFile);
         }
-        if meta.mode() & OTHERS_WRITE != 0 {
-            return Err(Unusable::Exposed(meta.mode() & 0o777));
-        }
-        #[expect(clippy::disallowed_methods, reason = "control opens the files of a node")]
-        let file = File::open(path)?;
-        let contents = Contents::survey(file.metadata()?.len(), read_from(&file))?;
+        trust(meta.uid(), meta.mode(), file::effective_user())?;
+        let contents = Contents::survey(meta.len(), read_from(&file))?;
         Ok(Some(Self { file, contents }))
     }
 
@@ -90,6 +96,17 @@ impl Found {
     ) -> Result<Restored, Unusable> {
         shard.restore(&self.contents, core, cores, now, read_from(&self.file))
     }
+}
+
+/// Refuses the file of `owner` with `mode` unless only `user` or root can have written it.
+const fn trust(owner: u32, mode: u32, user: u32) -> Result<(), Unusable> {
+    if owner != user && owner != ROOT {
+        return Err(Unusable::Foreign(owner));
+    }
+    if mode & OTHERS_WRITE != 0 {
+        return Err(Unusable::Exposed(mode & 0o777));
+    }
+    Ok(())
 }
 
 fn read_from(file: &File) -> impl FnMut(u64, &mut [u8]) -> Result<(), Unusable> {

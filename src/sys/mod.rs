@@ -13,6 +13,7 @@ pub mod cmsg;
 pub mod datagram;
 pub mod errno;
 pub mod eventfd;
+pub mod file;
 pub mod interfaces;
 pub mod listen;
 pub mod mmap;

@@ -182,3 +182,32 @@ fn what_is_no_snapshot_is_told_apart() {
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
     assert!(Found::open(&path).unwrap_err().to_string().contains("mode 666"));
 }
+
+#[test]
+fn file_that_another_user_may_have_written_is_not_believed() {
+    assert!(trust(1000, 0o644, 1000).is_ok() && trust(ROOT, 0o600, 1000).is_ok());
+    assert!(matches!(trust(1001, 0o600, 1000), Err(Unusable::Foreign(1001))));
+    assert!(matches!(trust(1000, 0o620, 1000), Err(Unusable::Exposed(0o620))));
+    let directory = Directory::create("owner");
+    let path = directory.file();
+    written(&path, 1, pieces(1, 0, &shard(&["a."])));
+    assert!(holds(&path, &["a."]));
+    // Only root can give a file away.
+    if std::os::unix::fs::chown(&path, Some(12_345), None).is_ok() {
+        let problem = Found::open(&path).unwrap_err().to_string();
+        assert_eq!(problem, "it belongs to another user (uid 12345)");
+    }
+}
+
+#[test]
+fn link_is_not_followed_and_a_pipe_is_not_waited_for() {
+    let directory = Directory::create("link");
+    let (path, elsewhere) = (directory.file(), directory.0.join("elsewhere"));
+    written(&elsewhere, 1, pieces(1, 0, &shard(&["a."])));
+    std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
+    assert!(matches!(Found::open(&path), Err(Unusable::NotAFile)));
+    let pipe = directory.0.join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    assert!(matches!(Found::open(&pipe), Err(Unusable::NotAFile)));
+}
