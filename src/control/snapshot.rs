@@ -217,10 +217,16 @@ impl Writer {
     fn finish(&mut self) -> io::Result<()> {
         let Some(open) = self.open.take() else { return Ok(()) };
         let (entries, took) = (open.framer.entries(), open.since.elapsed());
-        let bytes = open.finish(&self.path)?;
+        let Written { bytes, doubt } = open.finish(&self.path, sync_directory)?;
         self.counters.written.bump();
         let title = self.title();
         tracing::info!("{title}: {entries} entries, {bytes} bytes written in {}", seconds(took));
+        if let Some(error) = doubt {
+            tracing::warn!(
+                "{title}: its directory cannot be synced: {error}; the file is replaced, but what \
+                 was there before may be back if the machine stops now"
+            );
+        }
         self.settle();
         Ok(())
     }
@@ -248,6 +254,14 @@ impl Writer {
 #[must_use]
 pub fn seconds(duration: Duration) -> String {
     format!("{:.3} s", duration.as_secs_f64())
+}
+
+/// A snapshot in its place.
+#[derive(Debug)]
+struct Written {
+    bytes: u64,
+    /// Why the disk may not know its place yet.
+    doubt: Option<io::Error>,
 }
 
 /// A snapshot being written, under another name; that is removed unless the snapshot is finished.
@@ -284,17 +298,21 @@ impl Unfinished {
         self.file.write_all(block.bytes())
     }
 
-    /// Puts it in its place; gives its size.
-    fn finish(mut self, target: &Path) -> io::Result<u64> {
+    /// Puts it in its place, and has `sync` make that last.
+    ///
+    /// # Errors
+    /// What the system says: the place is as it was. Once the file is there, a failure is only a doubt.
+    fn finish(
+        mut self,
+        target: &Path,
+        sync: impl FnOnce(&Path) -> io::Result<()>,
+    ) -> io::Result<Written> {
         let end = self.framer.clone().end();
         self.file.write_all(&end)?;
         self.file.sync_all()?;
+        let bytes = self.file.metadata()?.len();
         fs::rename(&self.path, target)?;
-        if let Some(directory) = target.parent() {
-            #[expect(clippy::disallowed_methods, reason = "control opens the files of a node")]
-            File::open(directory)?.sync_all()?;
-        }
-        Ok(self.file.metadata()?.len())
+        Ok(Written { bytes, doubt: sync(target).err() })
     }
 }
 
@@ -303,6 +321,13 @@ impl Drop for Unfinished {
         // After the rename there is nothing under this name; whatever stays is removed when the next one begins.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+/// Makes the name of `target` last.
+fn sync_directory(target: &Path) -> io::Result<()> {
+    let Some(directory) = target.parent() else { return Ok(()) };
+    #[expect(clippy::disallowed_methods, reason = "control opens the files of a node")]
+    File::open(directory)?.sync_all()
 }
 
 /// Refuses a place where something other than a file stands: the rename would put a file there even for `/dev/null`.

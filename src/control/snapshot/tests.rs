@@ -211,3 +211,20 @@ fn link_is_not_followed_and_a_pipe_is_not_waited_for() {
     assert!(made.success());
     assert!(matches!(Found::open(&pipe), Err(Unusable::NotAFile)));
 }
+
+#[test]
+fn file_in_its_place_is_written_even_if_its_directory_cannot_be_synced() {
+    let directory = Directory::create("sync");
+    let path = directory.file();
+    fs::write(&path, "before").unwrap();
+    let open = Unfinished::begin(&path, 1, at(1).cache).unwrap();
+    let Written { bytes, doubt } = open.finish(&path, |_| Err(io::Error::other("full"))).unwrap();
+    assert_eq!(doubt.unwrap().to_string(), "full");
+    let content = fs::read(&path).unwrap();
+    assert!(content.len() as u64 == bytes && content != b"before");
+    let mut open = Unfinished::begin(&path, 1, at(1).cache).unwrap();
+    open.path.push("gone");
+    open.finish(&path, |_| panic!("nothing is in its place")).unwrap_err();
+    assert_eq!(fs::read(&path).unwrap(), content);
+    sync_directory(&path).unwrap();
+}
