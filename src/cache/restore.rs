@@ -6,11 +6,11 @@ use super::key::KeyParts;
 use super::segment::Segment;
 use super::shard::Shard;
 use super::slab::PAGE_BYTES;
-use super::snapshot::{Contents, Flaw};
+use super::snapshot::{Caps, Contents, Flaw};
 use crate::time::CacheTime;
-use crate::wire::Rtype;
 use crate::wire::examine::Examiner;
 use crate::wire::response::Question;
+use crate::wire::{Answer, Rtype};
 
 /// What became of the entries of a snapshot, or of one core's share.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -55,7 +55,7 @@ impl Shard {
             for _ in 0..block.entries {
                 let (bytes, sound) = examine(rest, &mut examiner).ok_or(Flaw::Entry)?;
                 rest = &rest[bytes.len()..];
-                *match self.take_in(bytes, &sound, now) {
+                *match self.take_in(bytes, &sound, contents.caps(), now) {
                     Fate::Kept => &mut restored.kept,
                     Fate::Untimely => &mut restored.untimely,
                     Fate::Known => &mut restored.known,
@@ -69,7 +69,7 @@ impl Shard {
         Ok(restored)
     }
 
-    fn take_in(&mut self, bytes: &[u8], entry: &Entry<'_>, now: CacheTime) -> Fate {
+    fn take_in(&mut self, bytes: &[u8], entry: &Entry<'_>, caps: Caps, now: CacheTime) -> Fate {
         let stored = entry.answer.stored;
         if stored > now || now >= entry::expiry(bytes) {
             return Fate::Untimely;
@@ -89,7 +89,9 @@ impl Shard {
         if let Some(former) = former {
             self.take_out(hash, former);
         }
-        self.slab.entry_mut(place)[..bytes.len()].copy_from_slice(bytes);
+        let stay = &mut self.slab.entry_mut(place)[..bytes.len()];
+        stay.copy_from_slice(bytes);
+        cap(stay, caps, now);
         self.put_in(hash, place);
         Fate::Kept
     }
@@ -101,6 +103,38 @@ enum Fate {
     Untimely,
     Known,
     Crowded,
+}
+
+/// Leaves the sound entry in `bytes`, and each of its records, no more life beyond `now` than `caps` grant. Where there is
+/// an SOA in the authority section, something is denied, and that section lives as long as the denial (RFC 2308 §5).
+fn cap(bytes: &mut [u8], caps: Caps, now: CacheTime) {
+    let Answer { shape, body, ttls, stored } = Entry::view(bytes).answer;
+    let body_at = bytes.len() - body.len();
+    let ttls_at = body_at - ttls.len();
+    let [answers, authorities, additional] = shape.counts.map(usize::from);
+    let authority = answers..answers + authorities;
+    let ttl_at = |bytes: &[u8], number: usize| {
+        let at = ttls_at + 2 * number;
+        body_at + usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]))
+    };
+    // A record's type and class stand before its TTL.
+    let is_soa = |number| {
+        let at = ttl_at(bytes, number);
+        bytes[at - 4..at - 2] == Rtype::SOA.0.to_be_bytes()
+    };
+    let is_negative = authority.clone().any(is_soa);
+    let age = now.seconds_since(stored);
+    let mut lifetime = u32::MAX;
+    for number in 0..authority.end + additional {
+        let is_denial = is_negative && authority.contains(&number);
+        let most = if is_denial { caps.negative_ttl } else { caps.ttl }.saturating_add(age);
+        let at = ttl_at(bytes, number);
+        let field = bytes[at..].first_chunk_mut::<4>().expect("a sound record has a TTL");
+        let ttl = u32::from_be_bytes(*field).min(most);
+        *field = ttl.to_be_bytes();
+        lifetime = lifetime.min(ttl);
+    }
+    entry::shorten(bytes, stored.after_seconds(lifetime));
 }
 
 /// The entry at the front of `bytes`, if the cache could have held it.

@@ -20,6 +20,7 @@ use super::entry::{self, Entry};
 use super::segment::Segment;
 use super::shard::Shard;
 use super::slab::{PAGE_BYTES, Place, footprint};
+use crate::config;
 use crate::time::CacheTime;
 
 const MAGIC: [u8; 8] = *b"heimdall";
@@ -278,9 +279,30 @@ pub struct Contents {
     sections: u32,
     /// The most valuable first.
     blocks: Vec<Framed>,
+    caps: Caps,
+}
+
+/// How long what comes in may still live, in seconds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Caps {
+    /// Records in general.
+    pub(super) ttl: u32,
+    /// What says that something does not exist.
+    pub(super) negative_ttl: u32,
 }
 
 impl Contents {
+    /// The same, with no more life in its entries than `section` grants to answers that come in now.
+    #[must_use]
+    pub const fn capped(mut self, section: &config::Cache) -> Self {
+        self.caps = Caps { ttl: section.ttl_max, negative_ttl: section.negative_ttl_max };
+        self
+    }
+
+    pub(super) const fn caps(&self) -> Caps {
+        self.caps
+    }
+
     /// Reads the frame of a snapshot of `size` bytes; `read` fills its buffer with what stands at an offset.
     ///
     /// # Errors
@@ -328,7 +350,8 @@ impl Contents {
             }
         }
         blocks.sort_by_key(|block| std::cmp::Reverse(block.segment.number()));
-        Ok(Self { created, sections, blocks })
+        let caps = Caps { ttl: u32::MAX, negative_ttl: u32::MAX };
+        Ok(Self { created, sections, blocks, caps })
     }
 
     /// When it was written.

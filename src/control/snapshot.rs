@@ -15,6 +15,7 @@ use thiserror::Error;
 
 use crate::cache::snapshot::{Block, Contents, Flaw, Framer};
 use crate::cache::{Restored, Shard};
+use crate::config;
 use crate::observe::SnapshotCounters;
 use crate::sys::{errno, file};
 use crate::time::CacheTime;
@@ -56,11 +57,11 @@ pub struct Found {
 }
 
 impl Found {
-    /// Opens the snapshot at `path`; `None` when there is none.
+    /// Opens the snapshot at `path`, whose entries may live as long as `section` says; `None` when there is none.
     ///
     /// # Errors
     /// [`Unusable`].
-    pub fn open(path: &Path) -> Result<Option<Self>, Unusable> {
+    pub fn open(path: &Path, section: &config::Cache) -> Result<Option<Self>, Unusable> {
         let file = match file::open_warily(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) if error.raw_os_error() == Some(errno::ELOOP) => {
@@ -73,7 +74,7 @@ impl Found {
             return Err(Unusable::NotAFile);
         }
         trust(meta.uid(), meta.mode(), file::effective_user())?;
-        let contents = Contents::survey(meta.len(), read_from(&file))?;
+        let contents = Contents::survey(meta.len(), read_from(&file))?.capped(section);
         Ok(Some(Self { file, contents }))
     }
 

@@ -77,11 +77,12 @@ impl Snapshots {
     /// [`NodeError::System`] without a thread.
     pub(super) fn begin(
         section: &config::Snapshot,
+        cache: &config::Cache,
         cores: usize,
         when_over: impl FnOnce() + Send + 'static,
     ) -> Result<Option<Self>, NodeError> {
         let Some(path) = section.path.clone() else { return Ok(None) };
-        let found = Found::open(&path).unwrap_or_else(|unusable| {
+        let found = Found::open(&path, cache).unwrap_or_else(|unusable| {
             ignore(&path, &unusable.to_string());
             None
         });

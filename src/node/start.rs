@@ -132,7 +132,7 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
         // Nobody listens any more once the process is on its way out.
         let _ = saved.send(News::Event(Event::Saved));
     };
-    let snapshots = Snapshots::begin(&config.snapshot, seats.len(), when_saved)?;
+    let snapshots = Snapshots::begin(&config.snapshot, &config.cache, seats.len(), when_saved)?;
     warnings.extend(unwritable(&config.snapshot));
     let drain = config.node.drain;
     let shared = Arc::new(Shared {

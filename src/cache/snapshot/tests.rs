@@ -355,3 +355,56 @@ fn entry_that_the_cache_could_not_have_held_spoils_the_file() {
     }
     assert!(refused > block.len() / 3, "{refused} of {}", block.len());
 }
+
+#[test]
+fn what_comes_back_lives_no_longer_than_the_limits_of_today() {
+    let mut before = shard(BYTES);
+    put(&mut before, "long.", 5_000, at(100));
+    put(&mut before, "short.", 160, at(100));
+    let mut keep = |name: &str, rcode, counts: [u8; 2]| {
+        let name = NameBuf::from_text(name).unwrap();
+        let name = name.as_name();
+        let mut builder = AnswerBuilder::new(name, Rtype::A, Class::IN, rcode).unwrap();
+        let target = [192, 0, 2, 1];
+        for _ in 0..counts[0] {
+            builder.write(Section::Answer, name, Rtype::A, Class::IN, 5_000, &target).unwrap();
+        }
+        let rtype = if counts[1] > 0 { Rtype::SOA } else { Rtype::TXT };
+        let rdata: &[u8] = if counts[1] > 0 { &[0; 22] } else { &[1, b'x'] };
+        builder.write(Section::Authority, name, rtype, Class::IN, 4_000, rdata).unwrap();
+        let mut key = Key::plain(name, Rtype::A);
+        before.insert(&mut key, &builder.finish(), at(100).cache, at(100));
+    };
+    keep("denied.", Rcode::NXDOMAIN, [0, 1]);
+    keep("alias-of-denied.", Rcode::NOERROR, [1, 1]);
+    keep("proven.", Rcode::NOERROR, [1, 0]);
+    let file = written(&[&before], at(110));
+    let section = config::Cache { ttl_max: 100, negative_ttl_max: 40, ..Default::default() };
+    let contents = Contents::survey(file.len() as u64, reader(&file)).unwrap().capped(&section);
+    let mut after = shard(BYTES);
+    let restored = after.restore::<Flaw>(&contents, 0, 1, at(150).cache, reader(&file)).unwrap();
+    assert_eq!(restored.kept, 5);
+    // Seconds beyond 150, and the TTLs as of when the entry was stored, 50 s before.
+    for (name, left, ttls) in [
+        ("long.", 100, &[150][..]),
+        ("short.", 100, &[150]),
+        ("denied.", 40, &[90]),
+        ("alias-of-denied.", 40, &[150, 90]),
+        ("proven.", 100, &[150, 150]),
+    ] {
+        let (Lookup::Fresh { answer, .. } | Lookup::Denied(answer)) =
+            after.lookup(&mut key(name), at(149 + left))
+        else {
+            panic!("{name} is over too soon");
+        };
+        let read = |pair: &[u8; 2]| {
+            let at = usize::from(u16::from_le_bytes(*pair));
+            u32::from_be_bytes(*answer.body[at..].first_chunk().unwrap())
+        };
+        assert_eq!(answer.ttls.as_chunks().0.iter().map(read).collect::<Vec<_>>(), ttls, "{name}");
+        assert_eq!(found(&mut after, name, at(150 + left)), "stale", "{name}");
+    }
+    // What was capped is a sound snapshot again.
+    let again = written(&[&after], at(151));
+    assert_eq!(restore(&again, &mut shard(BYTES), [0, 1], at(152)).unwrap().kept, 5);
+}

@@ -89,10 +89,14 @@ fn written(path: &Path, cores: u32, pieces: impl IntoIterator<Item = Piece>) -> 
     ([written, failed, abandoned].map(|count| count.value()), settled.load(Ordering::Relaxed))
 }
 
+fn found_at(path: &Path) -> Result<Option<Found>, Unusable> {
+    Found::open(path, &config::Cache::default())
+}
+
 /// What a single core finds.
 fn holds(path: &Path, names: &[&str]) -> bool {
     let mut shard = shard(&[]);
-    let found = Found::open(path).unwrap().expect("there is a snapshot");
+    let found = found_at(path).unwrap().expect("there is a snapshot");
     found.restore(0, 1, &mut shard, at(2).cache).unwrap();
     let mut is_held = |name| matches!(shard.lookup(&mut key(name), at(2)), Lookup::Fresh { .. });
     names.iter().all(|name| is_held(name)) && shard.len() == names.len()
@@ -167,20 +171,20 @@ fn place_of_something_else_is_left_alone() {
 fn what_is_no_snapshot_is_told_apart() {
     let directory = Directory::create("foreign");
     let path = directory.file();
-    assert!(Found::open(&path).unwrap().is_none());
+    assert!(found_at(&path).unwrap().is_none());
     written(&path, 1, pieces(1, 0, &shard(&["a."])));
     let good = fs::read(&path).unwrap();
     let problem = |content: &[u8]| {
         fs::write(&path, content).unwrap();
-        Found::open(&path).unwrap_err().to_string()
+        found_at(&path).unwrap_err().to_string()
     };
     assert!(problem(b"").contains("no snapshot"));
     assert!(problem(&[b'x'; 4_000]).contains("no snapshot"));
     assert!(problem(&good[..good.len() - 1]).contains("torn"));
-    assert!(Found::open(&directory.0).unwrap_err().to_string().contains("no regular file"));
+    assert!(found_at(&directory.0).unwrap_err().to_string().contains("no regular file"));
     fs::write(&path, &good).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
-    assert!(Found::open(&path).unwrap_err().to_string().contains("mode 666"));
+    assert!(found_at(&path).unwrap_err().to_string().contains("mode 666"));
 }
 
 #[test]
@@ -194,7 +198,7 @@ fn file_that_another_user_may_have_written_is_not_believed() {
     assert!(holds(&path, &["a."]));
     // Only root can give a file away.
     if std::os::unix::fs::chown(&path, Some(12_345), None).is_ok() {
-        let problem = Found::open(&path).unwrap_err().to_string();
+        let problem = found_at(&path).unwrap_err().to_string();
         assert_eq!(problem, "it belongs to another user (uid 12345)");
     }
 }
@@ -205,11 +209,11 @@ fn link_is_not_followed_and_a_pipe_is_not_waited_for() {
     let (path, elsewhere) = (directory.file(), directory.0.join("elsewhere"));
     written(&elsewhere, 1, pieces(1, 0, &shard(&["a."])));
     std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
-    assert!(matches!(Found::open(&path), Err(Unusable::NotAFile)));
+    assert!(matches!(found_at(&path), Err(Unusable::NotAFile)));
     let pipe = directory.0.join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
-    assert!(matches!(Found::open(&pipe), Err(Unusable::NotAFile)));
+    assert!(matches!(found_at(&pipe), Err(Unusable::NotAFile)));
 }
 
 #[test]
