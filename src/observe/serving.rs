@@ -106,7 +106,7 @@ pub struct ServingCounters {
     pub failures_cached: Counter,
     /// Queries answered past the answer's lifetime.
     pub stale: Counter,
-    /// Questions asked ahead of time.
+    /// Questions asked without a client that waits: ahead of an end, behind it, or for the warm-up list.
     pub refreshes: Counter,
     /// Answers put into the cache.
     pub inserts: Counter,
@@ -193,7 +193,7 @@ impl ServingCounters {
             ("dns_resolution_failures_total", "Questions nobody answered", &self.failures),
             ("dns_cached_failures_total", "Queries not tried again yet", &self.failures_cached),
             ("dns_stale_total", "Queries answered past the lifetime", &self.stale),
-            ("dns_refreshes_total", "Questions asked ahead of time", &self.refreshes),
+            ("dns_refreshes_total", "Questions asked without a client that waits", &self.refreshes),
         ];
         for (name, help, count) in plain {
             counter(name, help, &[], count.value());
