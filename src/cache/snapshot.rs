@@ -23,7 +23,8 @@ use super::slab::{PAGE_BYTES, Place, footprint};
 use crate::config;
 use crate::time::CacheTime;
 
-const MAGIC: [u8; 8] = *b"heimdall";
+/// The first octets of every snapshot.
+pub const MAGIC: [u8; 8] = *b"heimdall";
 
 /// The format that is written and read.
 const VERSION: u32 = 1;

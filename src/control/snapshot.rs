@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
-use crate::cache::snapshot::{Block, Contents, Flaw, Framer};
+use crate::cache::snapshot::{Block, Contents, Flaw, Framer, MAGIC};
 use crate::cache::{Restored, Shard};
 use crate::config;
 use crate::observe::SnapshotCounters;
@@ -119,7 +119,7 @@ fn read_from(file: &File) -> impl FnMut(u64, &mut [u8]) -> Result<(), Unusable> 
 /// # Errors
 /// What the system says.
 pub fn probe(path: &Path) -> io::Result<()> {
-    refuse_irregular(path)?;
+    refuse_others(path)?;
     // Not the name under which a node that runs may be writing now.
     let probe = beside(path, &format!("check-{}", std::process::id()));
     create(&probe)?;
@@ -280,7 +280,7 @@ impl Unfinished {
     fn begin(target: &Path, cores: u32, begun: CacheTime) -> io::Result<Self> {
         #[expect(clippy::disallowed_methods, reason = "how long writing takes is told")]
         let since = Instant::now();
-        refuse_irregular(target)?;
+        refuse_others(target)?;
         let path = beside(target, "tmp");
         // What a killed node has left.
         if let Err(error) = fs::remove_file(&path)
@@ -331,10 +331,25 @@ fn sync_directory(target: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }
 
-/// Refuses a place where something other than a file stands: the rename would put a file there even for `/dev/null`.
-fn refuse_irregular(path: &Path) -> io::Result<()> {
-    let is_irregular = fs::metadata(path).is_ok_and(|meta| !meta.is_file());
-    if is_irregular { Err(io::Error::other("it is no regular file")) } else { Ok(()) }
+/// Refuses a place where something stands that we did not write: the rename would put a snapshot even in the place of
+/// `/dev/null`, or of a file that the operator named by mistake.
+fn refuse_others(path: &Path) -> io::Result<()> {
+    let Ok(meta) = fs::metadata(path) else { return Ok(()) };
+    if !meta.is_file() {
+        return Err(io::Error::other("it is no regular file"));
+    }
+    let mut head = [0; MAGIC.len()];
+    let len = usize::try_from(meta.len()).unwrap_or(usize::MAX).min(head.len());
+    let file = file::open_warily(path).map_err(|error| match error.raw_os_error() {
+        Some(errno::ELOOP) => io::Error::other("it is no regular file"),
+        _ => error,
+    })?;
+    file.read_exact_at(&mut head[..len], 0)?;
+    if MAGIC.starts_with(&head[..len]) {
+        Ok(())
+    } else {
+        Err(io::Error::other("a file stands there that is no snapshot of this program: move it"))
+    }
 }
 
 /// A file of this user alone that did not exist before.

@@ -168,6 +168,20 @@ fn place_of_something_else_is_left_alone() {
 }
 
 #[test]
+fn file_that_was_named_by_mistake_is_not_replaced() {
+    let directory = Directory::create("mistake");
+    let path = directory.file();
+    fs::write(&path, "127.0.0.1 localhost\n").unwrap();
+    assert!(probe(&path).unwrap_err().to_string().contains("no snapshot of this program"));
+    assert_eq!(written(&path, 1, pieces(1, 0, &shard(&["a."]))), ([0, 1, 0], 1));
+    assert_eq!(fs::read(&path).unwrap(), b"127.0.0.1 localhost\n");
+    for torn in ["", "heim"] {
+        fs::write(&path, torn).unwrap();
+        assert!(probe(&path).is_ok(), "{torn}");
+    }
+}
+
+#[test]
 fn what_is_no_snapshot_is_told_apart() {
     let directory = Directory::create("foreign");
     let path = directory.file();
@@ -220,12 +234,12 @@ fn link_is_not_followed_and_a_pipe_is_not_waited_for() {
 fn file_in_its_place_is_written_even_if_its_directory_cannot_be_synced() {
     let directory = Directory::create("sync");
     let path = directory.file();
-    fs::write(&path, "before").unwrap();
+    fs::write(&path, MAGIC).unwrap();
     let open = Unfinished::begin(&path, 1, at(1).cache).unwrap();
     let Written { bytes, doubt } = open.finish(&path, |_| Err(io::Error::other("full"))).unwrap();
     assert_eq!(doubt.unwrap().to_string(), "full");
     let content = fs::read(&path).unwrap();
-    assert!(content.len() as u64 == bytes && content != b"before");
+    assert!(content.len() as u64 == bytes && content != MAGIC);
     let mut open = Unfinished::begin(&path, 1, at(1).cache).unwrap();
     open.path.push("gone");
     open.finish(&path, |_| panic!("nothing is in its place")).unwrap_err();
