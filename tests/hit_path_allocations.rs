@@ -10,11 +10,11 @@ use heimdall_uring::cache::Shard;
 use heimdall_uring::config;
 use heimdall_uring::observe::Transport;
 use heimdall_uring::policy::{Acl, Identity, LocalData, Policy};
-use heimdall_uring::serve::{Admission, Client, Core, Sections, Verdict};
+use heimdall_uring::serve::{Admission, Client, Core, Sections, Unresolved, Verdict};
 use heimdall_uring::time::{CacheTime, Now};
 use heimdall_uring::wire::answer::AnswerBuilder;
 use heimdall_uring::wire::response::Section;
-use heimdall_uring::wire::{Class, Encoder, Flags, Header, NameBuf, Rcode, Rtype};
+use heimdall_uring::wire::{Class, Ede, Encoder, Flags, Header, NameBuf, Rcode, Rtype};
 
 struct Counting;
 
@@ -76,6 +76,31 @@ fn query(name: &str, qtype: Rtype, with_edns: bool) -> Vec<u8> {
     encoder.into_message()
 }
 
+/// Lets the question of `message` end in NXDOMAIN, or fail.
+fn end(core: &mut Core<()>, message: &[u8], is_denied: bool) {
+    let now = Now::default();
+    let mut out = [0; 4096];
+    let Verdict::Miss(ticket) = core.answer(message, CLIENT, now, &mut out) else { panic!() };
+    let Admission::Ask(mut asking) = core.admit(ticket, (), now, &mut out) else { panic!() };
+    let query = asking.query();
+    let (name, qtype) = (query.qname, query.qtype);
+    let mut denial = AnswerBuilder::new(name, qtype, Class::IN, Rcode::NXDOMAIN).unwrap();
+    denial.write(Section::Authority, name, Rtype::SOA, Class::IN, 300, &[0; 22]).unwrap();
+    let failure = Unresolved { ede: Ede::NETWORK_ERROR, is_ours: false };
+    let outcome = if is_denied { Ok(denial.finish()) } else { Err(failure) };
+    core.finish(&mut asking, outcome, now, &mut out, |(), _| {});
+}
+
+/// Asserts that answering `message` at `now` gives a reply and allocates nothing.
+fn assert_free(core: &mut Core<()>, what: &str, client: Client, message: &[u8], now: Now) {
+    let mut out = [0; 1232];
+    let before = ALLOCATIONS.with(Cell::get);
+    let verdict = core.answer(message, client, now, &mut out);
+    let after = ALLOCATIONS.with(Cell::get);
+    assert!(matches!(verdict, Verdict::Reply(_)), "{what}: {verdict:?}");
+    assert_eq!(after - before, 0, "{what} allocated");
+}
+
 fn resolve(core: &mut Core<()>, message: &[u8], addresses: u8) {
     let now = Now::default();
     let mut out = [0; 4096];
@@ -109,17 +134,36 @@ fn hits_local_answers_refusals_and_malformed_messages_allocate_nothing() {
         ("stranger", stranger, query("www.example.com.", Rtype::A, true)),
         ("malformed", CLIENT, broken),
     ];
-    let mut out = [0; 1232];
     for (what, client, message) in &cases {
         for second in 0..100 {
             let now = Now { cache: CacheTime::from_millis(second * 1000), ..Now::default() };
-            let before = ALLOCATIONS.with(Cell::get);
-            let verdict = core.answer(message, *client, now, &mut out);
-            let after = ALLOCATIONS.with(Cell::get);
-            assert!(matches!(verdict, Verdict::Reply(_)), "{what}: {verdict:?}");
-            assert_eq!(after - before, 0, "{what} allocated");
+            assert_free(&mut core, what, *client, message, now);
         }
     }
+}
+
+#[test]
+fn denials_stale_answers_and_failures_of_a_moment_ago_allocate_nothing() {
+    let mut core = core();
+    let denied = query("no.example.com.", Rtype::A, true);
+    end(&mut core, &denied, true);
+    let below = query("a.b.no.example.com.", Rtype::TXT, true);
+    let failed = query("failed.example.com.", Rtype::A, true);
+    end(&mut core, &failed, false);
+    let late = query("late.example.com.", Rtype::A, true);
+    resolve(&mut core, &late, 1);
+    let now = Now::default();
+    assert_free(&mut core, "denied name", CLIENT, &denied, now);
+    assert_free(&mut core, "name below a denied one", CLIENT, &below, now);
+    assert_free(&mut core, "failure of a moment ago", CLIENT, &failed, now);
+    // Past its lifetime, and the upstream has failed again just now.
+    let now = Now { cache: CacheTime::from_millis(301_000), ..now };
+    let mut out = [0; 1232];
+    let Verdict::Miss(ticket) = core.answer(&late, CLIENT, now, &mut out) else { panic!() };
+    let Admission::Ask(mut asking) = core.admit(ticket, (), now, &mut out) else { panic!() };
+    let failure = Unresolved { ede: Ede::NETWORK_ERROR, is_ours: false };
+    core.finish(&mut asking, Err(failure), now, &mut out, |(), _| {});
+    assert_free(&mut core, "stale answer", CLIENT, &late, now);
 }
 
 #[test]
