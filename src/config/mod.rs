@@ -8,6 +8,7 @@ mod error;
 mod keys;
 mod load;
 pub mod resolv;
+mod upstream;
 mod value;
 
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ pub use environment::stray_variables;
 pub use error::ConfigError;
 pub use keys::{KEYS, Key};
 pub use load::{FILE_BYTES_MAX, File, Flag};
+pub use upstream::{Authentication, PIN_BYTES, Protocol, Upstream};
 pub use value::Value;
 
 /// Everything a node needs to know before it starts.
