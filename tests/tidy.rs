@@ -55,13 +55,14 @@ const ROOMS: [(&str, &[&str]); 14] = [
 const JOINERS: [&str; 4] = ["node", "cli", "main", "lib"];
 
 /// Crates that live in some rooms only.
-const CRATES: [(&str, &[&str]); 21] = [
+const CRATES: [(&str, &[&str]); 22] = [
     ("toml", &["config"]),
     ("hdrhistogram", &["observe"]),
     ("hashbrown", &["cache", "policy", "resolve"]),
     ("crc32fast", &["cache"]),
     ("ahash", &["cache", "policy", "resolve", "upstream"]),
     ("domain", &["policy", "resolve"]),
+    ("siphasher", &["resolve"]),
     ("libc", &["sys"]),
     ("io_uring", &["sys"]),
     ("glommio", &["net", "upstream", "mesh"]),

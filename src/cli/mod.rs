@@ -12,7 +12,7 @@ use clap::Parser;
 use thiserror::Error;
 
 use crate::config::{
-    self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, LogLevel, Value,
+    self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, LogLevel, Upstream, Value,
     resolv::{self, NameServers},
 };
 use crate::node::{self, NodeError, log};
@@ -166,9 +166,9 @@ fn assemble(arguments: &Arguments) -> Result<Assembled, Refusal> {
     let mut warnings = config::stray_variables(&environment);
     let mut config = Config::load(file, environment, &flags(arguments))?;
     let mut source = "flag, environment or config".to_owned();
-    if config.forward.upstreams.is_empty() && !arguments.print_topology {
+    if config.forward.root.upstreams.is_empty() && !arguments.print_topology {
         let (servers, passed_over) = system_upstreams()?;
-        config.forward.upstreams = servers;
+        config.forward.root.upstreams = servers.into_iter().map(Upstream::udp).collect();
         warnings.extend(passed_over);
         RESOLV_CONF.clone_into(&mut source);
     }
@@ -223,7 +223,7 @@ fn system_upstreams() -> Result<(Vec<SocketAddr>, Vec<String>), Refusal> {
 fn refuse_circles(config: &Config, own: &BTreeSet<IpAddr>) -> Result<(), Refusal> {
     let plain = |address: SocketAddr| SocketAddr::new(address.ip(), address.port());
     let listeners: BTreeSet<SocketAddr> = config.node.listen.iter().copied().map(plain).collect();
-    for &upstream in &config.forward.upstreams {
+    for upstream in config.forward.all_upstreams().map(|upstream| upstream.address) {
         let ip = upstream.ip();
         let any: IpAddr = match ip {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -271,7 +271,7 @@ mod tests {
     fn config(listen: &str, upstream: &str) -> Config {
         let mut config = Config::default();
         config.node.listen = vec![listen.parse().unwrap()];
-        config.forward.upstreams = vec![upstream.parse().unwrap()];
+        config.forward.root.upstreams = vec![Upstream::udp(upstream.parse().unwrap())];
         config
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use crate::config::{self, Config, IoBackend};
+use crate::config::{self, Config, IoBackend, Selection};
 use crate::node::memory::Plan;
 
 /// The config in force; `upstream_source` says where its upstreams come from.
@@ -20,13 +20,15 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         optimizations,
         log,
     } = config;
-    let zones: Vec<&str> = local.iter().map(|local| local.zone.as_str()).collect();
-    let zones = if zones.is_empty() { "none".to_owned() } else { zones.join(", ") };
-    let [upstreams, asking] = asked(forward, upstream_source);
+    let locals: Vec<&str> = local.iter().map(|local| local.zone.as_str()).collect();
+    let locals = if locals.is_empty() { "none".to_owned() } else { locals.join(", ") };
+    let [upstreams, asking, defence] = asked(forward, upstream_source);
     let lines = [
         ("listen", format!("{} (UDP and TCP)", list(&node.listen))),
         ("upstreams", upstreams),
         ("asking", asking),
+        ("", defence),
+        ("zones", zones(forward)),
         ("backend", backend(node)),
         ("UDP", datagrams(udp)),
         ("TCP", streams(tcp)),
@@ -35,29 +37,70 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         ("late", late(cache)),
         ("snapshot", survives(snapshot)),
         ("allowed", format!("{} prefix(es)", acl.allow.len())),
-        ("local", zones),
+        ("local", locals),
         ("simd", switch(optimizations.simd).to_owned()),
         ("identity", format!("id {}, version {}", told(&identity.id), told(&identity.version))),
         ("drain", format!("{:?}", node.drain)),
         ("log", format!("{:?}", log.level).to_lowercase()),
     ];
-    lines.map(|(what, text)| format!("{:<11}{text}\n", format!("{what}:"))).concat()
+    lines
+        .map(|(what, text)| {
+            format!(
+                "{:<11}{text}\n",
+                if what.is_empty() { String::new() } else { format!("{what}:") }
+            )
+        })
+        .concat()
 }
 
 fn list(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn asked(forward: &config::Forward, source: &str) -> [String; 2] {
-    let config::Forward { upstreams, attempt_timeout, deadline, .. } = forward;
-    let whom = list(upstreams);
+fn asked(forward: &config::Forward, source: &str) -> [String; 3] {
     [
-        format!("{whom} (from {source}), {attempt_timeout:?} per attempt, {deadline:?} in all"),
+        format!("{} (from {source}), {:?} in all", zone(&forward.root), forward.deadline),
         format!(
-            "{} questions at a time per core, {} clients each, from {} ports per address family",
-            forward.inflight_max, forward.waiters_max, forward.sockets
+            "{} questions at a time per core, {} per upstream, {} clients each, from {} ports per address family",
+            forward.inflight_max,
+            forward.upstream_inflight_max,
+            forward.waiters_max,
+            forward.sockets
+        ),
+        format!(
+            "hedged {} in 100, probes {}, random casing {}, cookies {}, TLS roots {}",
+            forward.hedge_percent,
+            switch(forward.probe),
+            switch(forward.case_randomization),
+            switch(forward.cookies),
+            forward
+                .tls_roots
+                .as_ref()
+                .map_or_else(|| "of the system".into(), |path| path.display().to_string())
         ),
     ]
+}
+
+/// Whom a forward zone asks, and how.
+fn zone(zone: &config::ForwardZone) -> String {
+    let upstreams: Vec<String> = zone.upstreams.iter().map(ToString::to_string).collect();
+    let policy = match zone.selection {
+        Selection::Fastest => "fastest",
+        Selection::Ordered => "ordered",
+        Selection::RoundRobin => "round-robin",
+    };
+    format!("{}, {policy}, {:?} per attempt", upstreams.join(", "), zone.attempt_timeout)
+}
+
+/// The zones that have upstreams of their own.
+fn zones(forward: &config::Forward) -> String {
+    let told = forward.zones.iter().map(|own| {
+        let apexes: Vec<String> =
+            own.apexes.iter().map(|apex| apex.as_name().to_string()).collect();
+        format!("{} to {}", apexes.join(", "), zone(own))
+    });
+    let told: Vec<String> = told.collect();
+    if told.is_empty() { "none".to_owned() } else { told.join("; ") }
 }
 
 fn backend(node: &config::Node) -> String {
@@ -132,18 +175,19 @@ fn told(text: &Option<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Upstream;
 
     #[test]
     fn description_names_what_every_section_makes_of_it() {
         let mut config = Config::default();
         config.node.listen = vec!["127.0.0.1:53".parse().unwrap()];
-        config.forward.upstreams = vec!["192.0.2.1:53".parse().unwrap()];
+        config.forward.root.upstreams = vec![Upstream::udp("192.0.2.1:53".parse().unwrap())];
         config.identity.id = Some("here".into());
         config.snapshot.path = Some("/var/cache/x".into());
         let text = describe(&config, "config", &Plan::new(&config, 1, 0).unwrap());
         for part in [
             "127.0.0.1:53 (UDP and TCP)",
-            "192.0.2.1:53 (from config), 800ms per attempt, 5s in all",
+            "192.0.2.1:53, fastest, 800ms per attempt (from config), 5s in all",
             " at most: cache 256 MiB",
             "TTLs 0 to 86400 s, negative ones up to 3600 s",
             "stale answers for 86400s, after 1.8s; failures up to 30s; refresh ahead on",

@@ -1,7 +1,7 @@
 //! The one table of everything that can be set: by file, by environment, by flag; docs/CONFIGURATION.md is held against it.
 
 use super::value::{self, Value};
-use super::{Config, CoreSelection};
+use super::{Config, CoreSelection, Upstream, forward};
 
 /// One thing that can be set.
 #[derive(Clone, Copy)]
@@ -47,7 +47,7 @@ fn assign<T>(target: &mut T, value: Option<T>) -> Option<()> {
 
 macro_rules! keys {
     ($($table:ident.$name:ident = $default:literal, $expected:literal, $set:expr;)+) => {
-        /// All keys but those of `[[local]]`, table by table.
+        /// All keys but those of `[[local]]` and of zones in `[[forward]]`, table by table.
         pub const KEYS: &[Key] = &[$(Key {
             table: stringify!($table),
             name: stringify!($name),
@@ -125,7 +125,7 @@ keys! {
         |c, v| assign(&mut c.cache.warm_up_rate, v.count(1..=100_000));
     cache.snapshot = "\"off\"",
         "\"off\" or the absolute path of a file such as \"/var/lib/heimdall-uring/cache\"",
-        |c, v| assign(&mut c.snapshot.path, value::optional_file(v.text()?));
+        |c, v| assign(&mut c.snapshot.path, value::file_or(v.text()?, "off"));
     cache.snapshot_interval = "\"10m\"", "a duration from 1s to 24h such as \"10m\", or \"0s\"",
         |c, v| assign(&mut c.snapshot.interval, v.duration(0..=0).or_else(|| v.duration(1_000..=86_400_000)));
 
@@ -134,16 +134,31 @@ keys! {
         |c, v| assign(&mut c.acl.allow, v.list_or_none(value::prefix));
 
     forward.upstreams = "the servers of /etc/resolv.conf",
-        "addresses with or without ports, each once, such as [\"192.0.2.1\", \"[2001:db8::1]:5300\"]",
-        |c, v| assign(&mut c.forward.upstreams, v.list(value::upstream));
+        "addresses, each once, such as [\"192.0.2.1\", \"tcp://[2001:db8::1]:5300\", \"tls://192.0.2.2#dns.example\"]",
+        |c, v| assign(&mut c.forward.root.upstreams, v.list(Upstream::parse));
+    forward.policy = "\"fastest\"", "\"fastest\", \"ordered\" or \"round-robin\"",
+        |c, v| assign(&mut c.forward.root.selection, forward::selection(v.text()?));
     forward.attempt_timeout = "\"800ms\"", "a duration from 10ms to 60s such as \"800ms\"",
-        |c, v| assign(&mut c.forward.attempt_timeout, v.duration(10..=60_000));
+        |c, v| assign(&mut c.forward.root.attempt_timeout, v.duration(10..=60_000));
     forward.deadline = "\"5s\"", "a duration from 10ms to 60s such as \"5s\"",
         |c, v| assign(&mut c.forward.deadline, v.duration(10..=60_000));
+    forward.hedge = "5", "a number of percent from 0 to 50",
+        |c, v| assign(&mut c.forward.hedge_percent, v.count(0..=50));
+    forward.probe = "true", "true or false",
+        |c, v| assign(&mut c.forward.probe, v.switch());
+    forward.case_randomization = "true", "true or false",
+        |c, v| assign(&mut c.forward.case_randomization, v.switch());
+    forward.cookies = "true", "true or false",
+        |c, v| assign(&mut c.forward.cookies, v.switch());
+    forward.tls_roots = "\"system\"",
+        "\"system\" or the absolute path of a PEM file such as \"/etc/ssl/corp.pem\"",
+        |c, v| assign(&mut c.forward.tls_roots, value::file_or(v.text()?, "system"));
     forward.sockets = "128", "a number from 1 to 4096",
         |c, v| assign(&mut c.forward.sockets, v.count(1..=4_096));
     forward.inflight_max = "4096", "a number from 1 to 1000000",
         |c, v| assign(&mut c.forward.inflight_max, v.count(1..=1_000_000));
+    forward.upstream_inflight_max = "4096", "a number from 1 to 1000000",
+        |c, v| assign(&mut c.forward.upstream_inflight_max, v.count(1..=1_000_000));
     forward.waiters_max = "4096", "a number from 1 to 1000000",
         |c, v| assign(&mut c.forward.waiters_max, v.count(1..=1_000_000));
 

@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{KEYS, Key, LISTS};
-use super::{Config, ConfigError, LocalZone, Value, environment, value};
+use super::{Config, ConfigError, ForwardZone, LocalZone, Value, environment, forward, upstream};
 
 /// Largest config file that is read, in bytes: local zones may be long, but not endless.
 pub const FILE_BYTES_MAX: usize = 16 << 20;
@@ -19,6 +19,12 @@ const SEGMENTS_PERCENT_MAX: u8 = 90;
 
 /// Most characters of a value that an error repeats.
 const VALUE_CHARS_MAX: usize = 120;
+
+/// Keys of a `[[forward]]` table with a zone of its own.
+const ZONE_KEYS: [&str; 4] = ["zone", "upstreams", "policy", "attempt_timeout"];
+
+/// What `zone` in such a table takes.
+const ZONE_EXPECTED: &str = "a domain name below the root or a prefix such as \"corp.example\" or \"10.0.0.0/8\", or a list of them, each once";
 
 /// Keys of a `[[local]]` table.
 const LOCAL_KEYS: [&str; 2] = ["zone", "records"];
@@ -103,7 +109,7 @@ impl Config {
         let why = if takes(&[item]) {
             ": it stands twice".to_owned()
         } else {
-            value::flaw_of(item).map(|flaw| format!(": {flaw}")).unwrap_or_default()
+            upstream::flaw_of(item).map(|flaw| format!(": {flaw}")).unwrap_or_default()
         };
         Some(format!("{} (entry {}{why})", shortened(&format!("{item:?}")), taken + 1))
     }
@@ -128,6 +134,7 @@ impl Config {
                         self.local.push(read_local(file, zone)?);
                     }
                 }
+                ("forward", DeValue::Array(tables)) => self.read_forward(file, tables)?,
                 ("local", _) => {
                     let problem = "local zones are written as [[local]] tables".into();
                     return Err(ConfigError::Syntax { place: place(), problem });
@@ -166,6 +173,39 @@ impl Config {
         Ok(())
     }
 
+    /// Reads `[[forward]]` tables: those with a zone, and at most one without, which is what `[forward]` alone would be.
+    fn read_forward(
+        &mut self,
+        file: &Source<'_>,
+        tables: &[Spanned<DeValue<'_>>],
+    ) -> Result<(), ConfigError> {
+        let mut has_root = false;
+        for table in tables {
+            let place = || file.place(table.span().start);
+            let syntax =
+                |problem: &str| ConfigError::Syntax { place: place(), problem: problem.into() };
+            let DeValue::Table(keys) = table.get_ref() else {
+                return Err(syntax(
+                    "forwarding is written as a [forward] table or [[forward]] tables",
+                ));
+            };
+            if keys.contains_key("zone") {
+                let zone = read_zone(file, keys)?;
+                let is_known =
+                    |apex| self.forward.zones.iter().any(|known| known.apexes.contains(apex));
+                if let Some(apex) = zone.apexes.iter().find(|apex| is_known(apex)) {
+                    return Err(syntax(&format!("forward.zone: {} stands twice", apex.as_name())));
+                }
+                self.forward.zones.push(zone);
+            } else if std::mem::replace(&mut has_root, true) {
+                return Err(syntax("only one [[forward]] table may be without a zone"));
+            } else {
+                self.read_table(file, "forward", keys)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What no key can see alone.
     fn check(&self) -> Result<(), ConfigError> {
         let conflict = |text: String| Err(ConfigError::Conflict(text));
@@ -183,10 +223,11 @@ impl Config {
                 cache.ttl_min, cache.ttl_max
             ));
         }
-        if forward.attempt_timeout > forward.deadline {
+        let mut zones = forward.all_zones();
+        if let Some(zone) = zones.find(|zone| zone.attempt_timeout > forward.deadline) {
             return conflict(format!(
                 "forward.attempt_timeout = {:?} is above forward.deadline = {:?}",
-                forward.attempt_timeout, forward.deadline
+                zone.attempt_timeout, forward.deadline
             ));
         }
         Ok(())
@@ -259,6 +300,41 @@ fn plain(value: &Spanned<DeValue<'_>>, file: &Source<'_>) -> Value {
         }
         _ => as_written(),
     }
+}
+
+fn read_zone(file: &Source<'_>, keys: &DeTable<'_>) -> Result<ForwardZone, ConfigError> {
+    // The keys that a zone shares with `[forward]` are read as that table's, into a config of its own.
+    let mut scratch = Config::default();
+    let mut apexes = None;
+    for (name, value) in keys {
+        let here = || file.place(value.span().start);
+        let word = name.get_ref().as_ref();
+        if !ZONE_KEYS.contains(&word) {
+            let names = ZONE_KEYS.map(str::to_owned);
+            let place = file.place(name.span().start);
+            return Err(unknown(place, "key of a zone", &format!("forward.{word}"), &names));
+        }
+        let value = plain(value, file);
+        match find("forward", word) {
+            Some(key) => scratch.set(key, &value, here)?,
+            None => {
+                apexes = Some(value.list(forward::apex).ok_or_else(|| ConfigError::Value {
+                    place: here(),
+                    key: "forward.zone".into(),
+                    value: shortened(&value.to_string()),
+                    expected: ZONE_EXPECTED,
+                })?);
+            }
+        }
+    }
+    let zone = scratch.forward.root;
+    let apexes = apexes.unwrap_or_default();
+    if zone.upstreams.is_empty() {
+        let place = keys.values().next().map_or(0, |value| value.span().start);
+        let problem = "a [[forward]] table with a zone needs upstreams of its own".into();
+        return Err(ConfigError::Syntax { place: file.place(place), problem });
+    }
+    Ok(ForwardZone { apexes, ..zone })
 }
 
 fn read_local(file: &Source<'_>, zone: &Spanned<DeValue<'_>>) -> Result<LocalZone, ConfigError> {

@@ -5,6 +5,7 @@
 
 mod environment;
 mod error;
+mod forward;
 mod keys;
 mod load;
 pub mod resolv;
@@ -19,6 +20,7 @@ use ipnet::IpNet;
 
 pub use environment::stray_variables;
 pub use error::ConfigError;
+pub use forward::{Apex, Forward, ForwardZone, Selection};
 pub use keys::{KEYS, Key};
 pub use load::{FILE_BYTES_MAX, File, Flag};
 pub use upstream::{Authentication, PIN_BYTES, Protocol, Upstream};
@@ -181,23 +183,6 @@ pub struct Acl {
     pub allow: Vec<IpNet>,
 }
 
-/// `[forward]`: the recursive resolvers we forward to, in order of preference.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Forward {
-    /// Upstreams. Empty only until the system's own have been looked up.
-    pub upstreams: Vec<SocketAddr>,
-    /// How long one datagram waits for its answer; less where others need the time.
-    pub attempt_timeout: Duration,
-    /// How long a client's question may take in all.
-    pub deadline: Duration,
-    /// UDP sockets (random source ports) per core and address family.
-    pub sockets: usize,
-    /// Questions being resolved per core; more get SERVFAIL.
-    pub inflight_max: usize,
-    /// Clients waiting for one question; more get SERVFAIL.
-    pub waiters_max: usize,
-}
-
 /// `[identity]`: answers to CHAOS TXT questions; what is not set is REFUSED.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Identity {
@@ -326,19 +311,6 @@ impl Default for Cache {
 impl Default for Snapshot {
     fn default() -> Self {
         Self { path: None, interval: Duration::from_secs(600) }
-    }
-}
-
-impl Default for Forward {
-    fn default() -> Self {
-        Self {
-            upstreams: Vec::new(),
-            attempt_timeout: Duration::from_millis(800),
-            deadline: Duration::from_secs(5),
-            sockets: 128,
-            inflight_max: 4096,
-            waiters_max: 4096,
-        }
     }
 }
 

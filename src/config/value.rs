@@ -142,24 +142,6 @@ pub(super) fn listener(text: &str) -> Option<SocketAddr> {
     address.filter(|&address| flaw(address).is_none())
 }
 
-/// An upstream: an address with or without a port (53 then), `[…]` around IPv6 with one.
-pub(super) fn upstream(text: &str) -> Option<SocketAddr> {
-    let address = with_or_without_port(text)?;
-    (!address.ip().is_unspecified() && flaw(address).is_none()).then_some(address)
-}
-
-fn with_or_without_port(text: &str) -> Option<SocketAddr> {
-    let with_port = text.parse::<SocketAddr>().ok().filter(|address| address.port() != 0);
-    let plain = || Some(SocketAddr::new(text.parse::<IpAddr>().ok()?, 53));
-    // A scope is understood within brackets only.
-    with_port.or_else(plain).or_else(|| format!("[{text}]:53").parse().ok())
-}
-
-/// Why the address that `text` begins with serves neither as listener nor as upstream.
-pub(super) fn flaw_of(text: &str) -> Option<&'static str> {
-    with_or_without_port(text).and_then(flaw)
-}
-
 /// Why nobody can listen on `address` or be asked there, whatever the machine.
 pub(super) fn flaw(address: SocketAddr) -> Option<&'static str> {
     match address {
@@ -209,13 +191,13 @@ pub(super) fn cores(text: &str) -> Option<CoreSelection> {
     Some(CoreSelection::Cpus(cpus))
 }
 
-/// `off`, or the absolute path of a file.
+/// The word for none, or the absolute path of a file.
 #[expect(
     clippy::option_option,
     reason = "the outer one says whether it is such a value, the inner one is the value"
 )]
-pub(super) fn optional_file(text: &str) -> Option<Option<PathBuf>> {
-    if text == "off" {
+pub(super) fn file_or(text: &str, none: &str) -> Option<Option<PathBuf>> {
+    if text == none {
         return Some(None);
     }
     let path = PathBuf::from(text);
@@ -245,6 +227,7 @@ pub(super) fn log_level(text: &str) -> Option<LogLevel> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::upstream;
     use super::*;
 
     fn text(text: &str) -> Value {
@@ -281,23 +264,10 @@ mod tests {
 
     #[test]
     fn files_are_off_or_have_an_absolute_path() {
-        assert_eq!(optional_file("off"), Some(None));
-        assert_eq!(optional_file("/var/cache/x"), Some(Some(PathBuf::from("/var/cache/x"))));
+        assert_eq!(file_or("off", "off"), Some(None));
+        assert_eq!(file_or("/var/cache/x", "off"), Some(Some(PathBuf::from("/var/cache/x"))));
         for bad in ["", "on", "cache", "./cache", "/", "/var/", "/var/..", "/var/.", "/a\0b"] {
-            assert_eq!(optional_file(bad), None, "{bad}");
-        }
-    }
-
-    #[test]
-    fn upstreams_may_leave_the_port_out() {
-        let address = |text| upstream(text).map(|address| address.to_string());
-        assert_eq!(address("192.0.2.1").as_deref(), Some("192.0.2.1:53"));
-        assert_eq!(address("2001:db8::1").as_deref(), Some("[2001:db8::1]:53"));
-        assert_eq!(address("[2001:db8::1]:5300").as_deref(), Some("[2001:db8::1]:5300"));
-        assert_eq!(address("fe80::1%3").as_deref(), Some("[fe80::1%3]:53"));
-        assert_eq!(address("[fe80::1%3]:5300").as_deref(), Some("[fe80::1%3]:5300"));
-        for bad in ["dns.example", "192.0.2.1:0", "0.0.0.0", "::", "192.0.2.1:x"] {
-            assert_eq!(upstream(bad), None, "{bad}");
+            assert_eq!(file_or(bad, "off"), None, "{bad}");
         }
     }
 
@@ -312,14 +282,12 @@ mod tests {
         ] {
             let with_port =
                 if bad.contains(':') { format!("[{bad}]:53") } else { format!("{bad}:53") };
-            assert_eq!(upstream(bad), None, "{bad}");
             assert_eq!(listener(&with_port), None, "{bad}");
-            assert!(flaw_of(bad).unwrap().contains(why), "{bad}");
-            assert!(flaw_of(&with_port).unwrap().contains(why), "{bad}");
+            assert!(upstream::flaw_of(&with_port).unwrap().contains(why), "{bad}");
         }
         for good in ["0.0.0.0:53", "[::]:53", "[fe80::1%2]:53", "127.0.0.1:53"] {
             assert!(listener(good).is_some(), "{good}");
-            assert_eq!(flaw_of(good), None, "{good}");
+            assert_eq!(upstream::flaw_of(good), None, "{good}");
         }
     }
 

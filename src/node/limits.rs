@@ -132,7 +132,8 @@ fn grant(
 
 /// Address families of the upstreams: each has sockets of its own.
 fn families(config: &Config) -> u64 {
-    let has = |is_v4| config.forward.upstreams.iter().any(|upstream| upstream.is_ipv4() == is_v4);
+    let has =
+        |is_v4| config.forward.all_upstreams().any(|upstream| upstream.address.is_ipv4() == is_v4);
     u64::from(has(true)) + u64::from(has(false))
 }
 
@@ -143,12 +144,13 @@ fn read_sysctl(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config;
+    use crate::config::Upstream;
 
     fn config() -> Config {
-        let upstreams = vec!["192.0.2.1:53".parse().unwrap()];
-        let forward = config::Forward { sockets: 128, upstreams, ..Default::default() };
-        Config { forward, ..Default::default() }
+        let mut config = Config::default();
+        config.forward.sockets = 128;
+        config.forward.root.upstreams = vec![Upstream::udp("192.0.2.1:53".parse().unwrap())];
+        config
     }
 
     #[test]
@@ -174,7 +176,7 @@ mod tests {
         );
         assert_eq!(grant(&config(), 1, 50, u64::MAX).unwrap().upstream_sockets, 8);
         let mut both = config();
-        both.forward.upstreams.push("[2001:db8::1]:53".parse().unwrap());
+        both.forward.root.upstreams.push(Upstream::udp("[2001:db8::1]:53".parse().unwrap()));
         assert_eq!(grant(&both, 1, 64, u64::MAX).unwrap().upstream_sockets, 11);
     }
 

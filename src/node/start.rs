@@ -32,14 +32,14 @@ use crate::control;
 use crate::mesh::{self, Ends};
 use crate::net::tcp::{self, Tcp};
 use crate::net::udp::{self, Plane, Setup};
-use crate::observe::{Exposition, ServingCounters, UpstreamCounters};
+use crate::observe::{Exposition, ForwardCounters, ServingCounters, UpstreamCounters};
 use crate::policy::{Acl, Identity, LocalData, Policy};
-use crate::resolve::Forwarder;
+use crate::resolve::{CookieSecret, Forwarder};
 use crate::serve::{Core, Sections};
 use crate::sys::adopt::adopt;
 use crate::sys::eventfd::EventFd;
 use crate::sys::listen;
-use crate::upstream::{ChaCha, MonotonicClock, Report, SourcePorts, World};
+use crate::upstream::{self, ChaCha, MonotonicClock, Report, Setting, SourcePorts, World};
 
 /// Memory that glommio registers for its own file I/O, of which we do none, in bytes. Its default of 10 MiB would pass
 /// the locked-memory limit of a fresh machine.
@@ -67,6 +67,8 @@ struct Shared {
     memory: Plan,
     clock: MonotonicClock,
     source_ports: Arc<SourcePorts>,
+    /// From which the cookies toward upstreams are made.
+    cookie_secret: CookieSecret,
     /// Keys of the shards' hashes, drawn once per process.
     hasher: RandomState,
     heartbeats: Vec<Heartbeat>,
@@ -86,6 +88,7 @@ struct Crew {
 struct Counters {
     serving: Arc<ServingCounters>,
     upstream: Arc<UpstreamCounters>,
+    forward: Arc<ForwardCounters>,
     udp: Arc<udp::Counts>,
     tcp: Arc<tcp::Counters>,
 }
@@ -139,6 +142,7 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
         policy: Arc::new(policy),
         source_ports: Arc::new(source_ports),
         clock: MonotonicClock::start(),
+        cookie_secret: CookieSecret::new(upstream::octets_from_kernel().map_err(no_entropy)?),
         hasher: RandomState::new(),
         heartbeats: seats.iter().map(|_| Heartbeat::default()).collect(),
         start: Barrier::new(seats.len() + 1),
@@ -299,9 +303,10 @@ fn dump(shared: &Shared, crew: &[Crew]) {
         snapshots.counters().expose(&mut text);
     }
     for (core, member) in crew.iter().enumerate() {
-        let Counters { serving, upstream, udp, tcp } = &member.counters;
+        let Counters { serving, upstream, forward, udp, tcp } = &member.counters;
         serving.expose(core, &mut text);
         upstream.expose(core, &mut text);
+        forward.expose(core, &mut text);
         udp.expose(core, &mut text);
         tcp.expose(core, &mut text);
     }
@@ -361,6 +366,7 @@ async fn work(
     let counters = Counters {
         serving: Arc::default(),
         upstream: Arc::default(),
+        forward: Forwarder::counters(&config.forward),
         udp: plane.counts(),
         tcp: Arc::default(),
     };
@@ -378,6 +384,7 @@ async fn work(
     }
     shared.start.wait();
     worker.correspond(ends);
+    glommio::spawn_local(Rc::clone(&worker).probe()).detach();
 
     for stream in streams {
         glommio::spawn_local(stream.serve(Rc::clone(&worker))).detach();
@@ -402,6 +409,10 @@ async fn work(
         std::future::pending::<Result<(), NodeError>>().await
     };
     or(serving, leaving).await
+}
+
+const fn no_entropy(cause: std::io::Error) -> NodeError {
+    NodeError::System { what: "no random numbers from the kernel", cause }
 }
 
 fn open_streams(
@@ -436,14 +447,22 @@ fn assemble(
     let peers = shared.heartbeats.len() - 1;
     let core = Core::new(policy, shard, sections, serving).among(peers);
     let entropy = ChaCha::from_kernel();
-    let entropy = entropy
-        .map_err(|cause| NodeError::System { what: "no random numbers from the kernel", cause })?;
+    let entropy = entropy.map_err(no_entropy)?;
     let sockets = config.forward.sockets;
     let upstream = Arc::clone(&counters.upstream);
     let ports = Arc::clone(&shared.source_ports);
-    let world = World::new(Rc::clone(plane), sockets, ports, shared.clock, entropy, upstream);
+    let setting = Setting {
+        sockets: Rc::clone(plane),
+        sockets_max: sockets,
+        ports,
+        clock: shared.clock,
+        counters: upstream,
+    };
+    let world = World::new(setting, &config.forward, entropy);
     glommio::spawn_local(world.watch_refusals()).detach();
-    let forwarder = Forwarder::new(&config.forward, config.cache.clone());
+    let secret = &shared.cookie_secret;
+    let forward = Arc::clone(&counters.forward);
+    let forwarder = Forwarder::new(&config.forward, config.cache.clone(), secret, forward);
     let (clocks, report) = (Clocks::new(shared.clock), Report::new(number));
     Ok(Worker::new(core, clocks, Rc::clone(plane), world, forwarder, report))
 }

@@ -13,8 +13,8 @@ use crate::mesh::{Bell, Correspondent, Ends};
 use crate::net::udp::Plane;
 use crate::net::{Path, Respond, SocketId};
 use crate::observe::Transport;
+use crate::resolve::Forwarder;
 use crate::resolve::exchange::Question;
-use crate::resolve::{Failure, Forwarder};
 use crate::serve::{Admission, Asking, Client, Core, Unresolved, Verdict, Warmth};
 use crate::time::{CacheTime, Monotonic, Now};
 use crate::upstream::{Report, World};
@@ -109,6 +109,11 @@ impl Worker {
         self.core.borrow().counters().restored.set(count);
     }
 
+    /// Asks resting upstreams in the background whether they are back, for ever.
+    pub(super) async fn probe(self: Rc<Self>) {
+        self.forwarder.probe(&self.world).await;
+    }
+
     /// Begins to tell the other cores what this one learns, and to heed what they say.
     pub(super) fn correspond(self: &Rc<Self>, ends: Ends) {
         ends.carry(self, &self.news);
@@ -166,10 +171,8 @@ impl Worker {
         if let Err(failure) = outcome {
             self.report.failed(failure, now.monotonic);
         }
-        let outcome = outcome.map_err(|failure| Unresolved {
-            ede: failure.ede(),
-            is_ours: failure == Failure::Exhausted,
-        });
+        let outcome = outcome
+            .map_err(|failure| Unresolved { ede: failure.ede(), is_ours: failure.is_ours() });
         let mut scratch = self.scratch.borrow_mut();
         let mut core = self.core.borrow_mut();
         core.finish(&mut asking, outcome, now, &mut scratch, |path, reply| self.send(path, reply));

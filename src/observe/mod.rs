@@ -1,12 +1,14 @@
 //! What a core tells about itself: counters that only their core writes and anyone may read, and their text form.
 
 mod counter;
+mod forward;
 mod serving;
 mod snapshot;
 mod text;
 mod upstream;
 
 pub use counter::{Counter, Gauge};
+pub use forward::ForwardCounters;
 pub use serving::{Fault, ServingCounters, Transport};
 pub use snapshot::SnapshotCounters;
 pub use text::{Exposition, Kind};

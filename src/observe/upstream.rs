@@ -13,18 +13,24 @@ pub struct UpstreamCounters {
     pub streams: Counter,
     /// Answers that ended an exchange.
     pub responses: Counter,
-    /// Exchanges that ended by their deadline.
-    pub timeouts: Counter,
     /// Connections that failed, and datagrams that the kernel would not send.
     pub unreachable: Counter,
     /// Exchanges refused because too much was under way on this core.
     pub exhausted: Counter,
-    /// Datagrams with an ID that nobody asked with: late answers and forgeries.
+    /// Exchanges given up because an answer may be forged, for a stream.
+    pub doubtful: Counter,
+    /// Datagrams that answer what is over.
+    pub late: Counter,
+    /// Sockets that got so many forgeries that their queries went to streams.
+    pub floods: Counter,
+    /// Datagrams from an upstream with an ID that is not in flight there.
     pub wrong_id: Counter,
-    /// Datagrams with a known ID from an address that was not asked.
+    /// Datagrams from an address that was not asked.
     pub wrong_source: Counter,
     /// Datagrams from the right address with a question that was not asked.
     pub wrong_question: Counter,
+    /// Datagrams from the right address with another client's cookie.
+    pub wrong_cookie: Counter,
     /// Sockets opened, rotation included.
     pub sockets_opened: Counter,
     /// Exchanges under way.
@@ -45,6 +51,7 @@ impl UpstreamCounters {
             ("id", &self.wrong_id),
             ("source", &self.wrong_source),
             ("question", &self.wrong_question),
+            ("cookie", &self.wrong_cookie),
         ] {
             let labels = [("wrong", cause), ("core", core.as_str())];
             let name = "dns_upstream_mismatches_total";
@@ -53,12 +60,14 @@ impl UpstreamCounters {
         }
         let plain = [
             ("dns_upstream_responses_total", "Answers from upstreams", &self.responses),
-            ("dns_upstream_timeouts_total", "Exchanges without an answer", &self.timeouts),
             (
                 "dns_upstream_unreachable_total",
                 "Upstreams that could not be reached",
                 &self.unreachable,
             ),
+            ("dns_upstream_late_total", "Answers to what was over", &self.late),
+            ("dns_upstream_doubtful_total", "Exchanges left for a stream", &self.doubtful),
+            ("dns_upstream_floods_total", "Ports given up for forgeries", &self.floods),
             ("dns_upstream_exhausted_total", "Exchanges refused for want of room", &self.exhausted),
             ("dns_upstream_sockets_opened_total", "Source ports drawn", &self.sockets_opened),
         ];

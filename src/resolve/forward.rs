@@ -1,125 +1,95 @@
-//! Forwarding: one question to the upstreams, in the operator's order, until one answers or the time is up.
+//! Forwarding: questions to the upstreams of the config, among them the ones that are of use.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
 
-use super::exchange::{self, Question};
-use super::health::{Change, Health};
-use super::ports::{Clock, Entropy, ExchangeError, Transport};
-use super::scrub::{self, Unusable};
-use crate::config;
+use super::attempt::{Attempt, Lap, Rules};
+use super::contest::Contest;
+use super::cookie::CookieSecret;
+use super::exchange::Question;
+pub use super::failure::Failure;
+use super::health::Change;
+use super::ports::{Clock, Entropy, Transport};
+use super::race::join_all;
+use super::server::Server;
+use super::zones::{Group, Zones};
+use crate::config::{self, ForwardZone, Upstream};
+use crate::observe::ForwardCounters;
 use crate::time::{Deadline, Monotonic};
-use crate::wire::{AnswerBuf, Ede, Rcode};
+use crate::wire::{AnswerBuf, Class, NameBuf, Rtype};
 
-/// Exchanges with upstreams for one question, whatever their number: datagrams, repetitions without EDNS, and streams
-/// all count. A budget against amplification.
-const EXCHANGES_MAX: usize = 8;
-
-/// A stream may take this many times the patience of a datagram: it has a handshake before it.
-const STREAM_PATIENCE: u32 = 2;
-
-/// Rounds through the silent upstreams when another has already failed: one lost datagram is forgiven, but a failure
-/// that is known must not wait for the deadline.
-const ROUNDS_AFTER_FAILURE: usize = 2;
+/// Exchanges with upstreams for one question, whatever their number: datagrams, repetitions without EDNS, hedges and
+/// streams all count. A budget against amplification.
+pub(super) const EXCHANGES_MAX: usize = 8;
 
 /// Changes of upstreams that wait to be told. They are few: each begins or ends a rest of seconds.
 const CHANGES_MAX: usize = 64;
 
-/// Why a question got no answer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Failure {
-    /// No upstream answered in time.
-    NobodyAnswered,
-    /// There is no way to any upstream.
-    Unreachable,
-    /// Nothing could be sent: our own sockets or buffers were exhausted.
-    Exhausted,
-    /// An answer came back cut, and could not be had over a stream.
-    Stream,
-    /// An upstream says SERVFAIL.
-    Servfail,
-    /// An upstream says REFUSED.
-    Refused,
-    /// An upstream says FORMERR, NOTIMP, YXDOMAIN or another code that is no answer.
-    Code,
-    /// An upstream gave a referral: it does not recurse.
-    Lame,
-    /// An upstream's answer was broken, or did not belong to the question.
-    Unusable,
-}
+/// Hedges that may have been saved up, so that a quiet hour does not allow a storm.
+const HEDGES_SAVED_MAX: u32 = 10;
 
-impl Failure {
-    /// What clients are told (RFC 8914 §4.23, §4.24).
-    #[must_use]
-    pub const fn ede(self) -> Ede {
-        let text = match self {
-            Self::NobodyAnswered => {
-                return Ede::NO_REACHABLE_AUTHORITY.with_text("no upstream answered in time");
-            }
-            Self::Unreachable => {
-                return Ede::NO_REACHABLE_AUTHORITY.with_text("no upstream can be reached");
-            }
-            Self::Exhausted => "no room to ask upstream",
-            Self::Stream => "answer was cut and could not be had over TCP",
-            Self::Servfail => "upstream says SERVFAIL",
-            Self::Refused => "upstream says REFUSED",
-            Self::Code => "upstream answers with an error code",
-            Self::Lame => "upstream is not a recursive resolver",
-            Self::Unusable => "upstream's answer is malformed",
-        };
-        Ede::NETWORK_ERROR.with_text(text)
-    }
-}
-
-impl Failure {
-    /// Whether this speaks against the upstream as a whole. Want of room is ours, and where only streams fail, small
-    /// answers are as good as any.
-    const fn is_the_upstreams(self) -> bool {
-        match self {
-            Self::Servfail | Self::Refused | Self::Code | Self::Lame | Self::Unusable => true,
-            Self::NobodyAnswered | Self::Unreachable | Self::Exhausted | Self::Stream => false,
-        }
-    }
-
-    /// Whether an upstream, or we, have had a say: then the silent ones need not be waited for until the deadline.
-    const fn is_known(self) -> bool {
-        !matches!(self, Self::NobodyAnswered | Self::Unreachable)
-    }
-}
-
-impl From<Unusable> for Failure {
-    fn from(unusable: Unusable) -> Self {
-        match unusable {
-            Unusable::Rcode(Rcode::SERVFAIL) => Self::Servfail,
-            Unusable::Rcode(Rcode::REFUSED) => Self::Refused,
-            Unusable::Rcode(_) | Unusable::Edns => Self::Code,
-            Unusable::Referral => Self::Lame,
-            Unusable::Malformed(_)
-            | Unusable::Truncated
-            | Unusable::OtherQuestion
-            | Unusable::AliasChain
-            | Unusable::Contradiction
-            | Unusable::Records => Self::Unusable,
-        }
-    }
-}
+/// What one hedge costs, when each question pays in as many parts as the config has percent.
+const HEDGE_COST: u32 = 100;
 
 /// Forwards questions to the upstreams of the config; one per core.
 #[derive(Debug)]
 pub struct Forwarder {
-    section: config::Forward,
-    caps: config::Cache,
-    health: RefCell<Health>,
+    servers: Box<[Server]>,
+    zones: Zones,
+    pub(super) section: config::Forward,
+    rules: Rules,
+    counters: Arc<ForwardCounters>,
+    hedges_saved: Cell<u32>,
     changes: RefCell<Vec<(SocketAddr, Change)>>,
+    /// Who asks in the background, while there is nothing to ask.
+    prober: RefCell<Option<Waker>>,
 }
 
 impl Forwarder {
-    /// A forwarder that trusts all upstreams until they fail. `caps` bounds the TTLs of answers.
+    /// A forwarder that trusts all upstreams until they fail. `caps` bounds the TTLs of answers; `counters` are made for the
+    /// same section by [`Forwarder::counters`].
     #[must_use]
-    pub fn new(section: &config::Forward, caps: config::Cache) -> Self {
-        let health = RefCell::new(Health::new(section.upstreams.len()));
-        Self { section: section.clone(), caps, health, changes: RefCell::default() }
+    pub fn new(
+        section: &config::Forward,
+        caps: config::Cache,
+        secret: &CookieSecret,
+        counters: Arc<ForwardCounters>,
+    ) -> Self {
+        let upstreams = distinct(section);
+        let server = |&(upstream, zone): &(&Upstream, &ForwardZone)| {
+            Server::new(upstream, apex(zone), secret)
+        };
+        let servers = upstreams.iter().map(server).collect();
+        let zones = Zones::new(section.all_zones(), |zone, number| {
+            let upstream = &zone.upstreams[number];
+            let place = upstreams.iter().position(|&(known, _)| known == upstream);
+            place.expect("each upstream of each zone is among them")
+        });
+        Self {
+            servers,
+            zones,
+            section: section.clone(),
+            rules: Rules {
+                caps,
+                mixes_casing: section.case_randomization,
+                has_cookies: section.cookies,
+            },
+            counters,
+            hedges_saved: Cell::new(0),
+            changes: RefCell::default(),
+            prober: RefCell::default(),
+        }
+    }
+
+    /// What a forwarder of `section` counts, from zero.
+    #[must_use]
+    pub fn counters(section: &config::Forward) -> Arc<ForwardCounters> {
+        let names = distinct(section).into_iter().map(|(upstream, _)| upstream.to_string());
+        Arc::new(ForwardCounters::new(names))
     }
 
     /// What has become of upstreams since this was last asked, oldest first.
@@ -128,24 +98,12 @@ impl Forwarder {
         self.changes.take()
     }
 
-    fn note(&self, place: usize, change: Option<Change>) {
-        let mut changes = self.changes.borrow_mut();
-        if let Some(change) = change.filter(|_| changes.len() < CHANGES_MAX) {
-            changes.push((self.section.upstreams[place], change));
-        }
-    }
-
-    fn note_silence(&self, place: usize, now: Monotonic) {
-        let change = self.health.borrow_mut().timed_out(place, now);
-        self.note(place, change);
-    }
-
     /// Resolves `question`.
     ///
-    /// Upstreams are asked in order, those that have been silent or failing last; those that were silent are asked again until the deadline,
-    /// or once more when another has failed. One that said something, however useless, or that cannot be reached, is not
-    /// asked a second time.
-    /// No question costs more than [`EXCHANGES_MAX`] exchanges. While others wait for their turn, each gets no more than an equal share of the time left.
+    /// The upstreams of its zone are asked by the zone's policy, those that have been silent or failing last. When one is
+    /// later than usual the next is asked, too, and whoever is first to give something useful wins; those that were silent
+    /// are asked again until the deadline, or once more when another has failed. One that said something, however useless, or
+    /// that cannot be reached, is not asked a second time. No question costs more than [`EXCHANGES_MAX`] exchanges.
     ///
     /// # Errors
     /// [`Failure`] of the last upstream that said anything; [`Failure::NobodyAnswered`] if none did, and
@@ -154,168 +112,167 @@ impl Forwarder {
     where
         W: Transport + Clock + Entropy,
     {
-        let begin = world.monotonic();
-        let deadline = Deadline::after(begin, self.section.deadline);
-        let mut candidates = self.health.borrow_mut().order(begin);
-        let mut failure = Failure::Unreachable;
-        let mut left = EXCHANGES_MAX;
-        let mut rounds = 0;
-        let mut failed = Vec::new();
-        while !candidates.is_empty() {
-            if rounds >= ROUNDS_AFTER_FAILURE && failure.is_known() {
-                return Err(failure);
-            }
-            rounds += 1;
-            let mut silent = Vec::new();
-            for (done, &place) in candidates.iter().enumerate() {
-                if left == 0 || deadline.remaining(world.monotonic()).is_none() {
-                    return Err(failure);
-                }
-                let sharers = (candidates.len() - done).min(left);
-                let mut turn = Turn { place, deadline, sharers, exchanges_left: &mut left };
-                match self.ask(world, question, &mut turn).await {
-                    Ok(answer) => {
-                        self.praise(place, &failed, world.monotonic());
-                        return Ok(answer);
-                    }
-                    Err(Failure::NobodyAnswered) => {
-                        silent.push(place);
-                        if !failure.is_known() {
-                            failure = Failure::NobodyAnswered;
-                        }
-                    }
-                    // Another try would fail as soon.
-                    Err(Failure::Unreachable) => {}
-                    Err(said) => {
-                        failure = said;
-                        if said.is_the_upstreams() {
-                            failed.push(place);
-                        }
-                    }
-                }
-            }
-            candidates = silent;
+        self.save_hedge();
+        let group = self.zones.group(question);
+        let budget = Cell::new(EXCHANGES_MAX);
+        Contest::new(self, world, question, group, &budget).run().await
+    }
+
+    /// Asks those that rest whether they are back, as each rest ends; never returns.
+    ///
+    /// They are asked for the SOA of a zone that they serve. Does nothing where the config forbids it; then clients'
+    /// questions try them.
+    pub async fn probe<W>(&self, world: &W)
+    where
+        W: Transport + Clock + Entropy,
+    {
+        if !self.section.probe {
+            return std::future::pending().await;
         }
-        Err(failure)
+        loop {
+            let now = world.monotonic();
+            let due = |server: &&Server| server.health(|health| health.take_try(now));
+            let probes: Vec<_> =
+                self.servers.iter().filter(due).map(|it| self.try_out(world, it)).collect();
+            join_all(probes).await;
+            self.rest_ends(world).await;
+        }
     }
 
-    /// Upstream `useful` has answered what the `failed` ones could not.
-    fn praise(&self, useful: usize, failed: &[usize], now: Monotonic) {
-        let mut health = self.health.borrow_mut();
-        self.note(useful, health.answered(useful));
-        failed.iter().for_each(|&place| self.note(place, health.failed(place, now)));
+    /// Waits until the rest of some upstream is over.
+    async fn rest_ends<W: Clock>(&self, world: &W) {
+        let due_at = || {
+            self.servers.iter().filter_map(|server| server.health(|health| health.due_at())).min()
+        };
+        let due = poll_fn(|cx| match due_at() {
+            Some(due) => Poll::Ready(due),
+            None => {
+                self.prober.replace(Some(cx.waker().clone()));
+                Poll::Pending
+            }
+        });
+        let due = due.await;
+        // One whose rest begins later ends later: nothing is missed meanwhile.
+        world.sleep(due.since(world.monotonic())).await;
     }
 
-    /// Asks one upstream, with EDNS and, should it choke on that, without.
-    async fn ask<W>(
+    /// Asks one that rests for what it must have.
+    async fn try_out<W>(&self, world: &W, server: &Server)
+    where
+        W: Transport + Clock + Entropy,
+    {
+        self.counters.probes.bump();
+        let question = Question {
+            qname: server.apex.as_name(),
+            qtype: Rtype::SOA,
+            qclass: Class::IN,
+            wants_dnssec: false,
+            is_checking_disabled: false,
+        };
+        let now = world.monotonic();
+        let patience = self.section.root.attempt_timeout;
+        let deadline = Deadline::after(now, self.section.deadline);
+        let (lap, budget) = (Lap::new(deadline, 1, now, patience), Cell::new(EXCHANGES_MAX / 2));
+        let mut asking = pin!(self.attempt(world, server, &question, &lap, &budget, patience));
+        loop {
+            // The attempt may take another lap, over a stream.
+            let mut alarm = pin!(world.sleep(lap.end().since(world.monotonic())));
+            let outcome = poll_fn(|cx| match asking.as_mut().poll(cx) {
+                Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+                Poll::Pending => alarm.as_mut().poll(cx).map(|()| None),
+            });
+            match outcome.await {
+                Some(Ok(_)) => {
+                    let change = server.answered();
+                    return self.note(server, change);
+                }
+                Some(Err(_)) => return,
+                None if world.monotonic() >= lap.end() => return,
+                None => {}
+            }
+        }
+    }
+
+    /// One upstream's attempt at `question`.
+    pub(super) async fn attempt<W>(
         &self,
         world: &W,
+        server: &Server,
         question: &Question<'_>,
-        turn: &mut Turn<'_>,
+        lap: &Lap,
+        budget: &Cell<usize>,
+        patience: std::time::Duration,
     ) -> Result<AnswerBuf, Failure>
     where
         W: Transport + Clock + Entropy,
     {
-        match self.attempt(world, question, true, turn).await? {
-            // Once, and not remembered: a forged FORMERR must not switch EDNS off for others (CVE-2026-52690).
-            Err(Unusable::Edns) if *turn.exchanges_left > 0 => {
-                Ok(self.attempt(world, question, false, turn).await??)
-            }
-            outcome => Ok(outcome?),
-        }
+        let rules = &self.rules;
+        Attempt { world, rules, server, question, lap, budget, patience }.run().await
     }
 
-    /// One query over UDP, and over TCP when the response was cut (RFC 7766 §5).
-    async fn attempt<W>(
+    /// The order in which the servers of `group` are asked one question.
+    pub(super) fn order(
         &self,
-        world: &W,
-        question: &Question<'_>,
-        with_edns: bool,
-        turn: &mut Turn<'_>,
-    ) -> Result<Result<AnswerBuf, Unusable>, Failure>
-    where
-        W: Transport + Clock + Entropy,
-    {
-        let upstream: SocketAddr = self.section.upstreams[turn.place];
-        let query = |id| exchange::query(question, id, with_edns).map_err(|_| Failure::Exhausted);
-        turn.spend();
-        let now = world.monotonic();
-        let patience = turn.patience(now, self.section.attempt_timeout);
-        let until = Deadline::after(now, patience);
-        let datagram = match world.datagram(upstream, &query(world.u16())?, until).await {
-            Ok(datagram) => datagram,
-            Err(ExchangeError::Exhausted) => return Err(Failure::Exhausted),
-            Err(ExchangeError::Unreachable) => {
-                self.note_silence(turn.place, world.monotonic());
-                return Err(Failure::Unreachable);
+        group: &Group,
+        entropy: &impl Entropy,
+        now: Monotonic,
+    ) -> Vec<usize> {
+        let is_tried =
+            |server: &Server| !self.section.probe && server.health(|health| health.take_try(now));
+        group.order(&self.servers, entropy, is_tried)
+    }
+
+    pub(super) fn server(&self, place: usize) -> &Server {
+        &self.servers[place]
+    }
+
+    pub(super) fn count(&self) -> &ForwardCounters {
+        &self.counters
+    }
+
+    /// Notes what has become of `server`.
+    pub(super) fn note(&self, server: &Server, change: Option<Change>) {
+        let Some(change) = change else { return };
+        let mut changes = self.changes.borrow_mut();
+        if changes.len() < CHANGES_MAX {
+            changes.push((server.address(), change));
+        }
+        if let Some(prober) = self.prober.take() {
+            prober.wake();
+        }
+    }
+
+    /// Each question pays in for the hedges of all.
+    fn save_hedge(&self) {
+        let saved = self.hedges_saved.get() + u32::from(self.section.hedge_percent);
+        self.hedges_saved.set(saved.min(HEDGES_SAVED_MAX * HEDGE_COST));
+    }
+
+    /// Pays for a hedge; `false` when not enough has been saved.
+    pub(super) fn pay_hedge(&self) -> bool {
+        let left = self.hedges_saved.get().checked_sub(HEDGE_COST);
+        left.map(|left| self.hedges_saved.set(left)).is_some()
+    }
+}
+
+/// All upstreams, each once, with the first zone that it serves.
+fn distinct(section: &config::Forward) -> Vec<(&Upstream, &ForwardZone)> {
+    let mut known: Vec<(&Upstream, &ForwardZone)> = Vec::new();
+    for zone in section.all_zones() {
+        for upstream in &zone.upstreams {
+            if !known.iter().any(|&(other, _)| other == upstream) {
+                known.push((upstream, zone));
             }
-            Err(ExchangeError::TimedOut) => {
-                // What the client's deadline cuts short says nothing about the upstream.
-                if patience >= self.least_fair_patience() {
-                    self.note_silence(turn.place, world.monotonic());
-                }
-                return Err(Failure::NobodyAnswered);
-            }
-        };
-        self.health.borrow_mut().spoke(turn.place);
-        let scrubbed = scrub::scrub(&datagram, question, &self.caps);
-        if scrubbed != Err(Unusable::Truncated) {
-            return Ok(scrubbed);
-        }
-        if *turn.exchanges_left == 0 {
-            return Err(Failure::Stream);
-        }
-        turn.spend();
-        let now = world.monotonic();
-        let patience = self.section.attempt_timeout.saturating_mul(STREAM_PATIENCE);
-        let until = Deadline::after(now, turn.patience(now, patience));
-        let message = world.stream(upstream, &query(world.u16())?, until).await;
-        match message {
-            Ok(message) => Ok(scrub::scrub(&message, question, &self.caps)),
-            Err(ExchangeError::Exhausted) => Err(Failure::Exhausted),
-            // Datagrams work, so the upstream is not silent and keeps its place.
-            Err(ExchangeError::TimedOut | ExchangeError::Unreachable) => Err(Failure::Stream),
         }
     }
-
-    /// The least patience whose end is held against an upstream: half of what each would get if all were silent. Not
-    /// the whole, because alarms come late and what they take is missing from the next one's share.
-    fn least_fair_patience(&self) -> Duration {
-        let share = part(self.section.deadline, self.section.upstreams.len().min(EXCHANGES_MAX));
-        self.section.attempt_timeout.min(share) / 2
-    }
+    known
 }
 
-/// One upstream's turn within a question.
-#[derive(Debug)]
-struct Turn<'a> {
-    /// Index of the upstream.
-    place: usize,
-    /// The question's.
-    deadline: Deadline,
-    /// Upstreams that share the time left, this one included.
-    sharers: usize,
-    /// Of [`EXCHANGES_MAX`], for the whole question.
-    exchanges_left: &'a mut usize,
-}
-
-impl Turn<'_> {
-    /// An exchange begins.
-    const fn spend(&mut self) {
-        *self.exchanges_left = self.exchanges_left.saturating_sub(1);
+fn apex(zone: &ForwardZone) -> NameBuf {
+    match zone.apexes.first() {
+        Some(apex) => NameBuf::new(apex.as_name()),
+        None => NameBuf::from_text(".").expect("the root is a name"),
     }
-
-    /// How long one exchange may wait from `now` on: not longer than `most`, and never so long that nothing is left for
-    /// those whose turn is yet to come.
-    fn patience(&self, now: Monotonic, most: Duration) -> Duration {
-        let left = self.deadline.remaining(now).unwrap_or_default();
-        most.min(part(left, self.sharers))
-    }
-}
-
-/// `whole` in `count` equal parts.
-fn part(whole: Duration, count: usize) -> Duration {
-    whole / u32::try_from(count.max(1)).unwrap_or(u32::MAX)
 }
 
 #[cfg(test)]

@@ -1,14 +1,14 @@
-//! Which upstreams are of use, as one core has seen it: silent and failing ones are asked last for a while, then tried
-//! again.
+//! Whether an upstream is of use, as one core has seen it: a silent or failing one is asked last for a while, and comes
+//! back when it answers.
 
 use std::time::Duration;
 
 use crate::time::Monotonic;
 
-/// Timeouts in a row after which an upstream rests. One is a lost packet.
-const TIMEOUTS_BEFORE_REST: u8 = 2;
+/// Answers in a row that stay out before an upstream rests. One is a lost packet.
+const LATE_BEFORE_REST: u8 = 2;
 
-/// Questions in a row that an upstream failed and another one answered, after which it rests. More than timeouts: a
+/// Questions in a row that an upstream failed and another one answered, after which it rests. More than silences: a
 /// failure may be a matter of opinion about the question, as between a validating resolver and one that is not.
 const FAILURES_BEFORE_REST: u8 = 4;
 
@@ -41,15 +41,13 @@ pub enum Reason {
     Failures,
 }
 
-/// What one core knows about its upstreams, by index in `config::Forward::upstreams`.
-#[derive(Debug)]
-pub(super) struct Health {
-    upstreams: Box<[Upstream]>,
-}
-
+/// What one core knows about one upstream.
 #[derive(Clone, Copy, Debug, Default)]
-struct Upstream {
-    timeouts_in_row: u8,
+pub(super) struct Health {
+    /// Answers in a row that stayed out.
+    late_in_row: u8,
+    /// When the first of them was asked for.
+    late_since: Option<Monotonic>,
     failures_in_row: u8,
     rest: Option<Rest>,
 }
@@ -67,65 +65,68 @@ impl Rest {
 }
 
 impl Health {
-    /// `count` upstreams of which nothing bad is known.
-    pub(super) fn new(count: usize) -> Self {
-        Self { upstreams: vec![Upstream::default(); count].into() }
+    /// Whether it is to be asked after those that do not rest.
+    pub(super) const fn is_resting(&self) -> bool {
+        self.rest.is_some()
     }
 
-    /// The order in which one question goes through the upstreams: as configured, but the resting ones last.
-    ///
-    /// An upstream whose rest is over stands in its old place for this one question, and rests on for all others until
-    /// it has answered usefully: a dead one then costs one question its patience, not all.
-    pub(super) fn order(&mut self, now: Monotonic) -> Vec<usize> {
-        let mut awake = Vec::with_capacity(self.upstreams.len());
-        let mut resting = Vec::new();
-        for (index, upstream) in self.upstreams.iter_mut().enumerate() {
-            match upstream.rest {
-                Some(rest) if now < rest.until => resting.push(index),
-                Some(rest) => {
-                    upstream.rest = Some(Rest::begin(now, (rest.length * 2).min(REST_MAX)));
-                    awake.push(index);
-                }
-                None => awake.push(index),
+    /// When it is to be tried again; `None` when it does not rest.
+    pub(super) fn due_at(&self) -> Option<Monotonic> {
+        self.rest.map(|rest| rest.until)
+    }
+
+    /// Whether its rest is over: then one try is free, and it rests on, longer, for all others until it has answered
+    /// usefully. A dead one then costs one question its patience, not all.
+    pub(super) fn take_try(&mut self, now: Monotonic) -> bool {
+        match self.rest {
+            Some(rest) if now >= rest.until => {
+                self.rest = Some(Rest::begin(now, (rest.length * 2).min(REST_MAX)));
+                true
             }
-        }
-        awake.append(&mut resting);
-        awake
-    }
-
-    /// Upstream `index` sent something, whatever it is worth: it is not silent.
-    pub(super) fn spoke(&mut self, index: usize) {
-        if let Some(upstream) = self.upstreams.get_mut(index) {
-            upstream.timeouts_in_row = 0;
+            _ => false,
         }
     }
 
-    /// Upstream `index` sent a useful answer.
-    pub(super) fn answered(&mut self, index: usize) -> Option<Change> {
-        let before = std::mem::take(self.upstreams.get_mut(index)?);
+    /// It sent something, whatever it is worth: it is not silent.
+    pub(super) const fn spoke(&mut self) {
+        self.late_in_row = 0;
+        self.late_since = None;
+    }
+
+    /// It sent a useful answer.
+    pub(super) fn answered(&mut self) -> Option<Change> {
+        let before = std::mem::take(self);
         before.rest.map(|_| Change::Returned)
     }
 
-    /// Upstream `index` was silent. Many that time out at once are one reason to rest, not many.
-    pub(super) fn timed_out(&mut self, index: usize, now: Monotonic) -> Option<Change> {
-        let upstream = self.upstreams.get_mut(index)?;
-        upstream.timeouts_in_row = upstream.timeouts_in_row.saturating_add(1);
-        let is_enough = upstream.timeouts_in_row >= TIMEOUTS_BEFORE_REST;
-        is_enough.then(|| upstream.rest(Reason::Silence, now)).flatten()
+    /// The answer to what was asked at `sent` stays out. It rests when that is not the first and nothing has been heard of
+    /// it for `patience`: what is late now may only be slow.
+    pub(super) fn late(
+        &mut self,
+        sent: Monotonic,
+        now: Monotonic,
+        patience: Duration,
+    ) -> Option<Change> {
+        self.late_in_row = self.late_in_row.saturating_add(1);
+        let since = *self.late_since.get_or_insert(sent);
+        let is_enough = self.late_in_row >= LATE_BEFORE_REST && now.since(since) >= patience;
+        is_enough.then(|| self.begin_rest(Reason::Silence, now)).flatten()
     }
 
-    /// Upstream `index` failed at a question that another one then answered. What nobody can answer says nothing.
-    pub(super) fn failed(&mut self, index: usize, now: Monotonic) -> Option<Change> {
-        let upstream = self.upstreams.get_mut(index)?;
-        upstream.failures_in_row = upstream.failures_in_row.saturating_add(1);
-        let is_enough = upstream.failures_in_row >= FAILURES_BEFORE_REST;
-        is_enough.then(|| upstream.rest(Reason::Failures, now)).flatten()
+    /// It cannot be reached: nothing is to be waited for.
+    pub(super) fn unreachable(&mut self, now: Monotonic) -> Option<Change> {
+        self.late(now, now, Duration::ZERO)
     }
-}
 
-impl Upstream {
+    /// It failed at a question that another one then answered. What nobody can answer says nothing.
+    pub(super) fn failed(&mut self, now: Monotonic) -> Option<Change> {
+        self.failures_in_row = self.failures_in_row.saturating_add(1);
+        let is_enough = self.failures_in_row >= FAILURES_BEFORE_REST;
+        is_enough.then(|| self.begin_rest(Reason::Failures, now)).flatten()
+    }
+
     /// Begins the first rest, unless it rests already.
-    fn rest(&mut self, reason: Reason, now: Monotonic) -> Option<Change> {
+    fn begin_rest(&mut self, reason: Reason, now: Monotonic) -> Option<Change> {
         if self.rest.is_some() {
             return None;
         }
@@ -138,97 +139,81 @@ impl Upstream {
 mod tests {
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(1);
+
     fn at(seconds: u64) -> Monotonic {
         Monotonic::from_nanos(seconds * 1_000_000_000)
     }
 
-    #[test]
-    fn silent_upstream_goes_last_after_two_timeouts_and_returns_with_an_answer() {
-        let mut health = Health::new(3);
-        health.timed_out(0, at(0));
-        assert_eq!(health.order(at(0)), [0, 1, 2]);
-        health.timed_out(0, at(0));
-        assert_eq!(health.order(at(1)), [1, 2, 0]);
-        health.answered(0);
-        assert_eq!(health.order(at(1)), [0, 1, 2]);
+    /// Asked at `second`, it has said nothing a second later.
+    fn silence(health: &mut Health, second: u64) -> Option<Change> {
+        health.late(at(second), at(second + 1), PATIENCE)
     }
 
     #[test]
-    fn answer_between_timeouts_starts_the_count_anew() {
-        let mut health = Health::new(2);
-        for _ in 0..5 {
-            health.timed_out(0, at(0));
-            assert_eq!(health.order(at(0)), [0, 1]);
-            health.answered(0);
-        }
+    fn silent_upstream_rests_after_two_and_returns_with_an_answer() {
+        let mut health = Health::default();
+        assert_eq!(silence(&mut health, 0), None);
+        let rests = Change::Rests { reason: Reason::Silence, length: REST_MIN };
+        assert_eq!(silence(&mut health, 1), Some(rests));
+        assert_eq!(silence(&mut health, 1), None, "told once");
+        assert!(health.is_resting());
+        assert_eq!(health.answered(), Some(Change::Returned));
+        assert!(!health.is_resting() && health.answered().is_none());
     }
 
     #[test]
-    fn after_its_rest_one_question_tries_it_and_rests_grow_to_a_minute() {
-        let mut health = Health::new(2);
-        health.timed_out(0, at(0));
-        health.timed_out(0, at(0));
-        let mut tries = Vec::new();
-        for second in 0..300 {
-            for _ in 0..2 {
-                if health.order(at(second)) == [0, 1] {
-                    tries.push(second);
-                    health.timed_out(0, at(second));
-                }
-            }
+    fn answer_between_silences_starts_the_count_anew() {
+        let mut health = Health::default();
+        for second in 0..5 {
+            assert_eq!(silence(&mut health, second), None);
+            health.spoke();
         }
+        assert!(!health.is_resting());
+    }
+
+    #[test]
+    fn late_answers_are_no_silence_before_the_patience_is_over() {
+        let mut health = Health::default();
+        let at = |millis: u64| Monotonic::from_nanos(millis * 1_000_000);
+        for millis in 0..900 {
+            assert_eq!(health.late(at(millis), at(millis + 100), PATIENCE), None);
+        }
+        assert!(health.late(at(900), at(1_000), PATIENCE).is_some());
+    }
+
+    #[test]
+    fn after_its_rest_one_try_is_free_and_rests_grow_to_a_minute() {
+        let mut health = Health::default();
+        health.unreachable(at(0));
+        health.unreachable(at(0));
+        let tries: Vec<u64> = (0..300).filter(|&second| health.take_try(at(second))).collect();
         assert_eq!(tries, [2, 6, 14, 30, 62, 122, 182, 242]);
     }
 
     #[test]
-    fn failing_upstream_goes_last_until_it_answers_usefully() {
-        let mut health = Health::new(2);
-        for _ in 0..FAILURES_BEFORE_REST {
-            assert_eq!(health.order(at(0)), [0, 1]);
-            health.spoke(0);
-            health.failed(0, at(0));
+    fn failing_upstream_rests_until_it_answers_usefully() {
+        let mut health = Health::default();
+        for _ in 1..FAILURES_BEFORE_REST {
+            health.spoke();
+            assert_eq!(health.failed(at(0)), None);
         }
-        assert_eq!(health.order(at(1)), [1, 0]);
-        assert_eq!(health.order(at(2)), [0, 1], "one question tries it");
-        health.spoke(0);
-        health.failed(0, at(2));
-        assert_eq!(health.order(at(3)), [1, 0]);
-        health.answered(0);
-        assert_eq!(health.order(at(3)), [0, 1]);
+        let rests = Change::Rests { reason: Reason::Failures, length: REST_MIN };
+        assert_eq!(health.failed(at(0)), Some(rests));
+        assert!(!health.take_try(at(1)) && health.take_try(at(2)));
+        health.spoke();
+        assert!(health.failed(at(2)).is_none() && health.is_resting());
+        assert_eq!(health.answered(), Some(Change::Returned));
+        assert!(!health.is_resting());
     }
 
     #[test]
     fn useful_answer_between_failures_starts_the_count_anew() {
-        let mut health = Health::new(2);
+        let mut health = Health::default();
         for _ in 0..3 * FAILURES_BEFORE_REST {
-            health.failed(0, at(0));
-            health.answered(0);
-            assert_eq!(health.order(at(0)), [0, 1]);
+            health.failed(at(0));
+            health.answered();
         }
-    }
-
-    #[test]
-    fn changes_are_told_once() {
-        let mut health = Health::new(1);
-        assert_eq!(health.answered(0), None);
-        assert_eq!(health.timed_out(0, at(0)), None);
-        let rests = |reason| Some(Change::Rests { reason, length: REST_MIN });
-        assert_eq!(health.timed_out(0, at(0)), rests(Reason::Silence));
-        assert_eq!(health.timed_out(0, at(1)), None);
-        assert_eq!(health.answered(0), Some(Change::Returned));
-        assert_eq!(health.answered(0), None);
-        let told: Vec<_> = (0..10).filter_map(|_| health.failed(0, at(2))).collect();
-        assert_eq!(told.first().copied(), rests(Reason::Failures));
-        assert_eq!(told.len(), 1);
-    }
-
-    #[test]
-    fn many_timeouts_at_once_are_one_rest() {
-        let mut health = Health::new(2);
-        for _ in 0..100 {
-            health.timed_out(0, at(0));
-        }
-        assert_eq!(health.order(at(1)), [1, 0]);
-        assert_eq!(health.order(at(2)), [0, 1]);
+        assert!(!health.is_resting());
     }
 }

@@ -2,16 +2,26 @@
 //!
 //! No I/O, no clock: what resolution needs from the world stands in [`ports`], and `upstream` provides it for real.
 
+mod attempt;
 mod chain;
+mod contest;
+mod cookie;
 pub mod exchange;
+mod failure;
 #[cfg(test)]
 mod fixture;
+pub mod flights;
 pub mod forward;
 mod health;
 pub mod inflight;
 pub mod ports;
+mod race;
+mod rtt;
 pub mod scrub;
+mod server;
+mod zones;
 
+pub use cookie::CookieSecret;
 pub use forward::{Failure, Forwarder};
 pub use health::{Change, Reason};
 pub use inflight::{Elsewhere, Ended, Inflight, Joined};

@@ -25,9 +25,7 @@ impl ChaCha {
     /// # Errors
     /// When the kernel gives no random numbers: then nothing may be asked.
     pub fn from_kernel() -> io::Result<Self> {
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(io::Error::other)?;
-        Ok(Self::from_seed(seed))
+        octets_from_kernel().map(Self::from_seed)
     }
 
     /// The stream of a known seed, for tests.
@@ -53,6 +51,16 @@ impl ChaCha {
             }
         }
     }
+}
+
+/// Octets that the kernel draws.
+///
+/// # Errors
+/// When it gives none.
+pub fn octets_from_kernel<const N: usize>() -> io::Result<[u8; N]> {
+    let mut octets = [0; N];
+    getrandom::fill(&mut octets).map_err(io::Error::other)?;
+    Ok(octets)
 }
 
 impl Entropy for ChaCha {

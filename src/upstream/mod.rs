@@ -11,17 +11,20 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
+
+use glommio::timer::Timer;
 
 pub use clock::MonotonicClock;
-pub use entropy::ChaCha;
+pub use entropy::{ChaCha, octets_from_kernel};
 pub use report::Report;
 pub use source_ports::SourcePorts;
-pub use udp::{DatagramSockets, Pool};
+pub use udp::{DatagramSockets, Pool, Setting};
 
+use crate::config::{self, Upstream};
 use crate::net::SocketId;
-use crate::observe::UpstreamCounters;
 use crate::resolve::ports::{Clock, Entropy, ExchangeError, Transport};
-use crate::time::{Deadline, Monotonic};
+use crate::time::Monotonic;
 
 /// The world as one core sees it.
 #[derive(Debug)]
@@ -33,23 +36,17 @@ pub struct World<S> {
 }
 
 impl<S: DatagramSockets> World<S> {
-    /// A world with at most `sockets_max` of the source `ports` per address family, opened as they are needed.
+    /// A world with the sockets and numbers of `setting`, opened as they are needed, and the upstreams of `forward`.
     #[must_use]
-    pub fn new(
-        sockets: Rc<S>,
-        sockets_max: usize,
-        ports: Arc<SourcePorts>,
-        clock: MonotonicClock,
-        entropy: ChaCha,
-        counters: Arc<UpstreamCounters>,
-    ) -> Self {
-        let entropy = Rc::new(entropy);
-        let streams = tcp::Streams::new(clock, Arc::clone(&counters));
-        let pool = Pool::new(sockets, sockets_max, ports, clock, Rc::clone(&entropy), counters);
-        Self { pool: Rc::new(pool), streams, clock, entropy }
+    pub fn new(setting: Setting<S>, forward: &config::Forward, entropy: ChaCha) -> Self {
+        let (entropy, clock) = (Rc::new(entropy), setting.clock);
+        let streams = tcp::Streams::new(Arc::clone(&setting.counters));
+        let upstreams = forward.all_upstreams().map(Upstream::plain_address);
+        let pool = Rc::new(Pool::new(setting, upstreams, Rc::clone(&entropy)));
+        Self { pool, streams, clock, entropy }
     }
 
-    /// Ends exchanges whose datagrams could not be sent; never returns. Without it they wait for their deadline.
+    /// Ends exchanges whose datagrams could not be sent or delivered; never returns. Without it they wait in vain.
     pub fn watch_refusals(&self) -> impl Future<Output = ()> + use<S> {
         let pool = Rc::clone(&self.pool);
         async move { pool.watch_refusals().await }
@@ -66,24 +63,26 @@ impl<S: DatagramSockets> Transport for World<S> {
         &self,
         upstream: SocketAddr,
         query: &[u8],
-        deadline: Deadline,
     ) -> impl Future<Output = Result<Vec<u8>, ExchangeError>> {
-        self.pool.exchange(upstream, query, deadline)
+        self.pool.exchange(upstream, query)
     }
 
     fn stream(
         &self,
-        upstream: SocketAddr,
+        upstream: &Upstream,
         query: &[u8],
-        deadline: Deadline,
     ) -> impl Future<Output = Result<Vec<u8>, ExchangeError>> {
-        self.streams.exchange(upstream, query, deadline)
+        self.streams.exchange(upstream.address, query)
     }
 }
 
 impl<S> Clock for World<S> {
     fn monotonic(&self) -> Monotonic {
         self.clock.monotonic()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        Timer::new(duration).await;
     }
 }
 

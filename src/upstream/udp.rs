@@ -7,26 +7,22 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use ahash::RandomState;
-use futures_lite::future::or;
-use glommio::timer::Timer;
 
 use super::{ChaCha, MonotonicClock, SourcePorts};
 use crate::net::SocketId;
 use crate::net::udp::{Plane, Refusal};
 use crate::observe::UpstreamCounters;
-use crate::resolve::exchange;
+use crate::resolve::flights::{Arrival, Delivery, Flight, Flights};
 use crate::resolve::ports::ExchangeError;
-use crate::time::{Deadline, Monotonic};
-use crate::wire::Header;
+use crate::time::Monotonic;
 
 /// Ports tried before a socket is given up for now: a machine with most ports taken has other troubles.
 const DRAWS_MAX: u32 = 64;
@@ -88,37 +84,26 @@ struct Usage {
     is_retired: bool,
 }
 
-/// A query in flight, as the datagrams that arrive find it.
-#[derive(Debug)]
-struct Pending {
-    upstream: SocketAddr,
-    query: Box<[u8]>,
-    slot: Rc<Slot>,
-}
-
-/// Where the answer is put, or why none will come.
-#[derive(Debug, Default)]
-struct Slot {
-    outcome: RefCell<Option<Result<Vec<u8>, ExchangeError>>>,
-    waker: RefCell<Option<Waker>>,
-}
-
-impl Slot {
-    /// Ends the exchange, if nothing has yet.
-    fn fill(&self, outcome: impl FnOnce() -> Result<Vec<u8>, ExchangeError>) {
-        self.outcome.borrow_mut().get_or_insert_with(outcome);
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
-        }
-    }
-}
-
 #[derive(Debug, Default)]
 struct State {
     v4: Vec<SocketId>,
     v6: Vec<SocketId>,
     usage: HashMap<SocketId, Usage, RandomState>,
-    pending: HashMap<(SocketId, u16), Pending, RandomState>,
+}
+
+/// What a core's pool is made of.
+#[derive(Debug)]
+pub struct Setting<S> {
+    /// Where sockets come from.
+    pub sockets: Rc<S>,
+    /// Sockets per address family.
+    pub sockets_max: usize,
+    /// The ports to draw from.
+    pub ports: Arc<SourcePorts>,
+    /// For the age of sockets.
+    pub clock: MonotonicClock,
+    /// What the core counts of its upstream traffic.
+    pub counters: Arc<UpstreamCounters>,
 }
 
 /// The sockets and the queries in flight of one core.
@@ -130,85 +115,74 @@ pub struct Pool<S> {
     clock: MonotonicClock,
     entropy: Rc<ChaCha>,
     counters: Arc<UpstreamCounters>,
+    flights: Flights<SocketId>,
     state: RefCell<State>,
 }
 
 impl<S: DatagramSockets> Pool<S> {
-    /// An empty pool of at most `sockets_max` sockets per family, bound to `ports`.
+    /// An empty pool with the sockets and numbers of `setting`, for queries to `upstreams`.
     #[must_use]
     pub fn new(
-        sockets: Rc<S>,
-        sockets_max: usize,
-        ports: Arc<SourcePorts>,
-        clock: MonotonicClock,
+        setting: Setting<S>,
+        upstreams: impl Iterator<Item = SocketAddr>,
         entropy: Rc<ChaCha>,
-        counters: Arc<UpstreamCounters>,
     ) -> Self {
-        let state = RefCell::default();
-        Self { sockets, sockets_max, ports, clock, entropy, counters, state }
+        let Setting { sockets, sockets_max, ports, clock, counters } = setting;
+        let (flights, state) = (Flights::new(upstreams), RefCell::default());
+        Self { sockets, sockets_max, ports, clock, entropy, counters, flights, state }
     }
 
     /// As [`crate::resolve::ports::Transport::datagram`].
     ///
     /// # Errors
-    /// [`ExchangeError::Exhausted`] when there is no socket or no room, [`ExchangeError::Unreachable`] when the kernel
-    /// knows no way to the upstream or forbids it, [`ExchangeError::TimedOut`].
+    /// [`ExchangeError::Exhausted`] when there is no socket or no room, [`ExchangeError::Unreachable`] when there is no
+    /// way to the upstream or nobody listens there, [`ExchangeError::Doubtful`].
     pub async fn exchange(
         &self,
         upstream: SocketAddr,
         query: &[u8],
-        deadline: Deadline,
     ) -> Result<Vec<u8>, ExchangeError> {
-        let left = deadline.remaining(self.clock.monotonic()).ok_or(ExchangeError::TimedOut)?;
-        let Some(flight) = self.begin(upstream, query) else {
+        let Some(booking) = self.begin(upstream, query) else {
             self.counters.exhausted.bump();
             return Err(ExchangeError::Exhausted);
         };
         // Waiting for the answer to what was never sent would blame the upstream.
-        if !self.sockets.send(flight.key.0, upstream, query) {
+        if !self.sockets.send(booking.flight.socket(), upstream, query) {
             self.counters.exhausted.bump();
             return Err(ExchangeError::Exhausted);
         }
         self.counters.datagrams.bump();
-        let arrival = poll_fn(|cx| match flight.slot.outcome.take() {
-            Some(outcome) => Poll::Ready(outcome),
-            None => {
-                flight.slot.waker.replace(Some(cx.waker().clone()));
-                Poll::Pending
-            }
-        });
-        let alarm = async {
-            Timer::new(left).await;
-            Err(ExchangeError::TimedOut)
-        };
-        let outcome = or(arrival, alarm).await;
+        let outcome = booking.flight.answer().await;
         match outcome {
             Ok(_) => self.counters.responses.bump(),
-            Err(ExchangeError::TimedOut) => self.counters.timeouts.bump(),
             Err(ExchangeError::Unreachable) => self.counters.unreachable.bump(),
             Err(ExchangeError::Exhausted) => self.counters.exhausted.bump(),
+            Err(ExchangeError::Doubtful(_)) => self.counters.doubtful.bump(),
         }
         outcome
     }
 
     /// Takes a datagram: the answer to a query in flight, or nothing.
     pub fn deliver(&self, socket: SocketId, from: SocketAddr, datagram: &[u8]) {
-        let state = self.state.borrow();
-        let id = Header::read(datagram).map(|header| header.id);
-        let Some(pending) = id.and_then(|id| state.pending.get(&(socket, id))) else {
-            return self.counters.wrong_id.bump();
-        };
-        if (from.ip(), from.port()) != (pending.upstream.ip(), pending.upstream.port()) {
-            return self.counters.wrong_source.bump();
+        let Delivery { arrival, is_flooded } = self.flights.deliver(socket, from, datagram);
+        match arrival {
+            Arrival::Answer | Arrival::OtherCasing => {}
+            Arrival::Late => self.counters.late.bump(),
+            Arrival::WrongId => self.counters.wrong_id.bump(),
+            Arrival::WrongSource => self.counters.wrong_source.bump(),
+            Arrival::WrongQuestion => self.counters.wrong_question.bump(),
+            Arrival::WrongCookie => self.counters.wrong_cookie.bump(),
         }
-        if !exchange::answers(&pending.query, datagram) {
-            return self.counters.wrong_question.bump();
+        if is_flooded {
+            self.counters.floods.bump();
+            // Somebody knows this port: the next query goes out from another one.
+            if let Some(usage) = self.state.borrow_mut().usage.get_mut(&socket) {
+                usage.uses_left = 0;
+            }
         }
-        // The first one counts; what follows is a copy of it, or a forgery that came too late.
-        pending.slot.fill(|| Ok(datagram.to_vec()));
     }
 
-    /// Ends exchanges whose query could not be sent, for ever.
+    /// Ends exchanges whose query could not be sent or delivered, for ever.
     pub async fn watch_refusals(&self) {
         loop {
             self.refuse(&self.sockets.refused().await);
@@ -216,35 +190,25 @@ impl<S: DatagramSockets> Pool<S> {
     }
 
     fn refuse(&self, refusal: &Refusal) {
-        let id = u16::from_be_bytes(refusal.head);
-        let state = self.state.borrow();
-        // The exchange may be over already.
-        let Some(pending) = state.pending.get(&(refusal.socket, id)) else { return };
         let error = if refusal.is_want_of_room {
             ExchangeError::Exhausted
         } else {
             ExchangeError::Unreachable
         };
-        pending.slot.fill(|| Err(error));
+        self.flights.refuse(refusal.socket, u16::from_be_bytes(refusal.head), None, error);
     }
 
     /// Gives `query` a socket on which its ID is free.
-    fn begin(&self, upstream: SocketAddr, query: &[u8]) -> Option<Flight<'_, S>> {
-        let id = Header::read(query)?.id;
+    fn begin(&self, upstream: SocketAddr, query: &[u8]) -> Option<Booking<'_, S>> {
         for _ in 0..COLLISIONS_MAX {
             let socket = self.draw_socket(upstream.is_ipv4())?;
+            let Some(flight) = self.flights.begin(socket, upstream, query) else { continue };
+            self.counters.in_flight.set(self.flights.len() as u64);
             let mut state = self.state.borrow_mut();
-            if state.pending.contains_key(&(socket, id)) {
-                continue;
-            }
-            let slot = Rc::new(Slot::default());
-            let pending = Pending { upstream, query: query.into(), slot: Rc::clone(&slot) };
-            state.pending.insert((socket, id), pending);
-            self.counters.in_flight.set(state.pending.len() as u64);
             let usage = state.usage.get_mut(&socket).expect("a socket in the pool has its usage");
             usage.uses_left = usage.uses_left.saturating_sub(1);
             usage.in_flight += 1;
-            return Some(Flight { pool: self, key: (socket, id), slot });
+            return Some(Booking { flight, _place: Place { pool: self, socket } });
         }
         None
     }
@@ -318,6 +282,7 @@ impl<S: DatagramSockets> Pool<S> {
         let is_done = |usage: &Usage| usage.is_retired && usage.in_flight == 0;
         if state.usage.get(&socket).is_some_and(is_done) {
             state.usage.remove(&socket);
+            self.flights.forget(socket);
             self.sockets.close(socket);
         }
     }
@@ -329,23 +294,26 @@ impl State {
     }
 }
 
-/// A query in flight, as its own task holds it; over when dropped.
-struct Flight<'a, S: DatagramSockets> {
-    pool: &'a Pool<S>,
-    key: (SocketId, u16),
-    slot: Rc<Slot>,
+/// A query in flight and its place on a socket; over when dropped, the query first.
+struct Booking<'a, S: DatagramSockets> {
+    flight: Flight<'a, SocketId>,
+    _place: Place<'a, S>,
 }
 
-impl<S: DatagramSockets> Drop for Flight<'_, S> {
+/// A place on a socket.
+struct Place<'a, S: DatagramSockets> {
+    pool: &'a Pool<S>,
+    socket: SocketId,
+}
+
+impl<S: DatagramSockets> Drop for Place<'_, S> {
     fn drop(&mut self) {
-        let mut state = self.pool.state.borrow_mut();
-        state.pending.remove(&self.key);
-        self.pool.counters.in_flight.set(state.pending.len() as u64);
-        if let Some(usage) = state.usage.get_mut(&self.key.0) {
+        let pool = self.pool;
+        pool.counters.in_flight.set(pool.flights.len() as u64);
+        if let Some(usage) = pool.state.borrow_mut().usage.get_mut(&self.socket) {
             usage.in_flight -= 1;
         }
-        drop(state);
-        self.pool.close_if_done(self.key.0);
+        pool.close_if_done(self.socket);
     }
 }
 

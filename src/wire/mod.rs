@@ -11,6 +11,7 @@ pub mod encode;
 pub mod examine;
 pub mod header;
 pub mod name;
+pub mod options;
 pub mod patch;
 pub mod query;
 pub mod rdata;
@@ -51,6 +52,7 @@ impl Rtype {
     pub const AAAA: Self = Self(28);
     pub const DNAME: Self = Self(39);
     pub const OPT: Self = Self(41);
+    pub const DS: Self = Self(43);
     pub const RRSIG: Self = Self(46);
     pub const NSEC: Self = Self(47);
     pub const NSEC3: Self = Self(50);
@@ -87,6 +89,7 @@ impl Rcode {
     pub const NOTIMP: Self = Self(4);
     pub const REFUSED: Self = Self(5);
     pub const BADVERS: Self = Self(16);
+    pub const BADCOOKIE: Self = Self(23);
 }
 
 impl Rcode {

@@ -3,7 +3,7 @@
 use proptest::prelude::{any, proptest};
 
 use super::*;
-use crate::config::{CoreSelection, IoBackend};
+use crate::config::{CoreSelection, IoBackend, Selection};
 
 fn load(text: &str) -> Result<Config, ConfigError> {
     Config::load(Some(File { name: "node.toml", text }), [], &[])
@@ -24,9 +24,10 @@ fn empty_file_gives_the_defaults() {
 
 #[test]
 fn stated_defaults_are_the_real_ones() {
-    for key in
-        KEYS.iter().filter(|key| key.default.starts_with(['"', '[', '0', '1', '8', '3', '4', '6']))
-    {
+    let is_value = |default: &str| {
+        default == "true" || default.starts_with(['"', '[', '0', '1', '3', '4', '5', '6', '8'])
+    };
+    for key in KEYS.iter().filter(|key| is_value(key.default)) {
         let text = format!("[{}]\n{} = {}\n", key.table, key.name, key.default);
         assert_eq!(load(&text).unwrap(), Config::default(), "{key:?}");
     }
@@ -191,4 +192,44 @@ fn probation_and_hot_leave_room_for_the_rest() {
     let message = error("[cache]\nprobation = 60\nhot = 31");
     assert!(message.contains("cache.probation = 60 and cache.hot = 31"), "{message}");
     assert!(load("[cache]\nprobation = 60\nhot = 30").is_ok());
+}
+
+#[test]
+fn zones_have_upstreams_of_their_own_beside_one_table_without() {
+    let text = "[[forward]]\nupstreams = [\"192.0.2.1\"]\nhedge = 0\n\
+        [[forward]]\nzone = [\"Corp.Example\", \"10.0.0.0/8\"]\npolicy = \"ordered\"\n\
+        upstreams = [\"tls://192.0.2.2#dns.example\", \"tcp://192.0.2.3\"]\n\
+        [[forward]]\nzone = \"lab.corp.example.\"\nupstreams = [\"192.0.2.4\"]";
+    let forward = load(text).unwrap().forward;
+    assert_eq!((forward.root.upstreams.len(), forward.hedge_percent), (1, 0));
+    let [corp, lab] = &forward.zones[..] else { panic!("{:?}", forward.zones) };
+    let apexes: Vec<String> = corp.apexes.iter().map(|apex| format!("{apex:?}")).collect();
+    assert_eq!(apexes, ["corp.example.", "10.in-addr.arpa."]);
+    assert_eq!((corp.selection, corp.upstreams.len()), (Selection::Ordered, 2));
+    assert_eq!(lab.selection, Selection::Fastest);
+    assert_eq!(forward.all_upstreams().count(), 4);
+}
+
+#[test]
+fn mistakes_in_zones_name_the_place() {
+    for (text, said) in [
+        ("[[forward]]\nzone = \"corp.example\"", "needs upstreams"),
+        ("[[forward]]\nzone = \".\"\nupstreams = [\"192.0.2.1\"]", "node.toml:2: forward.zone"),
+        ("[[forward]]\nzone = \"a\"\nhedge = 0", "unknown key of a zone \"forward.hedge\""),
+        ("[[forward]]\nzone = \"a\"\nupstreams = [\"x\"]", "forward.upstreams = \"x\" (entry 1)"),
+        ("[[forward]]\nhedge = 1\n[[forward]]\nhedge = 2", "without a zone"),
+        ("forward = [\"192.0.2.1\"]", "[[forward]] tables"),
+        (
+            "[[forward]]\nzone = \"a\"\nupstreams = [\"192.0.2.1\"]\n\
+             [[forward]]\nzone = \"A.\"\nupstreams = [\"192.0.2.1\"]",
+            "a. stands twice",
+        ),
+        (
+            "[[forward]]\nzone = \"a\"\nupstreams = [\"192.0.2.1\"]\nattempt_timeout = \"6s\"",
+            "above forward.deadline",
+        ),
+    ] {
+        let message = error(text);
+        assert!(message.contains(said), "{message}");
+    }
 }

@@ -1,0 +1,240 @@
+//! One upstream as a core knows it: how long it takes, whether it is of use, what it cannot do.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::cookie::{Cookie, CookieSecret};
+use super::health::{Change, Health};
+use super::rtt::Rtt;
+use crate::config::{Protocol, Upstream};
+use crate::time::Monotonic;
+use crate::wire::{NameBuf, options};
+
+/// Sightings of a quirk over UDP before it is believed: each takes a forger as much luck as a forged answer
+/// (CVE-2026-52690 was one that sufficed).
+const SIGHTINGS_MIN: u8 = 3;
+
+/// How long a quirk is remembered: servers are mended and replaced.
+const QUIRK_TIME: Duration = Duration::from_secs(3_600);
+
+/// Something that a server cannot do.
+#[derive(Clone, Copy, Debug, Default)]
+struct Quirk {
+    sightings: u8,
+    until: Option<Monotonic>,
+}
+
+impl Quirk {
+    fn is_known(&self, now: Monotonic) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+
+    /// It has shown; on a stream that is certain.
+    fn note(&mut self, now: Monotonic, is_certain: bool) {
+        self.sightings = self.sightings.saturating_add(1);
+        if is_certain || self.sightings >= SIGHTINGS_MIN {
+            *self = Self { sightings: 0, until: Some(now.after(QUIRK_TIME)) };
+        }
+    }
+}
+
+/// An upstream and what is known of it.
+#[derive(Debug)]
+pub(super) struct Server {
+    pub(super) upstream: Upstream,
+    /// The same for cleartext: what cut answers are fetched from, and where opportunistic TLS falls back to.
+    pub(super) plain: Upstream,
+    /// What it is asked in the background: data of this name it must have.
+    pub(super) apex: NameBuf,
+    in_flight: Cell<u32>,
+    state: RefCell<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    rtt: Rtt,
+    health: Health,
+    /// It cannot read EDNS.
+    edns: Quirk,
+    /// It does not keep the casing of names.
+    casing: Quirk,
+    has_spoken_edns: bool,
+    cookie: Cookie,
+}
+
+impl Server {
+    /// A server of which nothing is known; `apex` is that of a zone that it serves.
+    pub(super) fn new(upstream: &Upstream, apex: NameBuf, secret: &CookieSecret) -> Self {
+        let plain = match upstream.protocol {
+            Protocol::Udp | Protocol::Tls(_) => Upstream::udp(upstream.plain_address()),
+            Protocol::Tcp => upstream.clone(),
+        };
+        let state = State {
+            rtt: Rtt::default(),
+            health: Health::default(),
+            edns: Quirk::default(),
+            casing: Quirk::default(),
+            has_spoken_edns: false,
+            cookie: Cookie::new(secret.client_part(upstream.address.ip())),
+        };
+        let upstream = upstream.clone();
+        Self { upstream, plain, apex, in_flight: Cell::new(0), state: RefCell::new(state) }
+    }
+
+    /// Where it is.
+    pub(super) const fn address(&self) -> SocketAddr {
+        self.upstream.address
+    }
+
+    /// Enters an exchange; it is under way until the guard is dropped.
+    pub(super) fn enter(&self) -> Underway<'_> {
+        self.in_flight.set(self.in_flight.get() + 1);
+        Underway(self)
+    }
+
+    /// What a question may expect to wait for it: the usual time, as often as it has exchanges under way.
+    pub(super) fn burden(&self) -> f64 {
+        self.state.borrow().rtt.smoothed_us() * f64::from(self.in_flight.get() + 1)
+    }
+
+    /// Works on what is known of the times.
+    pub(super) fn rtt<T>(&self, work: impl FnOnce(&mut Rtt) -> T) -> T {
+        work(&mut self.state.borrow_mut().rtt)
+    }
+
+    /// Works on what is known of its health.
+    pub(super) fn health<T>(&self, work: impl FnOnce(&mut Health) -> T) -> T {
+        work(&mut self.state.borrow_mut().health)
+    }
+
+    /// It has sent something.
+    pub(super) fn spoke(&self) {
+        self.state.borrow_mut().health.spoke();
+    }
+
+    /// It has sent something useful.
+    pub(super) fn answered(&self) -> Option<Change> {
+        self.state.borrow_mut().health.answered()
+    }
+
+    /// Whether it may be sent an OPT record.
+    pub(super) fn reads_edns(&self, now: Monotonic) -> bool {
+        !self.state.borrow().edns.is_known(now)
+    }
+
+    /// Whether it has ever sent one.
+    pub(super) fn has_spoken_edns(&self) -> bool {
+        self.state.borrow().has_spoken_edns
+    }
+
+    /// Heeds the OPT record of `message`, if it has one.
+    pub(super) fn note_edns(&self, message: &[u8]) {
+        let state = &mut *self.state.borrow_mut();
+        if !state.has_spoken_edns && options::has_opt(message) {
+            (state.has_spoken_edns, state.edns) = (true, Quirk::default());
+        }
+    }
+
+    /// It has answered without EDNS what it could not read with it.
+    pub(super) fn choked_on_edns(&self, now: Monotonic, is_certain: bool) {
+        let state = &mut *self.state.borrow_mut();
+        state.edns.note(now, is_certain);
+        state.has_spoken_edns &= !is_certain;
+    }
+
+    /// Whether it gives names back in the casing in which they were sent.
+    pub(super) fn keeps_casing(&self, now: Monotonic) -> bool {
+        !self.state.borrow().casing.is_known(now)
+    }
+
+    /// It has given a name back in another casing.
+    pub(super) fn changed_casing(&self, now: Monotonic, is_certain: bool) {
+        self.state.borrow_mut().casing.note(now, is_certain);
+    }
+
+    /// The cookie to send.
+    pub(super) fn cookie(&self) -> Vec<u8> {
+        self.state.borrow().cookie.as_bytes().to_vec()
+    }
+
+    /// Learns from the cookie of `message`; `false` when one was to be expected and is not there: it may be forged
+    /// (RFC 7873 §5.3). On a stream that only means that the server no longer gives any.
+    pub(super) fn heed_cookie(&self, message: &[u8], is_certain: bool) -> bool {
+        let cookie = &mut self.state.borrow_mut().cookie;
+        let has_one =
+            options::option(message, options::COOKIE).is_some_and(|back| cookie.learn(back));
+        if has_one || !cookie.is_whole() {
+            return true;
+        }
+        if is_certain {
+            cookie.forget();
+        }
+        is_certain
+    }
+}
+
+/// An exchange under way.
+#[derive(Debug)]
+pub(super) struct Underway<'a>(&'a Server);
+
+impl Drop for Underway<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.set(self.0.in_flight.get() - 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Monotonic {
+        Monotonic::from_nanos(seconds * 1_000_000_000)
+    }
+
+    fn server() -> Server {
+        let upstream = Upstream::udp("192.0.2.1:53".parse().unwrap());
+        let apex = NameBuf::from_text(".").unwrap();
+        Server::new(&upstream, apex, &CookieSecret::new([1; 16]))
+    }
+
+    #[test]
+    fn quirk_is_believed_after_three_datagrams_or_one_stream_and_forgotten_in_an_hour() {
+        let server = server();
+        for _ in 1..SIGHTINGS_MIN {
+            server.choked_on_edns(at(0), false);
+            assert!(server.reads_edns(at(0)));
+        }
+        server.choked_on_edns(at(0), false);
+        assert!(!server.reads_edns(at(3_599)) && server.reads_edns(at(3_600)));
+        server.changed_casing(at(0), true);
+        assert!(!server.keeps_casing(at(1)));
+    }
+
+    #[test]
+    fn missing_cookie_is_doubtful_only_from_who_has_given_one() {
+        const BARE: &[u8] = b"\x12\x34\x81\x80\x00\x00\x00\x00\x00\x00\x00\x01\
+            \x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00";
+        let server = server();
+        assert!(server.heed_cookie(BARE, false));
+        let mut with_cookie = BARE[..BARE.len() - 1].to_vec();
+        with_cookie.extend(b"\x14\x00\x0a\x00\x10ourclienserver-1");
+        assert!(server.heed_cookie(&with_cookie, false));
+        assert_eq!(server.cookie().len(), 16);
+        assert!(!server.heed_cookie(BARE, false));
+        assert!(server.heed_cookie(BARE, true), "a stream tells that it gives none any more");
+        assert!(server.heed_cookie(BARE, false));
+    }
+
+    #[test]
+    fn burden_grows_with_what_is_under_way() {
+        let server = server();
+        assert!(server.burden() < f64::EPSILON);
+        server.rtt(|rtt| rtt.note(Duration::from_millis(2)));
+        let one = server.burden();
+        let first = server.enter();
+        assert!((server.burden() - 2.0 * one).abs() < 1.0);
+        drop(first);
+        assert!((server.burden() - one).abs() < 1.0);
+    }
+}

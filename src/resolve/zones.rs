@@ -1,0 +1,122 @@
+//! Which upstreams a question goes to, and in which order.
+
+use std::cell::Cell;
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+
+use super::exchange::Question;
+use super::ports::Entropy;
+use super::server::Server;
+use crate::config::{ForwardZone, Selection};
+use crate::wire::{NameBuf, Rtype};
+use std::time::Duration;
+
+/// The upstreams of one forward zone.
+#[derive(Debug)]
+pub(super) struct Group {
+    /// Indices of the servers, in the operator's order.
+    pub(super) members: Box<[usize]>,
+    selection: Selection,
+    /// Longest wait before somebody else is asked, too.
+    pub(super) patience: Duration,
+    /// Where the next round begins.
+    turn: Cell<usize>,
+}
+
+/// All forward zones of a node; the first is the root.
+#[derive(Debug)]
+pub(super) struct Zones {
+    groups: Vec<Group>,
+    /// Apex, in lower case, to the index of its group.
+    apexes: HashMap<Box<[u8]>, usize, RandomState>,
+}
+
+impl Zones {
+    /// `root` and `zones`; `place` gives the index of a server.
+    pub(super) fn new<'z>(
+        zones: impl Iterator<Item = &'z ForwardZone>,
+        mut place: impl FnMut(&'z ForwardZone, usize) -> usize,
+    ) -> Self {
+        let (mut groups, mut apexes) = (Vec::new(), HashMap::default());
+        for (index, zone) in zones.enumerate() {
+            let members = (0..zone.upstreams.len()).map(|number| place(zone, number)).collect();
+            let (selection, patience) = (zone.selection, zone.attempt_timeout);
+            groups.push(Group { members, selection, patience, turn: Cell::new(0) });
+            for apex in &zone.apexes {
+                apexes.insert(apex.as_name().as_bytes().into(), index);
+            }
+        }
+        Self { groups, apexes }
+    }
+
+    /// Those who are to be asked `question`: of the closest zone that holds its name.
+    ///
+    /// DS records stand on the parent's side of a zone cut (RFC 4035 §2.4), so the question for those of an apex goes to the
+    /// zone above.
+    pub(super) fn group(&self, question: &Question<'_>) -> &Group {
+        &self.groups[if self.apexes.is_empty() { 0 } else { self.search(question) }]
+    }
+
+    fn search(&self, question: &Question<'_>) -> usize {
+        let mut name = NameBuf::new(question.qname);
+        name.make_lower();
+        let above = usize::from(question.qtype == Rtype::DS);
+        let mut suffixes = name.as_name().suffixes().skip(above);
+        let found = suffixes.find_map(|suffix| self.apexes.get(suffix.as_bytes()));
+        found.copied().unwrap_or_default()
+    }
+}
+
+impl Group {
+    /// The order in which one question goes through the servers: those that rest come last.
+    ///
+    /// Where nobody asks in the background whether they are back, `is_tried` says of a resting one whether this question
+    /// is to try it in its old place.
+    pub(super) fn order(
+        &self,
+        servers: &[Server],
+        entropy: &impl Entropy,
+        is_tried: impl Fn(&Server) -> bool,
+    ) -> Vec<usize> {
+        let mut awake = Vec::with_capacity(self.members.len());
+        let mut resting = Vec::new();
+        for &place in &self.members {
+            let server = &servers[place];
+            let is_resting = server.health(|health| health.is_resting()) && !is_tried(server);
+            if is_resting { resting.push(place) } else { awake.push(place) }
+        }
+        match self.selection {
+            Selection::Ordered => {}
+            Selection::RoundRobin if awake.is_empty() => {}
+            Selection::RoundRobin => {
+                let turn = self.turn.get() % awake.len();
+                self.turn.set(turn + 1);
+                awake.rotate_left(turn);
+            }
+            Selection::Fastest => fastest_first(&mut awake, servers, entropy),
+        }
+        awake.append(&mut resting);
+        awake
+    }
+}
+
+/// Puts the better of two drawn at random in front, the others behind it from light to heavy.
+///
+/// Two choices spread load nearly as well as knowing all, and do not send everybody to the one that looks best.
+fn fastest_first(places: &mut [usize], servers: &[Server], entropy: &impl Entropy) {
+    let count = places.len();
+    if count < 2 {
+        return;
+    }
+    let draw = |below: usize| usize::from(entropy.u16()) % below;
+    let first = draw(count);
+    // Another one: the draw leaves the first out.
+    let second = (first + 1 + draw(count - 1)) % count;
+    let burden = |place: usize| servers[place].burden();
+    let is_swapped = burden(places[second]) < burden(places[first]);
+    let (winner, loser) = if is_swapped { (second, first) } else { (first, second) };
+    servers[places[loser]].rtt(|rtt| rtt.forgive());
+    places.swap(0, winner);
+    places[1..].sort_by(|&left, &right| burden(left).total_cmp(&burden(right)));
+}
