@@ -16,6 +16,7 @@ mod health;
 pub mod inflight;
 pub mod ports;
 mod race;
+pub mod room;
 mod rtt;
 pub mod scrub;
 mod server;
