@@ -101,7 +101,9 @@ fn filled(count: usize) -> Filled {
     let queries: Vec<Vec<u8>> = (0..count).map(|number| query(&name(number), true)).collect();
     for message in &queries {
         let Verdict::Miss(ticket) = core.answer(message, CLIENT, now(), &mut out) else { panic!() };
-        let Admission::Ask(mut asking) = core.admit(ticket, (), now(), &mut out) else { panic!() };
+        let Admission::Ask(mut asking) = core.admit(ticket, (), now(), &mut out, |(), _| {}) else {
+            panic!()
+        };
         core.finish(&mut asking, Ok(answer(message)), now(), &mut out, |(), _| {});
     }
     let mut state = 1u64;

@@ -151,7 +151,7 @@ impl Simulation {
         match node.answer(&query(name), CLIENT, now, &mut out) {
             Verdict::Reply(len) => self.check(core, name, &out[..len]),
             Verdict::Miss(ticket) => {
-                if let Admission::Ask(asking) = node.admit(ticket, (), now, &mut out) {
+                if let Admission::Ask(asking) = node.admit(ticket, (), now, &mut out, |(), _| {}) {
                     self.questions += 1;
                     let version = self.world[usize::try_from(name).unwrap()];
                     self.flights.push(Flight { core, name, version, asking });

@@ -81,7 +81,9 @@ fn end(core: &mut Core<()>, message: &[u8], is_denied: bool) {
     let now = Now::default();
     let mut out = [0; 4096];
     let Verdict::Miss(ticket) = core.answer(message, CLIENT, now, &mut out) else { panic!() };
-    let Admission::Ask(mut asking) = core.admit(ticket, (), now, &mut out) else { panic!() };
+    let Admission::Ask(mut asking) = core.admit(ticket, (), now, &mut out, |(), _| {}) else {
+        panic!()
+    };
     let query = asking.query();
     let (name, qtype) = (query.qname, query.qtype);
     let mut denial = AnswerBuilder::new(name, qtype, Class::IN, Rcode::NXDOMAIN).unwrap();
@@ -105,7 +107,9 @@ fn resolve(core: &mut Core<()>, message: &[u8], addresses: u8) {
     let now = Now::default();
     let mut out = [0; 4096];
     let Verdict::Miss(ticket) = core.answer(message, CLIENT, now, &mut out) else { panic!() };
-    let Admission::Ask(mut asking) = core.admit(ticket, (), now, &mut out) else { panic!() };
+    let Admission::Ask(mut asking) = core.admit(ticket, (), now, &mut out, |(), _| {}) else {
+        panic!()
+    };
     let query = asking.query();
     let mut builder =
         AnswerBuilder::new(query.qname, query.qtype, query.qclass, Rcode::NOERROR).unwrap();
@@ -160,7 +164,9 @@ fn denials_stale_answers_and_failures_of_a_moment_ago_allocate_nothing() {
     let now = Now { cache: CacheTime::from_millis(301_000), ..now };
     let mut out = [0; 1232];
     let Verdict::Miss(ticket) = core.answer(&late, CLIENT, now, &mut out) else { panic!() };
-    let Admission::Ask(mut asking) = core.admit(ticket, (), now, &mut out) else { panic!() };
+    let Admission::Ask(mut asking) = core.admit(ticket, (), now, &mut out, |(), _| {}) else {
+        panic!()
+    };
     let failure = Unresolved { ede: Ede::NETWORK_ERROR, is_ours: false };
     core.finish(&mut asking, Err(failure), now, &mut out, |(), _| {});
     assert_free(&mut core, "stale answer", CLIENT, &late, now);

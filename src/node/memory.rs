@@ -13,7 +13,7 @@ use crate::cache::key::KEY_BYTES_MAX;
 use crate::cache::{Notice, SHARD_BYTES_MAX, Stored};
 use crate::config::{self, Config};
 use crate::net;
-use crate::resolve::inflight::waiters_in_all_max;
+use crate::resolve::inflight::{questions_in_all_max, waiters_in_all_max};
 
 /// The process before any worker: program text in use, main thread, logs.
 const PROCESS_BYTES: usize = 12 << 20;
@@ -104,8 +104,8 @@ impl Plan {
         let snapshot = if config.snapshot.path.is_some() { super::snapshot::BYTES } else { 0 };
         let base = PROCESS_BYTES + cores * (WORKER_BYTES + mesh + snapshot);
         let buffers = net::arena_bytes(&config.udp);
-        let resolution =
-            forward.inflight_max * QUESTION_BYTES + waiters_in_all_max(forward) * WAITER_BYTES;
+        let resolution = questions_in_all_max(forward) * QUESTION_BYTES
+            + waiters_in_all_max(forward) * WAITER_BYTES;
         let streams = connections * STREAM_BYTES;
         let records: usize = config.local.iter().map(|zone| zone.records.len()).sum();
         let lists = records * LOCAL_BYTES + warm_bytes;

@@ -152,7 +152,12 @@ impl Worker {
         let query = asking.query().into_owned();
         let query = query.view();
         let question = Question::of(&query);
-        let mut resolution = pin!(self.forwarder.resolve(&self.world, &question));
+        let evicted = asking.evicted();
+        let mut resolution =
+            pin!(or(async { Some(self.forwarder.resolve(&self.world, &question).await) }, async {
+                evicted.await;
+                None
+            },));
         let outcome = loop {
             let Some(patience) = asking.patience() else { break resolution.await };
             let in_time = async { Some(resolution.as_mut().await) };
@@ -167,6 +172,7 @@ impl Worker {
             }
         };
         let now = self.read_clocks();
+        let Some(outcome) = outcome else { return self.evict(&mut asking, now) };
         self.report.changed(&self.forwarder.take_changes(), now.monotonic);
         if let Err(failure) = outcome {
             self.report.failed(failure, now.monotonic);
@@ -179,6 +185,13 @@ impl Worker {
         if core.outbox().has_news() {
             self.news.ring();
         }
+    }
+
+    /// The question makes room for newer ones.
+    fn evict(&self, asking: &mut Asking, now: Now) {
+        let mut scratch = self.scratch.borrow_mut();
+        let mut core = self.core.borrow_mut();
+        core.evict(asking, now, &mut scratch, |path, reply| self.send(path, reply));
     }
 
     /// Those who have waited long enough get what is left from before.
@@ -248,15 +261,18 @@ impl Respond for Worker {
                 len
             }
             Verdict::Drop => 0,
-            Verdict::Miss(ticket) => match core.admit(ticket, path.to_owned(), now, reply) {
-                Admission::Ask(asking) => {
-                    drop(core);
-                    self.ask(asking);
-                    return 0;
+            Verdict::Miss(ticket) => {
+                let send = |path: &Path, reply: &[u8]| self.send(path, reply);
+                match core.admit(ticket, path.to_owned(), now, reply, send) {
+                    Admission::Ask(asking) => {
+                        drop(core);
+                        self.ask(asking);
+                        return 0;
+                    }
+                    Admission::Joined => return 0,
+                    Admission::Refused(len) => len,
                 }
-                Admission::Joined => return 0,
-                Admission::Refused(len) => len,
-            },
+            }
         };
         if len == 0 {
             self.send(path, &[]);

@@ -96,8 +96,14 @@ pub struct ServingCounters {
     pub misses: Counter,
     /// Misses that joined a question already being resolved.
     pub coalesced: Counter,
-    /// Misses refused because too much was being resolved.
+    /// Clients refused, or told to wait no more, because too many questions were in flight or too many clients waited.
     pub overload: Counter,
+    /// Questions that had to make room for newer ones.
+    pub evicted_questions: Counter,
+    /// Questions being resolved.
+    pub in_flight: Gauge,
+    /// The most there have been.
+    pub in_flight_peak: Gauge,
     /// Queries answered from local data.
     pub local: Counter,
     /// Questions that no upstream answered.
@@ -188,7 +194,8 @@ impl ServingCounters {
             ("dns_cache_misses_total", "Queries not in the cache", &self.misses),
             ("dns_cache_inserts_total", "Answers stored", &self.inserts),
             ("dns_coalesced_total", "Misses that joined another", &self.coalesced),
-            ("dns_overload_total", "Misses refused for want of room", &self.overload),
+            ("dns_overload_total", "Clients refused for want of room", &self.overload),
+            ("dns_evicted_questions_total", "Questions that made room", &self.evicted_questions),
             ("dns_local_total", "Queries answered from local data", &self.local),
             ("dns_resolution_failures_total", "Questions nobody answered", &self.failures),
             ("dns_cached_failures_total", "Queries not tried again yet", &self.failures_cached),
@@ -209,10 +216,14 @@ impl ServingCounters {
             counter(name, help, &[], count.value());
         }
         let labels = [("core", core.as_str())];
-        let entries = self.entries.value();
-        out.sample(Kind::Gauge, "dns_cache_entries", "Answers in the cache", &labels, entries);
-        let bytes = self.cache_bytes.value();
-        out.sample(Kind::Gauge, "dns_cache_bytes", "Bytes held by the cache", &labels, bytes);
+        for (name, help, gauge) in [
+            ("dns_questions_in_flight", "Questions being resolved", &self.in_flight),
+            ("dns_questions_in_flight_peak", "The most there have been", &self.in_flight_peak),
+            ("dns_cache_entries", "Answers in the cache", &self.entries),
+            ("dns_cache_bytes", "Bytes held by the cache", &self.cache_bytes),
+        ] {
+            out.sample(Kind::Gauge, name, help, &labels, gauge.value());
+        }
     }
 }
 

@@ -1,8 +1,13 @@
 //! Questions being resolved, and who waits for each: equal questions are asked once (RFC 5452 §5 counts on it, too).
+//!
+//! Where there is no more room, the oldest yield: questions to newer ones, clients to those who ask the same after them.
+
+use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
 
+use super::room::{self, Claim, Eviction, Guard, Room};
 use crate::config;
 
 /// Of all questions that may be in flight, one in so many may be asked ahead of time: nobody waits for them, so they must
@@ -20,16 +25,24 @@ pub fn waiters_in_all_max(section: &config::Forward) -> usize {
     WAITERS_IN_ALL_MAX.max(section.waiters_max)
 }
 
+/// How many questions one core may hold, those included that have been told to make room and have not ended yet.
+#[must_use]
+pub const fn questions_in_all_max(section: &config::Forward) -> usize {
+    room::members_max(section.inflight_max)
+}
+
 /// What became of someone who asks.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Debug)]
 pub enum Joined<W> {
-    /// Nobody asked this yet: resolve it, then [`Inflight::finish`].
-    First,
+    /// Nobody asked this yet: resolve it until it has to make room, then [`Inflight::finish`].
+    First(Eviction),
     /// Somebody did; the answer will come.
     Waiting,
-    /// Too many questions are in flight.
+    /// The same; and this one, who waited for it longest, waits no more.
+    InPlaceOf(W),
+    /// Too many questions are in flight, and too many of them are ending.
     TooManyQuestions(W),
-    /// Too many wait, for this one or in all.
+    /// Too many wait in all, and nobody for this.
     TooManyWaiters(W),
 }
 
@@ -37,7 +50,7 @@ pub enum Joined<W> {
 #[derive(Debug, Eq, PartialEq)]
 pub struct Ended<W> {
     /// All who still waited, first come first.
-    pub waiters: Vec<W>,
+    pub waiters: VecDeque<W>,
     /// What other cores got meanwhile.
     pub elsewhere: Elsewhere,
 }
@@ -78,6 +91,8 @@ impl Elsewhere {
 pub struct Inflight<W> {
     questions: HashTable<Question<W>>,
     questions_max: usize,
+    /// The questions by age. Those for which nobody waits have a loose claim.
+    room: Room,
     waiters_max: usize,
     /// Questions that were asked ahead of time.
     ahead: usize,
@@ -90,7 +105,9 @@ pub struct Inflight<W> {
 struct Question<W> {
     hash: u64,
     key: Box<[u8]>,
-    waiters: Vec<W>,
+    place: Guard,
+    /// The oldest in front.
+    waiters: VecDeque<W>,
     /// How many of them joined.
     joined: usize,
     is_ahead: bool,
@@ -99,15 +116,14 @@ struct Question<W> {
 }
 
 impl<W> Question<W> {
-    fn new(hash: u64, key: &[u8], waiters: Vec<W>) -> Self {
-        let is_ahead = waiters.is_empty();
-        let key = key.into();
+    fn new(hash: u64, key: &[u8], place: Guard, first: Option<W>) -> Self {
         Self {
             hash,
-            key,
-            waiters,
+            key: key.into(),
+            place,
+            is_ahead: first.is_none(),
+            waiters: first.into_iter().collect(),
             joined: 0,
-            is_ahead,
             is_slow: false,
             elsewhere: Elsewhere::Nothing,
         }
@@ -121,6 +137,7 @@ impl<W> Inflight<W> {
         Self {
             questions: HashTable::new(),
             questions_max: section.inflight_max,
+            room: Room::new(section.inflight_max),
             waiters_max: section.waiters_max,
             ahead: 0,
             joined: 0,
@@ -128,51 +145,63 @@ impl<W> Inflight<W> {
         }
     }
 
-    /// Lets `waiter` wait for the question `key`, whose hash is `hash`.
+    /// Lets `waiter` wait for the question `key`, whose hash is `hash`. Where there is no room, the oldest has to yield.
     pub fn join(&mut self, hash: u64, key: &[u8], waiter: W) -> Joined<W> {
-        let has_room = self.questions.len() < self.questions_max;
-        let waiters_max = if self.joined < self.joined_max { self.waiters_max } else { 0 };
-        match self.entry(hash, key) {
+        let is_crowded = self.joined >= self.joined_max;
+        match entry(&mut self.questions, hash, key) {
             Entry::Occupied(mut known) => {
                 let question = known.get_mut();
-                if question.waiters.len() >= waiters_max {
-                    return Joined::TooManyWaiters(waiter);
+                if is_crowded || question.waiters.len() >= self.waiters_max {
+                    // One for one: no count changes.
+                    let Some(oldest) = question.waiters.pop_front() else {
+                        return Joined::TooManyWaiters(waiter);
+                    };
+                    question.waiters.push_back(waiter);
+                    return Joined::InPlaceOf(oldest);
                 }
-                question.waiters.push(waiter);
+                question.place.set_claim(Claim::Firm);
+                question.waiters.push_back(waiter);
                 question.joined += 1;
                 self.joined += 1;
                 Joined::Waiting
             }
-            Entry::Vacant(vacant) if has_room => {
-                vacant.insert(Question::new(hash, key, vec![waiter]));
-                Joined::First
+            Entry::Vacant(vacant) => {
+                let Some(place) = self.room.enter(Claim::Firm) else {
+                    return Joined::TooManyQuestions(waiter);
+                };
+                let eviction = place.evicted();
+                vacant.insert(Question::new(hash, key, place, Some(waiter)));
+                Joined::First(eviction)
             }
-            Entry::Vacant(_) => Joined::TooManyQuestions(waiter),
         }
     }
 
-    /// Begins the question `key`, for which nobody waits yet; `false` when it is being asked, or there is no room.
-    pub fn begin_ahead(&mut self, hash: u64, key: &[u8]) -> bool {
+    /// Begins the question `key`, for which nobody waits yet: resolve it until it has to make room. `None` when it is
+    /// being asked, or there is no room: nothing yields to it.
+    pub fn begin_ahead(&mut self, hash: u64, key: &[u8]) -> Option<Eviction> {
         if self.ahead >= self.questions_max / AHEAD_SHARE
             || self.questions.len() >= self.questions_max
         {
-            return false;
+            return None;
         }
-        match self.entry(hash, key) {
-            Entry::Occupied(_) => false,
+        match entry(&mut self.questions, hash, key) {
+            Entry::Occupied(_) => None,
             Entry::Vacant(vacant) => {
-                vacant.insert(Question::new(hash, key, Vec::new()));
+                let place = self.room.enter(Claim::Loose)?;
+                let eviction = place.evicted();
+                vacant.insert(Question::new(hash, key, place, None));
                 self.ahead += 1;
-                true
+                Some(eviction)
             }
         }
     }
 
     /// Gives all who wait for the question `key` so far, and notes that it takes long.
-    pub fn give_up_waiting(&mut self, hash: u64, key: &[u8]) -> Vec<W> {
+    pub fn give_up_waiting(&mut self, hash: u64, key: &[u8]) -> VecDeque<W> {
         let known = self.questions.find_mut(hash, |question| *question.key == *key);
-        known.map_or_else(Vec::new, |question| {
+        known.map_or_else(VecDeque::new, |question| {
             question.is_slow = true;
+            question.place.set_claim(Claim::Loose);
             self.joined -= std::mem::take(&mut question.joined);
             std::mem::take(&mut question.waiters)
         })
@@ -200,14 +229,14 @@ impl<W> Inflight<W> {
 
     /// Ends the question `key`.
     pub fn finish(&mut self, hash: u64, key: &[u8]) -> Ended<W> {
-        match self.entry(hash, key) {
+        match entry(&mut self.questions, hash, key) {
             Entry::Occupied(known) => {
                 let (question, _) = known.remove();
                 self.ahead -= usize::from(question.is_ahead);
                 self.joined -= question.joined;
                 Ended { waiters: question.waiters, elsewhere: question.elsewhere }
             }
-            Entry::Vacant(_) => Ended { waiters: Vec::new(), elsewhere: Elsewhere::Nothing },
+            Entry::Vacant(_) => Ended { waiters: VecDeque::new(), elsewhere: Elsewhere::Nothing },
         }
     }
 
@@ -222,14 +251,21 @@ impl<W> Inflight<W> {
     pub fn is_empty(&self) -> bool {
         self.questions.is_empty()
     }
+}
 
-    fn entry(&mut self, hash: u64, key: &[u8]) -> Entry<'_, Question<W>> {
-        self.questions.entry(hash, |question| *question.key == *key, |question| question.hash)
-    }
+fn entry<'t, W>(
+    questions: &'t mut HashTable<Question<W>>,
+    hash: u64,
+    key: &[u8],
+) -> Entry<'t, Question<W>> {
+    questions.entry(hash, |question| *question.key == *key, |question| question.hash)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Waker};
+
     use super::*;
 
     fn table() -> Inflight<u32> {
@@ -237,27 +273,99 @@ mod tests {
         Inflight::new(&forward)
     }
 
-    #[test]
-    fn only_the_first_asks_and_all_get_the_answer() {
-        let mut table = table();
-        assert_eq!(table.join(1, b"a", 1), Joined::First);
-        assert_eq!(table.join(1, b"a", 2), Joined::Waiting);
-        assert_eq!(table.join(1, b"b", 3), Joined::First, "equal hashes are not equal questions");
-        assert_eq!(table.finish(1, b"a").waiters, [1, 2]);
-        assert!(table.finish(1, b"a").waiters.is_empty());
-        assert_eq!(table.join(1, b"a", 4), Joined::First);
+    fn is_first<W>(joined: &Joined<W>) -> bool {
+        matches!(joined, Joined::First(_))
+    }
+
+    fn is_waiting<W>(joined: &Joined<W>) -> bool {
+        matches!(joined, Joined::Waiting)
+    }
+
+    fn in_place_of<W>(joined: Joined<W>) -> Option<W> {
+        if let Joined::InPlaceOf(oldest) = joined { Some(oldest) } else { None }
+    }
+
+    fn begun<W>(joined: Joined<W>) -> Eviction {
+        let Joined::First(eviction) = joined else { panic!("not the first") };
+        eviction
+    }
+
+    fn is_told(eviction: &mut Eviction) -> bool {
+        Pin::new(eviction).poll(&mut Context::from_waker(Waker::noop())).is_ready()
     }
 
     #[test]
-    fn both_limits_hold_and_give_the_waiter_back() {
+    fn only_the_first_asks_and_all_get_the_answer() {
+        let mut table = table();
+        assert!(is_first(&table.join(1, b"a", 1)));
+        assert!(is_waiting(&table.join(1, b"a", 2)));
+        assert!(is_first(&table.join(1, b"b", 3)), "equal hashes are not equal questions");
+        assert_eq!(table.finish(1, b"a").waiters, [1, 2]);
+        assert!(table.finish(1, b"a").waiters.is_empty());
+        assert!(is_first(&table.join(1, b"a", 4)));
+    }
+
+    #[test]
+    fn too_many_waiters_make_the_oldest_go() {
         let mut table = table();
         for waiter in 0..3 {
             table.join(1, b"a", waiter);
         }
-        assert_eq!(table.join(1, b"a", 9), Joined::TooManyWaiters(9));
-        assert_eq!(table.join(2, b"b", 1), Joined::First);
-        assert_eq!(table.join(3, b"c", 9), Joined::TooManyQuestions(9));
-        assert_eq!(table.len(), 2);
+        for waiter in 3..9 {
+            assert_eq!(in_place_of(table.join(1, b"a", waiter)), Some(waiter - 3));
+        }
+        assert_eq!(table.finish(1, b"a").waiters, [6, 7, 8]);
+        assert_eq!(table.joined, 0);
+    }
+
+    #[test]
+    fn too_many_questions_make_the_oldest_end() {
+        let mut table = table();
+        let mut evictions = Vec::new();
+        for number in 0..5u8 {
+            let Joined::First(eviction) = table.join(1, &[number], 0) else { panic!() };
+            evictions.push(eviction);
+        }
+        let told = evictions.iter_mut().map(is_told).collect::<Vec<_>>();
+        assert_eq!(told, [true, true, true, false, false]);
+        assert!(is_waiting(&table.join(1, &[0], 1)), "until it has ended");
+        assert_eq!(table.len(), 5);
+        assert_eq!(table.finish(1, &[0]).waiters, [0, 1]);
+        let Joined::First(mut again) = table.join(1, &[0], 2) else { panic!() };
+        assert!(!is_told(&mut again) && is_told(&mut evictions[3]));
+    }
+
+    #[test]
+    fn questions_that_have_not_ended_yet_are_bounded() {
+        let forward = config::Forward { inflight_max: 2, ..Default::default() };
+        let (mut table, max) = (table(), questions_in_all_max(&forward));
+        let number = |number: usize| u64::try_from(number).unwrap().to_be_bytes();
+        let firsts = (0..10 * max).filter(|&it| is_first(&table.join(1, &number(it), 0))).count();
+        assert_eq!((firsts, table.len()), (max, max));
+        assert!(matches!(table.join(1, b"a", 9), Joined::TooManyQuestions(9)));
+        table.finish(1, &number(0));
+        assert!(is_first(&table.join(1, b"a", 9)));
+    }
+
+    #[test]
+    fn questions_for_which_nobody_waits_yield_first() {
+        let forward = config::Forward { inflight_max: 8, ..Default::default() };
+        let mut table: Inflight<u32> = Inflight::new(&forward);
+        let mut served = begun(table.join(1, b"served", 0));
+        let mut joined = table.begin_ahead(1, b"joined").unwrap();
+        let mut ahead = table.begin_ahead(1, b"ahead").unwrap();
+        assert!(is_waiting(&table.join(1, b"joined", 0)));
+        let mut others: Vec<_> = (0..5).map(|it: u8| begun(table.join(1, &[it], 0))).collect();
+        table.give_up_waiting(1, b"served");
+        let mut yields = |table: &mut Inflight<u32>, number: u8, eviction: &mut Eviction| {
+            assert!(!is_told(eviction));
+            others.push(begun(table.join(2, &[number], 0)));
+            assert!(is_told(eviction), "{number}");
+        };
+        yields(&mut table, 11, &mut ahead);
+        yields(&mut table, 12, &mut served);
+        yields(&mut table, 13, &mut joined);
+        assert!(!others.iter_mut().any(is_told));
     }
 
     #[test]
@@ -266,23 +374,26 @@ mod tests {
         let forward =
             config::Forward { inflight_max: 100, waiters_max: half, ..Default::default() };
         let mut table = Inflight::new(&forward);
-        let mut refused = 0;
+        let mut gone = 0;
         for question in 0..3u8 {
             for waiter in 0..half {
-                let joined = table.join(1, &[question], waiter);
-                refused += usize::from(matches!(joined, Joined::TooManyWaiters(_)));
+                gone += usize::from(in_place_of(table.join(1, &[question], waiter)).is_some());
             }
         }
         // The first askers of the three questions are not among them.
-        assert_eq!(refused, half - 3);
-        assert_eq!(table.join(2, b"other", 1), Joined::First, "questions have their own limit");
+        assert_eq!((gone, table.joined), (half - 3, WAITERS_IN_ALL_MAX));
+        assert!(is_first(&table.join(2, b"other", 1)), "questions have their own limit");
+        assert_eq!(in_place_of(table.join(2, b"other", 2)), Some(1));
+        assert!(table.begin_ahead(2, b"ahead").is_some());
+        assert!(matches!(table.join(2, b"ahead", 9), Joined::TooManyWaiters(9)));
         assert_eq!(table.give_up_waiting(1, &[0]).len(), half);
-        assert_eq!(table.join(2, b"other", 2), Joined::Waiting);
+        assert!(is_waiting(&table.join(2, b"ahead", 2)));
         for question in 0..3u8 {
             table.finish(1, &[question]);
         }
         table.finish(2, b"other");
-        assert_eq!((table.len(), table.joined), (0, 0));
+        table.finish(2, b"ahead");
+        assert_eq!((table.len(), table.joined, table.room.len()), (0, 0, 0));
     }
 
     #[test]
@@ -290,22 +401,27 @@ mod tests {
         let max = WAITERS_IN_ALL_MAX + 2;
         let forward = config::Forward { inflight_max: 1, waiters_max: max, ..Default::default() };
         let mut table = Inflight::new(&forward);
-        let refused = (0..max)
-            .filter(|_| matches!(table.join(1, b"a", 0), Joined::TooManyWaiters(_)))
-            .count();
-        assert_eq!(refused, 0);
-        assert_eq!(table.join(1, b"a", 9), Joined::TooManyWaiters(9));
+        let gone = (0..max).filter_map(|it| in_place_of(table.join(1, b"a", it))).count();
+        assert_eq!(gone, 0);
+        assert_eq!(in_place_of(table.join(1, b"a", max)), Some(0));
     }
 
     #[test]
     fn questions_ahead_of_time_leave_room_for_those_that_somebody_asks() {
         let forward = config::Forward { inflight_max: 8, ..Default::default() };
         let mut table: Inflight<u32> = Inflight::new(&forward);
-        assert!(table.begin_ahead(1, b"a") && !table.begin_ahead(1, b"a"));
-        assert!(table.begin_ahead(2, b"b") && !table.begin_ahead(3, b"c"));
-        assert_eq!(table.join(1, b"a", 7), Joined::Waiting);
+        let begins = |table: &mut Inflight<u32>, key| table.begin_ahead(1, key).is_some();
+        assert!(begins(&mut table, b"a") && !begins(&mut table, b"a"));
+        assert!(begins(&mut table, b"b") && !begins(&mut table, b"c"));
+        assert!(is_waiting(&table.join(1, b"a", 7)));
         assert_eq!(table.finish(1, b"a").waiters, [7]);
-        assert!(table.begin_ahead(3, b"c"));
+        assert!(begins(&mut table, b"c"));
+        for number in 0..6u8 {
+            table.join(1, &[number], 0);
+        }
+        table.finish(1, b"c");
+        table.join(1, &[6], 0);
+        assert!(!begins(&mut table, b"c"), "nobody makes room for it");
     }
 
     #[test]
@@ -315,7 +431,7 @@ mod tests {
         assert!(!table.is_slow(1, b"a"));
         assert_eq!(table.give_up_waiting(1, b"a"), [1]);
         assert!(table.is_slow(1, b"a"));
-        assert_eq!(table.join(1, b"a", 2), Joined::Waiting);
+        assert!(is_waiting(&table.join(1, b"a", 2)));
         assert_eq!(table.finish(1, b"a").waiters, [2]);
         assert!(!table.is_slow(1, b"a"));
         assert!(table.give_up_waiting(1, b"a").is_empty());

@@ -26,3 +26,4 @@ pub use cookie::CookieSecret;
 pub use forward::{Failure, Forwarder};
 pub use health::{Change, Reason};
 pub use inflight::{Elsewhere, Ended, Inflight, Joined};
+pub use room::Eviction;

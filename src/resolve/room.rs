@@ -96,7 +96,6 @@ pub struct Guard {
 
 impl Guard {
     /// Comes true when the member has to leave. Of several of these only the one that was polled last is woken.
-    #[must_use]
     pub fn evicted(&self) -> Eviction {
         Eviction(Rc::clone(&self.member))
     }

@@ -143,11 +143,7 @@ impl<P> Core<P> {
         if self.waiting.holds(hash, self.key.as_bytes()) {
             return Warmth::Known;
         }
-        if !self.waiting.begin_ahead(hash, self.key.as_bytes()) {
-            return Warmth::Busy;
-        }
-        self.counters.refreshes.bump();
-        Warmth::Ask(Asking::ahead(&query, &self.key, hash, now, self.stale_after))
+        self.ask_ahead(hash, &query, now).map_or(Warmth::Busy, Warmth::Ask)
     }
 
     /// Answers one message from what this core already holds.
@@ -227,13 +223,21 @@ impl<P> Core<P> {
     fn refresh(&mut self, verdict: Verdict, query: &Query<'_>, now: Now) -> Verdict {
         let Verdict::Reply(len) = verdict else { return verdict };
         let hash = self.shard.hash(self.key.as_bytes());
-        if self.failures.recent(hash, now.cache).is_some()
-            || !self.waiting.begin_ahead(hash, self.key.as_bytes())
-        {
+        if self.failures.recent(hash, now.cache).is_some() {
             return verdict;
         }
+        match self.ask_ahead(hash, query, now) {
+            Some(asking) => Verdict::Refresh(len, asking),
+            None => verdict,
+        }
+    }
+
+    /// Begins the question of `query` for which nobody waits, unless it has begun, or there is no room.
+    fn ask_ahead(&mut self, hash: u64, query: &Query<'_>, now: Now) -> Option<Box<Asking>> {
+        let eviction = self.waiting.begin_ahead(hash, self.key.as_bytes())?;
         self.counters.refreshes.bump();
-        Verdict::Refresh(len, Asking::ahead(query, &self.key, hash, now, self.stale_after))
+        self.count_in_flight();
+        Some(Asking::ahead(query, &self.key, hash, now, self.stale_after, eviction))
     }
 
     /// Lets `work` change what this core holds, and counts what is there then.

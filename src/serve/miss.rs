@@ -1,13 +1,19 @@
 //! From a miss to everybody's reply: tickets, who waits for what, and the end of a resolution.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::answer::{Client, Core, Verdict};
 use super::reply::Reply;
 use crate::cache::{Insertion, Key, Lookup};
-use crate::resolve::{Elsewhere, Ended, Inflight, Joined};
+use crate::resolve::{Elsewhere, Ended, Eviction, Inflight, Joined};
 use crate::time::{CacheTime, Now};
 use crate::wire::{AnswerBuf, Ede, Query, QueryBuf, Rcode};
+
+/// What clients are told for whom there is no room (RFC 8914 §4.24).
+const TOO_MANY_QUESTIONS: &str = "too many questions in flight";
+const TOO_MANY_WAITERS: &str = "too many clients wait";
+const MADE_ROOM: &str = "made room for newer questions";
 
 /// A query that the cache could not answer, with all that a later reply needs.
 #[derive(Debug)]
@@ -29,7 +35,7 @@ impl Ticket {
     }
 }
 
-/// A question that somebody must now resolve and end with [`Core::finish`].
+/// A question that somebody must now resolve and end with [`Core::finish`] or [`Core::evict`].
 #[derive(Debug)]
 pub struct Asking {
     key: Key,
@@ -37,6 +43,7 @@ pub struct Asking {
     query: QueryBuf,
     begun: CacheTime,
     patience: Option<Duration>,
+    eviction: Eviction,
 }
 
 impl Asking {
@@ -47,10 +54,11 @@ impl Asking {
         hash: u64,
         now: Now,
         patience: Duration,
+        eviction: Eviction,
     ) -> Box<Self> {
         let (key, query) = (key.clone(), QueryBuf::new(query));
         let patience = Some(patience).filter(|patience| !patience.is_zero());
-        Box::new(Self { key, hash, query, begun: now.cache, patience })
+        Box::new(Self { key, hash, query, begun: now.cache, patience, eviction })
     }
 
     /// The query of the first who asked: name, type, class, DO and CD are those of all who wait.
@@ -64,6 +72,11 @@ impl Asking {
     #[must_use]
     pub const fn patience(&self) -> Option<Duration> {
         self.patience
+    }
+
+    /// Comes true when the question has to make room for newer ones: it then ends with [`Core::evict`].
+    pub fn evicted(&self) -> Eviction {
+        self.eviction.clone()
     }
 }
 
@@ -101,35 +114,54 @@ pub struct Unresolved {
 impl<P> Core<P> {
     /// Lets the client behind `ticket` wait for its answer, which will go to `path`.
     ///
-    /// Refusals are written to `out`.
-    pub fn admit(&mut self, ticket: Box<Ticket>, path: P, now: Now, out: &mut [u8]) -> Admission {
+    /// Refusals are written to `out`. A client that has to make room gets its reply through `send`.
+    pub fn admit(
+        &mut self,
+        ticket: Box<Ticket>,
+        path: P,
+        now: Now,
+        out: &mut [u8],
+        send: impl FnOnce(&P, &[u8]),
+    ) -> Admission {
         let Ticket { query, key, client, patience } = *ticket;
         let waiter = Waiter { query: query.clone(), client, path };
         let hash = self.shard.hash(key.as_bytes());
-        let (waiter, ede) = match self.waiting.join(hash, key.as_bytes(), waiter) {
-            Joined::First => {
+        let joined = self.waiting.join(hash, key.as_bytes(), waiter);
+        self.count_in_flight();
+        match joined {
+            Joined::First(eviction) => {
                 let begun = now.cache;
-                return Admission::Ask(Box::new(Asking { key, hash, query, begun, patience }));
+                let asking = Asking { key, hash, query, begun, patience, eviction };
+                Admission::Ask(Box::new(asking))
             }
             Joined::Waiting => {
                 self.counters.coalesced.bump();
-                return Admission::Joined;
+                Admission::Joined
+            }
+            Joined::InPlaceOf(oldest) => {
+                self.counters.coalesced.bump();
+                let verdict = self.refuse(&oldest, TOO_MANY_WAITERS, now, out);
+                send(&oldest.path, written(&verdict, out));
+                Admission::Joined
             }
             Joined::TooManyQuestions(waiter) => {
-                (waiter, Ede::NETWORK_ERROR.with_text("too many questions in flight"))
+                refused(&self.refuse(&waiter, TOO_MANY_QUESTIONS, now, out))
             }
             Joined::TooManyWaiters(waiter) => {
-                (waiter, Ede::NETWORK_ERROR.with_text("too many clients wait"))
+                refused(&self.refuse(&waiter, TOO_MANY_WAITERS, now, out))
             }
-        };
+        }
+    }
+
+    /// Tells a client that there is no room for it.
+    #[cold]
+    fn refuse(&self, waiter: &Waiter<P>, text: &'static str, now: Now, out: &mut [u8]) -> Verdict {
         self.counters.overload.bump();
         let refusal = AnswerBuf::empty(Rcode::SERVFAIL);
         let query = waiter.query.view();
         let reply = Reply { query: &query, client: waiter.client, limits: self.limits };
-        match reply.write(&refusal.view(now.cache), Some(ede), now, &self.counters, out) {
-            Verdict::Reply(len) => Admission::Refused(len),
-            Verdict::Refresh(..) | Verdict::Drop | Verdict::Miss(_) => Admission::Refused(0),
-        }
+        let ede = Ede::NETWORK_ERROR.with_text(text);
+        reply.write(&refusal.view(now.cache), Some(ede), now, &self.counters, out)
     }
 
     /// Gives all who wait for `asking` a stale answer, if there is one; the resolution goes on.
@@ -159,9 +191,9 @@ impl<P> Core<P> {
         outcome: Result<AnswerBuf, Unresolved>,
         now: Now,
         out: &mut [u8],
-        mut send: impl FnMut(&P, &[u8]),
+        send: impl FnMut(&P, &[u8]),
     ) {
-        let ended = self.waiting.finish(asking.hash, asking.key.as_bytes());
+        let ended = self.end(asking);
         let (answer, ede) = match outcome {
             Ok(answer) => {
                 self.keep(asking, &answer, ended.elsewhere, now);
@@ -172,12 +204,46 @@ impl<P> Core<P> {
                 (AnswerBuf::empty(Rcode::SERVFAIL), Some(unresolved.ede))
             }
         };
+        self.reply_to(ended.waiters, asking, (answer, ede), now, out, send);
+    }
+
+    /// Ends a resolution that has to make room for newer questions ([`Asking::evicted`]): all who waited get a stale answer,
+    /// if there is one, through `send`. That says nothing about the question, and is not remembered.
+    pub fn evict(
+        &mut self,
+        asking: &mut Asking,
+        now: Now,
+        out: &mut [u8],
+        send: impl FnMut(&P, &[u8]),
+    ) {
+        self.counters.evicted_questions.bump();
+        let ended = self.end(asking);
+        let ede = Ede::NETWORK_ERROR.with_text(MADE_ROOM);
+        let outcome = (AnswerBuf::empty(Rcode::SERVFAIL), Some(ede));
+        self.reply_to(ended.waiters, asking, outcome, now, out, send);
+    }
+
+    fn end(&mut self, asking: &Asking) -> Ended<Waiter<P>> {
+        let ended = self.waiting.finish(asking.hash, asking.key.as_bytes());
+        self.count_in_flight();
+        ended
+    }
+
+    /// Replies to `waiters` with the answer or, where it has an error beside it, with something better that is known.
+    fn reply_to(
+        &mut self,
+        waiters: VecDeque<Waiter<P>>,
+        asking: &mut Asking,
+        (answer, ede): (AnswerBuf, Option<Ede>),
+        now: Now,
+        out: &mut [u8],
+        mut send: impl FnMut(&P, &[u8]),
+    ) {
         // What failed may be known by now from elsewhere, or from before.
         let known = match ede {
             Some(_) => self.shard.lookup(&mut asking.key, now),
             None => Lookup::Absent,
         };
-        let Ended { waiters, .. } = ended;
         for waiter in waiters {
             let query = waiter.query.view();
             let reply = Reply { query: &query, client: waiter.client, limits: self.limits };
@@ -218,6 +284,14 @@ impl<P> Core<P> {
         }
     }
 
+    pub(super) fn count_in_flight(&self) {
+        let count = self.waiting.len() as u64;
+        self.counters.in_flight.set(count);
+        if count > self.counters.in_flight_peak.value() {
+            self.counters.in_flight_peak.set(count);
+        }
+    }
+
     pub(super) fn count_shard(&self) {
         let tally = self.shard.tally();
         for (gauge, count) in [
@@ -231,6 +305,13 @@ impl<P> Core<P> {
         ] {
             gauge.set(count);
         }
+    }
+}
+
+fn refused(verdict: &Verdict) -> Admission {
+    match verdict {
+        Verdict::Reply(len) => Admission::Refused(*len),
+        Verdict::Refresh(..) | Verdict::Drop | Verdict::Miss(_) => Admission::Refused(0),
     }
 }
 

@@ -260,25 +260,6 @@ fn every_core_asks_once_for_all_of_its_own_askers() {
 }
 
 #[test]
-fn askers_beyond_the_limit_are_refused_at_once() {
-    let gate = Gate::default();
-    let held = gate.clone();
-    let upstream = Scripted::start(move |asked| vec![Step::When(held.clone(), answer(asked))]);
-    let node = forward_to(&upstream, &format!("{PATIENT}\nwaiters_max = 3"));
-    let socket = Datagrams::to(node.address);
-    for id in 0..5 {
-        socket.send(&message::query(id, "slow.test", A));
-    }
-    for _ in 0..2 {
-        assert_eq!(socket.receive().rcode(), SERVFAIL);
-    }
-    gate.open();
-    for _ in 0..3 {
-        assert_eq!(socket.receive().rcode(), NOERROR);
-    }
-}
-
-#[test]
 fn cached_names_are_answered_when_the_upstream_is_gone() {
     let mut nsd = Nsd::start();
     let node = Setup::new().upstream(nsd.address).config(HASTY).start();

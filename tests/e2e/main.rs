@@ -11,6 +11,7 @@ mod access;
 mod cache;
 mod client;
 mod edns;
+mod flood;
 mod forward;
 mod load;
 mod malformed;

@@ -50,7 +50,8 @@ pub(crate) fn run(input: &[u8]) {
         Verdict::Reply(len) => check_reply(message, client, &out[..len]),
         Verdict::Refresh(..) => panic!("nothing is stored yet"),
         Verdict::Miss(ticket) => {
-            let Admission::Ask(mut asking) = core.admit(ticket, (), at(0), &mut out) else {
+            let Admission::Ask(mut asking) = core.admit(ticket, (), at(0), &mut out, |(), _| {})
+            else {
                 panic!("the first miss is asked for");
             };
             let mut replies = Vec::new();

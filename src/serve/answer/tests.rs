@@ -1,6 +1,8 @@
 //! The whole core without a socket: what a client sends and what it gets.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::pin::pin;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use super::super::{Admission, Asking, Unresolved};
@@ -59,12 +61,16 @@ fn answer(asking: &Asking, addresses: u8) -> AnswerBuf {
     builder.finish()
 }
 
+fn nobody_goes(_: &u32, _: &[u8]) {
+    panic!("there is room for all");
+}
+
 fn asking(core: &mut Core<u32>, message: &[u8], path: u32) -> Option<Box<Asking>> {
     let mut out = [0; 4096];
     let Verdict::Miss(ticket) = core.answer(message, CLIENT, at(0), &mut out) else {
         panic!("not a miss")
     };
-    match core.admit(ticket, path, at(0), &mut out) {
+    match core.admit(ticket, path, at(0), &mut out, nobody_goes) {
         Admission::Ask(asking) => Some(asking),
         Admission::Joined => None,
         Admission::Refused(_) => panic!("refused"),
@@ -127,7 +133,10 @@ fn rcode_and_ede(
     let reply = match core.answer(message, CLIENT, now, &mut out) {
         Verdict::Reply(len) => out[..len].to_vec(),
         Verdict::Miss(ticket) => {
-            let Admission::Ask(mut asking) = core.admit(ticket, 0, now, &mut out) else { panic!() };
+            let Admission::Ask(mut asking) = core.admit(ticket, 0, now, &mut out, nobody_goes)
+            else {
+                panic!()
+            };
             let outcome = outcome.map(|addresses| answer(&asking, addresses));
             let mut replies = Vec::new();
             core.finish(&mut asking, outcome, now, &mut out, |_, it| replies.push(it.to_vec()));
@@ -186,7 +195,9 @@ fn who_waits_too_long_gets_the_stale_answer_and_the_resolution_goes_on() {
     rcode_and_ede(&mut core, &message, at(0), Ok(1));
     let mut out = [0; 512];
     let Verdict::Miss(ticket) = core.answer(&message, CLIENT, at(400), &mut out) else { panic!() };
-    let Admission::Ask(mut asking) = core.admit(ticket, 7, at(400), &mut out) else { panic!() };
+    let Admission::Ask(mut asking) = core.admit(ticket, 7, at(400), &mut out, nobody_goes) else {
+        panic!()
+    };
     assert_eq!(asking.patience(), Some(Duration::from_millis(1_800)));
     let mut sent = Vec::new();
     core.answer_stale(&mut asking, at(402), &mut out, |&path, reply| {
@@ -211,7 +222,7 @@ fn client_that_joins_a_refreshment_waits_no_longer_than_others() {
         panic!("not refreshed")
     };
     let Verdict::Miss(ticket) = core.answer(&message, CLIENT, at(300), &mut out) else { panic!() };
-    assert!(matches!(core.admit(ticket, 7, at(300), &mut out), Admission::Joined));
+    assert!(matches!(core.admit(ticket, 7, at(300), &mut out, nobody_goes), Admission::Joined));
     let mut sent = Vec::new();
     core.answer_stale(&mut asking, at(301), &mut out, |&path, _| sent.push(path));
     assert_eq!(sent, [7]);
@@ -223,10 +234,14 @@ fn failure_gives_way_to_a_denial_that_came_meanwhile() {
     let below = with_opt(query(1, "a.no.example."), 1232);
     let mut out = [0; 512];
     let Verdict::Miss(ticket) = core.answer(&below, CLIENT, at(0), &mut out) else { panic!() };
-    let Admission::Ask(mut asking) = core.admit(ticket, 7, at(0), &mut out) else { panic!() };
+    let Admission::Ask(mut asking) = core.admit(ticket, 7, at(0), &mut out, nobody_goes) else {
+        panic!()
+    };
     let above = query(2, "no.example.");
     let Verdict::Miss(ticket) = core.answer(&above, CLIENT, at(0), &mut out) else { panic!() };
-    let Admission::Ask(mut denied) = core.admit(ticket, 8, at(0), &mut out) else { panic!() };
+    let Admission::Ask(mut denied) = core.admit(ticket, 8, at(0), &mut out, nobody_goes) else {
+        panic!()
+    };
     let name = NameBuf::from_text("no.example.").unwrap();
     let name = name.as_name();
     let mut denial = AnswerBuilder::new(name, Rtype::A, Class::IN, Rcode::NXDOMAIN).unwrap();
@@ -260,21 +275,104 @@ fn popular_answer_is_refreshed_while_it_is_served() {
     assert_eq!(Response::parse(&reply).unwrap().records[0].ttl, 281);
 }
 
+/// RCODE and code of the extended error.
+fn failure_of(reply: &[u8]) -> (Rcode, u8) {
+    let ede = reply.windows(4).rposition(|part| part[..2] == [0, 15] && part[2] == 0).unwrap();
+    (Response::parse(reply).unwrap().rcode(), reply[ede + 5])
+}
+
 #[test]
-fn too_many_questions_and_too_many_waiters_get_servfail() {
+fn oldest_of_too_many_waiters_gets_servfail_and_the_newcomer_waits() {
     let mut core = core();
-    let mut refused = 0;
-    for (id, name) in (0u16..).zip(["a.", "a.", "a.", "a.", "b.", "c.", "d.", "e."]) {
+    let mut gone = Vec::new();
+    let mut first = None;
+    for path in 0..5 {
         let mut out = [0; 512];
-        let Verdict::Miss(ticket) = core.answer(&query(id, name), CLIENT, at(0), &mut out) else {
+        let message = with_opt(query(7, "a."), 1232);
+        let Verdict::Miss(ticket) = core.answer(&message, CLIENT, at(0), &mut out) else {
             panic!("not a miss")
         };
-        if let Admission::Refused(len) = core.admit(ticket, 0, at(0), &mut out) {
-            assert_eq!(Response::parse(&out[..len]).unwrap().rcode(), Rcode::SERVFAIL);
-            refused += 1;
+        let admission = core.admit(ticket, path, at(0), &mut out, |&path, reply| {
+            assert!(reply.ends_with(b"too many clients wait"));
+            gone.push((path, failure_of(reply)));
+        });
+        if let Admission::Ask(asking) = admission {
+            first = Some(asking);
         }
     }
-    assert_eq!((refused, core.counters.overload.value()), (2, 2));
+    assert_eq!(gone, [(0, (Rcode::SERVFAIL, 23)), (1, (Rcode::SERVFAIL, 23))]);
+    assert_eq!((core.counters.overload.value(), core.counters.coalesced.value()), (2, 4));
+    let mut first = first.unwrap();
+    let outcome = Ok(answer(&first, 1));
+    let mut served = Vec::new();
+    core.finish(&mut first, outcome, at(0), &mut [0; 512], |&path, _| served.push(path));
+    assert_eq!(served, [2, 3, 4]);
+}
+
+fn is_told(asking: &Asking) -> bool {
+    let mut cx = Context::from_waker(Waker::noop());
+    pin!(asking.evicted()).poll(&mut cx).is_ready()
+}
+
+#[test]
+fn oldest_of_too_many_questions_ends_with_servfail_and_can_be_asked_again() {
+    let mut core = core();
+    let message = |number| with_opt(query(number, &format!("name{number}.")), 1232);
+    let mut askings: Vec<_> =
+        (0..5).map(|number| asking(&mut core, &message(number), number.into()).unwrap()).collect();
+    let told: Vec<_> = askings.iter().map(|asking| is_told(asking)).collect();
+    assert_eq!(told, [true, false, false, false, false]);
+    assert_eq!((core.in_flight(), core.counters.in_flight.value()), (5, 5));
+    let mut sent = Vec::new();
+    core.evict(&mut askings[0], at(1), &mut [0; 512], |&path, reply| {
+        assert!(reply.ends_with(b"made room for newer questions"));
+        sent.push((path, failure_of(reply)));
+    });
+    assert_eq!(sent, [(0, (Rcode::SERVFAIL, 23))]);
+    let counters = &core.counters;
+    assert_eq!((counters.evicted_questions.value(), counters.failures.value()), (1, 0));
+    assert_eq!((counters.in_flight.value(), counters.in_flight_peak.value()), (4, 5));
+    assert!(asking(&mut core, &message(0), 9).is_some(), "nothing is held against it");
+    assert!(is_told(&askings[1]));
+}
+
+#[test]
+fn question_that_makes_room_leaves_the_stale_answer() {
+    let mut core = core();
+    let message = with_opt(query(1, "www.example."), 1232);
+    rcode_and_ede(&mut core, &message, at(0), Ok(1));
+    let mut out = [0; 512];
+    let Verdict::Miss(ticket) = core.answer(&message, CLIENT, at(400), &mut out) else { panic!() };
+    let Admission::Ask(mut asking) = core.admit(ticket, 7, at(400), &mut out, nobody_goes) else {
+        panic!("not the first")
+    };
+    let mut ttls = Vec::new();
+    core.evict(&mut asking, at(400), &mut out, |_, reply| {
+        ttls.push(Response::parse(reply).unwrap().records[0].ttl);
+    });
+    assert_eq!(ttls, [30]);
+    assert_eq!(rcode_and_ede(&mut core, &message, at(400), Ok(1)).2, Some(300), "tried at once");
+}
+
+#[test]
+fn newcomer_is_refused_when_those_who_should_go_do_not() {
+    let mut core = core();
+    let bound = crate::resolve::room::members_max(4);
+    for number in 0..=bound {
+        let mut out = [0; 512];
+        let message = with_opt(query(7, &format!("name{number}.")), 1232);
+        let Verdict::Miss(ticket) = core.answer(&message, CLIENT, at(0), &mut out) else {
+            panic!("not a miss")
+        };
+        match core.admit(ticket, 0, at(0), &mut out, nobody_goes) {
+            Admission::Ask(_) => assert!(number < bound),
+            Admission::Refused(len) => {
+                assert_eq!((number, failure_of(&out[..len])), (bound, (Rcode::SERVFAIL, 23)));
+            }
+            Admission::Joined => panic!("nobody has asked this before"),
+        }
+    }
+    assert_eq!((core.in_flight(), core.counters.overload.value()), (bound, 1));
 }
 
 #[test]
