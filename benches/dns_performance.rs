@@ -83,7 +83,8 @@ fn core() -> Core<()> {
     );
     let (udp, cache) = (config::Udp::default(), config::Cache::default());
     let optimizations = config::Optimizations::default();
-    let sections = Sections { forward: &forward, udp: &udp, cache: &cache, optimizations };
+    let sections =
+        Sections { forward: &forward, zones: &[], udp: &udp, cache: &cache, optimizations };
     Core::new(Arc::new(policy), shard, sections, Arc::default())
 }
 

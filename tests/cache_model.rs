@@ -62,6 +62,15 @@ impl Held {
     }
 }
 
+/// Apexes of zones with servers of their own, the topmost label first.
+const APEXES: [&[u8]; 3] = [&[1], &[1, 2, 3], &[2, 0]];
+
+/// Labels of the innermost apex that `name` lies at or below: denials of names with fewer say nothing about it.
+fn floor(name: &Labels) -> usize {
+    let above = APEXES.iter().filter(|apex| name.starts_with(apex));
+    above.map(|apex| apex.len()).max().unwrap_or(0)
+}
+
 /// What was stored last under each name and type, and the denials of whole names.
 #[derive(Default)]
 struct Model {
@@ -85,7 +94,9 @@ impl Model {
         if let Some(held) = exact.filter(|held| held.is_fresh(now)) {
             return Served::Fresh(held.version);
         }
-        let cuts = (1..=name.len()).rev().filter_map(|len| self.denials.get(&name[..len]));
+        let cuts = (floor(name).max(1)..=name.len())
+            .rev()
+            .filter_map(|len| self.denials.get(&name[..len]));
         if let Some(held) = cuts.into_iter().find(|held| held.is_fresh(now)) {
             return Served::Denied(held.version);
         }
@@ -106,8 +117,9 @@ impl Model {
             }
             return;
         }
-        // What exists has ancestors that exist.
-        self.denials.retain(|denied, _| !name.starts_with(denied));
+        // What exists has ancestors that exist, as far as its own servers know.
+        let floor = floor(name);
+        self.denials.retain(|denied, _| denied.len() < floor || !name.starts_with(denied));
         self.answers.remove(&key);
         if held.lifetime > 0 {
             self.answers.insert(key, held);
@@ -148,7 +160,8 @@ fn empty_shard(seed: u64) -> Shard {
         stale_max: std::time::Duration::from_secs(STALE_SECONDS),
         ..Default::default()
     };
-    Shard::new(&section, 1 << 20, RandomState::with_seeds(seed, 2, 3, 4))
+    let zones = APEXES.map(|apex| name_buf(&apex.to_vec()));
+    Shard::new(&section, 1 << 20, RandomState::with_seeds(seed, 2, 3, 4)).divided_at(&zones)
 }
 
 /// The snapshot of `shard`.
@@ -304,7 +317,7 @@ impl Run {
         let exact = self.model.answers.get(&(name.clone(), rtype)).map(|held| held.version);
         let is_known = match served {
             Served::Fresh(version) => expected == Served::Fresh(version),
-            Served::Denied(version) => (1..=name.len()).any(|len| {
+            Served::Denied(version) => (floor(name).max(1)..=name.len()).any(|len| {
                 let held = self.model.denials.get(&name[..len]);
                 held.is_some_and(|held| held.version == version && held.is_fresh(self.now))
             }),

@@ -77,7 +77,8 @@ fn core(hasher: &RandomState, peers: usize) -> Core<()> {
     let cache = config::Cache { prefetch: false, ..Default::default() };
     let (forward, udp) = (config::Forward::default(), config::Udp::default());
     let optimizations = config::Optimizations::default();
-    let sections = Sections { forward: &forward, udp: &udp, cache: &cache, optimizations };
+    let sections =
+        Sections { forward: &forward, zones: &[], udp: &udp, cache: &cache, optimizations };
     let shard = Shard::new(&cache, 4 << 20, hasher.clone());
     Core::new(Arc::new(policy), shard, sections, Arc::default()).among(peers)
 }

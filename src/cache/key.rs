@@ -132,6 +132,13 @@ impl Key {
     }
 }
 
+/// How many labels the name at the front of `key` has, the root's left out: 127 at most.
+pub(super) fn labels(key: &[u8]) -> u32 {
+    let next = |at: &usize| Some(*at + 1 + usize::from(key[*at])).filter(|&next| key[next] != 0);
+    let labels = std::iter::successors(Some(0).filter(|_| key[0] != 0), next);
+    u32::try_from(labels.count()).expect("names are short")
+}
+
 /// What a key says, taken apart for people and for other rooms.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyParts<'a> {

@@ -1,6 +1,7 @@
 //! What a core remembers: its private shard of answers, and the form in which it survives a restart. No I/O, no clock,
 //! nothing shared.
 
+mod apexes;
 pub mod coherence;
 mod entry;
 mod evict;

@@ -4,17 +4,18 @@
 
 use ahash::RandomState;
 
+use super::apexes::Apexes;
 use super::coherence::Echoes;
 use super::entry::{self, Entry, Mark};
 use super::ghost::Ghosts;
 use super::index::Index;
 use super::invalidate::Rules;
-use super::key::Key;
+use super::key::{Key, labels};
 use super::segment::{Border, Queue, Segment};
 use super::slab::{PAGE_BYTES, Place, Slab, footprint};
 use crate::config;
 use crate::time::{CacheTime, Now};
-use crate::wire::{Answer, AnswerBuf};
+use crate::wire::{Answer, AnswerBuf, NameBuf};
 
 /// Bytes of the shard per entry that the index is laid out for, the index's share included. A and AAAA answers lie
 /// above; if answers should be shorter still, they fill the index before they fill the slab.
@@ -45,7 +46,7 @@ pub enum Lookup<'a> {
         /// It is popular and near its end, and nobody was told so before: resolve it anew. Said once per entry.
         is_due: bool,
     },
-    /// The name, or one above it, is known not to exist (RFC 8020 §2): an answer that fits the question.
+    /// The name, or one above it in its zone, is known not to exist (RFC 8020 §2): an answer that fits the question.
     Denied(Answer<'a>),
     /// An answer past its lifetime, for want of a better one (RFC 8767 §4).
     Stale(Answer<'a>),
@@ -98,6 +99,8 @@ pub struct Shard {
     pub(super) denials: usize,
     /// Bit `n` is set when a name of `n` labels was denied since there was no denial: other ancestors need no look-up.
     denial_depths: u128,
+    /// What is denied above one of them says nothing about names below.
+    apexes: Apexes,
     pub(super) stale_seconds: u32,
     is_cutting: bool,
     is_prefetching: bool,
@@ -130,12 +133,21 @@ impl Shard {
             tally: Tally::default(),
             denials: 0,
             denial_depths: 0,
+            apexes: Apexes::new(&[], &hasher),
             stale_seconds: section.stale_seconds(),
             is_cutting: section.nxdomain_cut,
             is_prefetching: section.prefetch,
             slab,
             hasher,
         }
+    }
+
+    /// The same where `zones` have servers of their own: a denial above the apex of a zone says nothing about the names in
+    /// it, and what exists in it says nothing about the names above.
+    #[must_use]
+    pub fn divided_at(mut self, zones: &[NameBuf]) -> Self {
+        self.apexes = Apexes::new(zones, &self.hasher);
+        self
     }
 
     /// Looks `key` up.
@@ -353,22 +365,24 @@ impl Shard {
         stale.map(Found::Stale)
     }
 
-    /// A fresh denial of an ancestor (RFC 8020 §2). `key` is that of a denial.
+    /// A fresh denial of an ancestor in the same zone (RFC 8020 §2). `key` is that of a denial.
     fn cut_above(&self, key: &Key, now: CacheTime) -> Option<Place> {
         if !self.is_cutting {
             return None;
         }
         let mut depth = labels(key.folded_name());
-        key.ancestors().find_map(|ancestor| {
+        let nearest = key.ancestors().find_map(|ancestor| {
             depth -= 1;
             if self.denial_depths >> depth & 1 == 0 {
                 return None;
             }
             self.place_of_bytes(ancestor).filter(|&place| self.is_fresh(place, now))
-        })
+        });
+        // Others would lie higher still.
+        nearest.filter(|_| depth >= self.apexes.floor(key.folded_name()))
     }
 
-    /// The name of `key` exists: forgets that it, or a name above it, was denied.
+    /// The name of `key` exists: forgets that it, or a name above it in the same zone, was denied.
     pub(super) fn acknowledge(&mut self, key: &mut Key) {
         if self.denials == 0 {
             return;
@@ -376,8 +390,12 @@ impl Shard {
         key.as_denial(|denial| {
             self.remove(denial);
             let mut depth = labels(denial.folded_name());
+            let floor = self.apexes.floor(denial.folded_name());
             for ancestor in denial.ancestors() {
                 depth -= 1;
+                if depth < floor {
+                    break;
+                }
                 if self.denial_depths >> depth & 1 != 0
                     && let Some(place) = self.place_of_bytes(ancestor)
                 {
@@ -424,13 +442,6 @@ impl Shard {
         self.put_in(hash, place);
         Insertion::Stored
     }
-}
-
-/// How many labels the name at the front of `key` has, the root's left out: 127 at most.
-fn labels(key: &[u8]) -> u32 {
-    let next = |at: &usize| Some(*at + 1 + usize::from(key[*at])).filter(|&next| key[next] != 0);
-    let labels = std::iter::successors(Some(0).filter(|_| key[0] != 0), next);
-    u32::try_from(labels.count()).expect("names are short")
 }
 
 /// Whether the entry at the front of `bytes` should be refreshed: it was asked for more than once, has but a tenth of its

@@ -440,6 +440,7 @@ fn assemble(
     let serving = Arc::clone(&counters.serving);
     let sections = Sections {
         forward: &config.forward,
+        zones: &[],
         udp: &config.udp,
         cache: &config.cache,
         optimizations: config.optimizations,

@@ -12,7 +12,7 @@ use crate::observe::{ServingCounters, Transport};
 use crate::policy::{Policy, Ruling};
 use crate::time::Now;
 use crate::wire::case::Folding;
-use crate::wire::{AnswerBuf, Ede, Query, Rcode};
+use crate::wire::{AnswerBuf, Ede, NameBuf, Query, Rcode};
 
 /// The only client group so far; the key has room for more.
 pub(super) const DEFAULT_GROUP: u8 = 0;
@@ -73,6 +73,8 @@ pub struct Core<P> {
 pub struct Sections<'a> {
     /// Limits of what is in flight.
     pub forward: &'a config::Forward,
+    /// The apexes of all zones with upstreams of their own; the root may be among them.
+    pub zones: &'a [NameBuf],
     /// Sizes of replies.
     pub udp: &'a config::Udp,
     /// Stale answers and failures.
@@ -93,7 +95,7 @@ impl<P> Core<P> {
         let vectors = if sections.optimizations.simd { Folding::vectors() } else { None };
         Self {
             policy,
-            shard,
+            shard: shard.divided_at(sections.zones),
             waiting: Waiting::new(sections.forward),
             counters,
             limits: reply::Limits::new(sections.udp),

@@ -74,7 +74,8 @@ fn core() -> Core<()> {
         Shard::new(&config::Cache::default(), 1 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
     let (udp, cache) = (config::Udp::default(), config::Cache::default());
     let optimizations = config::Optimizations::default();
-    let sections = Sections { forward: &forward, udp: &udp, cache: &cache, optimizations };
+    let sections =
+        Sections { forward: &forward, zones: &[], udp: &udp, cache: &cache, optimizations };
     Core::new(POLICY.clone(), shard, sections, Arc::default())
 }
 

@@ -1,5 +1,6 @@
 //! The shard on its own; tests/cache_model.rs holds it against a model.
 
+use super::super::inspect::Explanation;
 use super::super::invalidate::{Flush, Scope};
 use super::*;
 use crate::wire::answer::AnswerBuilder;
@@ -197,6 +198,52 @@ fn denial_holds_for_all_types_and_all_names_below_until_it_is_over() {
     assert_eq!(found(&mut shard, "no.example.", at(61)), "fresh");
     assert!(matches!(shard.lookup(&mut other_type, at(61)), Lookup::Absent));
     assert_eq!(shard.denials, 0);
+}
+
+/// Names below `corp.example.` and `lab.corp.example.` are asked of servers of their own.
+fn divided() -> Shard {
+    let zones = ["corp.example.", "LAB.corp.example."];
+    shard(1 << 20).divided_at(&zones.map(|zone| NameBuf::from_text(zone).unwrap()))
+}
+
+#[test]
+fn denial_above_a_zone_says_nothing_about_the_names_in_it() {
+    let mut shard = divided();
+    put(&mut shard, "example.", &denial("example.", 60), at(0));
+    for name in ["corp.example.", "host.corp.example.", "host.lab.corp.example."] {
+        assert_eq!(found(&mut shard, name, at(1)), "absent", "{name}");
+        assert!(matches!(shard.explain(&mut key(name), at(1).cache), Explanation::Absent));
+    }
+    for name in ["example.", "other.example.", "xcorp.example.", "corp.other.example."] {
+        assert_eq!(found(&mut shard, name, at(1)), "denied", "{name}");
+    }
+}
+
+#[test]
+fn denial_within_a_zone_holds_below_itself_up_to_the_next_zone() {
+    let mut shard = divided();
+    put(&mut shard, "a.corp.example.", &denial("a.corp.example.", 60), at(0));
+    assert_eq!(found(&mut shard, "b.a.corp.example.", at(1)), "denied");
+    assert_eq!(found(&mut shard, "b.corp.example.", at(1)), "absent");
+    put(&mut shard, "corp.example.", &denial("corp.example.", 60), at(0));
+    assert_eq!(found(&mut shard, "b.corp.example.", at(1)), "denied", "its own apex");
+    assert_eq!(found(&mut shard, "lab.corp.example.", at(1)), "absent");
+    put(&mut shard, "a.lab.corp.example.", &denial("a.lab.corp.example.", 60), at(0));
+    assert_eq!(found(&mut shard, "b.a.lab.corp.example.", at(1)), "denied");
+    assert_eq!(found(&mut shard, "b.lab.corp.example.", at(1)), "absent");
+}
+
+#[test]
+fn name_that_exists_in_a_zone_says_nothing_about_those_above() {
+    let mut shard = divided();
+    for name in ["example.", "corp.example.", "a.lab.corp.example."] {
+        put(&mut shard, name, &denial(name, 60), at(0));
+    }
+    put(&mut shard, "b.a.lab.corp.example.", &answer(1, 60, 0), at(0));
+    assert_eq!(found(&mut shard, "a.lab.corp.example.", at(1)), "absent");
+    for name in ["corp.example.", "example.", "host.corp.example."] {
+        assert_eq!(found(&mut shard, name, at(1)), "denied", "{name}");
+    }
 }
 
 #[test]

@@ -173,6 +173,20 @@ fn sections_are_dealt_to_however_many_cores_there_are() {
 }
 
 #[test]
+fn denial_that_comes_back_reaches_no_further_than_zones_of_today() {
+    let mut shard = shard(BYTES);
+    let denial = answer("example.", Rcode::NXDOMAIN, 300, [0, 1, 0]);
+    shard.insert(&mut key("example."), &denial, at(10).cache, at(10));
+    assert_eq!(found(&mut shard, "host.corp.example.", at(10)), "denied");
+    let file = written(&[&shard], at(11));
+    let zone = NameBuf::from_text("corp.example.").unwrap();
+    let mut divided = self::shard(BYTES).divided_at(&[zone]);
+    assert_eq!(restore(&file, &mut divided, [0, 1], at(12)).unwrap().kept, 1);
+    assert_eq!(found(&mut divided, "host.corp.example.", at(12)), "absent");
+    assert_eq!(found(&mut divided, "other.example.", at(12)), "denied");
+}
+
+#[test]
 fn what_is_over_or_not_yet_is_left_out() {
     let mut shard = shard(BYTES);
     put(&mut shard, "over.", 5, at(100));

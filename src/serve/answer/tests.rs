@@ -26,7 +26,9 @@ fn core() -> Core<u32> {
         Shard::new(&config::Cache::default(), 1 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
     let (udp, cache) = (config::Udp::default(), config::Cache::default());
     let optimizations = config::Optimizations::default();
-    let sections = Sections { forward: &forward, udp: &udp, cache: &cache, optimizations };
+    let zones = [NameBuf::from_text("Corp.denied.").unwrap()];
+    let sections =
+        Sections { forward: &forward, zones: &zones, udp: &udp, cache: &cache, optimizations };
     Core::new(Arc::new(policy), shard, sections, Arc::default())
 }
 
@@ -252,6 +254,24 @@ fn failure_gives_way_to_a_denial_that_came_meanwhile() {
         rcodes.push(Header::read(reply).unwrap().flags.rcode());
     });
     assert_eq!(rcodes, [Rcode::NXDOMAIN]);
+}
+
+#[test]
+fn denial_above_a_forward_zone_neither_answers_nor_warms_names_in_it() {
+    let mut core = core();
+    let mut denied = asking(&mut core, &query(1, "denied."), 0).unwrap();
+    let name = NameBuf::from_text("denied.").unwrap();
+    let name = name.as_name();
+    let mut denial = AnswerBuilder::new(name, Rtype::A, Class::IN, Rcode::NXDOMAIN).unwrap();
+    denial.write(Section::Authority, name, Rtype::SOA, Class::IN, 60, &[0; 22]).unwrap();
+    core.finish(&mut denied, Ok(denial.finish()), at(0), &mut [0; 512], |_, _| {});
+    let reply = replied(&mut core, &query(2, "other.denied."), at(1)).unwrap();
+    assert_eq!(Header::read(&reply).unwrap().flags.rcode(), Rcode::NXDOMAIN);
+    assert!(matches!(core.warm(&query(3, "a.denied."), at(1)), Warmth::Known));
+    let message = with_opt(query(4, "host.corp.denied."), 1232);
+    let failed = rcode_and_ede(&mut core, &message, at(1), Err(FAILURE));
+    assert_eq!(failed, (Rcode::SERVFAIL, Some(22), None), "asked, and not denied when that fails");
+    assert!(matches!(core.warm(&query(5, "b.corp.denied."), at(1)), Warmth::Ask(_)));
 }
 
 #[test]
