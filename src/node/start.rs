@@ -40,6 +40,7 @@ use crate::sys::adopt::adopt;
 use crate::sys::eventfd::EventFd;
 use crate::sys::listen;
 use crate::upstream::{self, ChaCha, MonotonicClock, Report, Setting, SourcePorts, World};
+use crate::wire::NameBuf;
 
 /// Memory that glommio registers for its own file I/O, of which we do none, in bytes. Its default of 10 MiB would pass
 /// the locked-memory limit of a fresh machine.
@@ -438,9 +439,11 @@ fn assemble(
     let shard = Shard::new(&config.cache, shared.memory.shard, shared.hasher.clone());
     let policy = Arc::clone(&shared.policy);
     let serving = Arc::clone(&counters.serving);
+    let apexes = config.forward.zones.iter().flat_map(|zone| &zone.apexes);
+    let zones: Vec<NameBuf> = apexes.map(|apex| NameBuf::new(apex.as_name())).collect();
     let sections = Sections {
         forward: &config.forward,
-        zones: &[],
+        zones: &zones,
         udp: &config.udp,
         cache: &config.cache,
         optimizations: config.optimizations,

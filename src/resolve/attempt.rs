@@ -113,7 +113,6 @@ impl<W: Transport + Clock + Entropy> Attempt<'_, W> {
     /// # Errors
     /// [`Failure`].
     pub(super) async fn run(&self) -> Result<AnswerBuf, Failure> {
-        let _underway = self.server.enter();
         let upstream = &self.server.upstream;
         if upstream.protocol == Protocol::Udp {
             return self.over_datagrams(upstream.address).await;

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
@@ -61,7 +61,7 @@ impl Forwarder {
     ) -> Self {
         let upstreams = distinct(section);
         let server = |&(upstream, zone): &(&Upstream, &ForwardZone)| {
-            Server::new(upstream, apex(zone), secret)
+            Server::new(upstream, apex(zone), section.upstream_inflight_max, secret)
         };
         let servers = upstreams.iter().map(server).collect();
         let zones = Zones::new(section.all_zones(), |zone, number| {
@@ -113,7 +113,7 @@ impl Forwarder {
         W: Transport + Clock + Entropy,
     {
         self.save_hedge();
-        let group = self.zones.group(question);
+        let group = self.zones.group(question.qname);
         let budget = Cell::new(EXCHANGES_MAX);
         Contest::new(self, world, question, group, &budget).run().await
     }
@@ -206,8 +206,15 @@ impl Forwarder {
     where
         W: Transport + Clock + Entropy,
     {
+        let Some(place) = server.enter() else { return Err(Failure::Displaced) };
         let rules = &self.rules;
-        Attempt { world, rules, server, question, lap, budget, patience }.run().await
+        let attempt = Attempt { world, rules, server, question, lap, budget, patience };
+        let (mut attempt, mut eviction) = (pin!(attempt.run()), place.evicted());
+        poll_fn(|cx| match attempt.as_mut().poll(cx) {
+            Poll::Pending => Pin::new(&mut eviction).poll(cx).map(|()| Err(Failure::Displaced)),
+            ended => ended,
+        })
+        .await
     }
 
     /// The order in which the servers of `group` are asked one question.

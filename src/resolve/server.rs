@@ -1,11 +1,12 @@
 //! One upstream as a core knows it: how long it takes, whether it is of use, what it cannot do.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::cookie::{Cookie, CookieSecret};
 use super::health::{Change, Health};
+use super::room::{Claim, Guard, Room};
 use super::rtt::Rtt;
 use crate::config::{Protocol, Upstream};
 use crate::time::Monotonic;
@@ -47,7 +48,8 @@ pub(super) struct Server {
     pub(super) plain: Upstream,
     /// What it is asked in the background: data of this name it must have.
     pub(super) apex: NameBuf,
-    in_flight: Cell<u32>,
+    /// Attempts under way.
+    room: Room,
     state: RefCell<State>,
 }
 
@@ -64,8 +66,13 @@ struct State {
 }
 
 impl Server {
-    /// A server of which nothing is known; `apex` is that of a zone that it serves.
-    pub(super) fn new(upstream: &Upstream, apex: NameBuf, secret: &CookieSecret) -> Self {
+    /// A server of which nothing is known, for `attempts_max` at a time; `apex` is that of a zone that it serves.
+    pub(super) fn new(
+        upstream: &Upstream,
+        apex: NameBuf,
+        attempts_max: usize,
+        secret: &CookieSecret,
+    ) -> Self {
         let plain = match upstream.protocol {
             Protocol::Udp | Protocol::Tls(_) => Upstream::udp(upstream.plain_address()),
             Protocol::Tcp => upstream.clone(),
@@ -79,7 +86,8 @@ impl Server {
             cookie: Cookie::new(secret.client_part(upstream.address.ip())),
         };
         let upstream = upstream.clone();
-        Self { upstream, plain, apex, in_flight: Cell::new(0), state: RefCell::new(state) }
+        let (room, state) = (Room::new(attempts_max), RefCell::new(state));
+        Self { upstream, plain, apex, room, state }
     }
 
     /// Where it is.
@@ -87,15 +95,15 @@ impl Server {
         self.upstream.address
     }
 
-    /// Enters an exchange; it is under way until the guard is dropped.
-    pub(super) fn enter(&self) -> Underway<'_> {
-        self.in_flight.set(self.in_flight.get() + 1);
-        Underway(self)
+    /// Begins an attempt, for which the oldest may have to leave; `None` when there is no room.
+    pub(super) fn enter(&self) -> Option<Guard> {
+        self.room.enter(Claim::Firm)
     }
 
-    /// What a question may expect to wait for it: the usual time, as often as it has exchanges under way.
+    /// What a question may expect to wait for it: the usual time, as often as it has attempts under way.
     pub(super) fn burden(&self) -> f64 {
-        self.state.borrow().rtt.smoothed_us() * f64::from(self.in_flight.get() + 1)
+        let underway = u32::try_from(self.room.len()).unwrap_or(u32::MAX);
+        self.state.borrow().rtt.smoothed_us() * (f64::from(underway) + 1.0)
     }
 
     /// Works on what is known of the times.
@@ -174,16 +182,6 @@ impl Server {
     }
 }
 
-/// An exchange under way.
-#[derive(Debug)]
-pub(super) struct Underway<'a>(&'a Server);
-
-impl Drop for Underway<'_> {
-    fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get() - 1);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -195,7 +193,7 @@ mod tests {
     fn server() -> Server {
         let upstream = Upstream::udp("192.0.2.1:53".parse().unwrap());
         let apex = NameBuf::from_text(".").unwrap();
-        Server::new(&upstream, apex, &CookieSecret::new([1; 16]))
+        Server::new(&upstream, apex, 100, &CookieSecret::new([1; 16]))
     }
 
     #[test]
@@ -232,7 +230,7 @@ mod tests {
         assert!(server.burden() < f64::EPSILON);
         server.rtt(|rtt| rtt.note(Duration::from_millis(2)));
         let one = server.burden();
-        let first = server.enter();
+        let first = server.enter().unwrap();
         assert!((server.burden() - 2.0 * one).abs() < 1.0);
         drop(first);
         assert!((server.burden() - one).abs() < 1.0);

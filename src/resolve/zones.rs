@@ -5,11 +5,10 @@ use std::cell::Cell;
 use ahash::RandomState;
 use hashbrown::HashMap;
 
-use super::exchange::Question;
 use super::ports::Entropy;
 use super::server::Server;
 use crate::config::{ForwardZone, Selection};
-use crate::wire::{NameBuf, Rtype};
+use crate::wire::{Name, NameBuf};
 use std::time::Duration;
 
 /// The upstreams of one forward zone.
@@ -50,19 +49,18 @@ impl Zones {
         Self { groups, apexes }
     }
 
-    /// Those who are to be asked `question`: of the closest zone that holds its name.
+    /// Those who are to be asked for `qname`: of the closest zone that holds it.
     ///
-    /// DS records stand on the parent's side of a zone cut (RFC 4035 §2.4), so the question for those of an apex goes to the
-    /// zone above.
-    pub(super) fn group(&self, question: &Question<'_>) -> &Group {
-        &self.groups[if self.apexes.is_empty() { 0 } else { self.search(question) }]
+    /// The type does not matter, not even DS, which stands on the parent's side of a zone cut (RFC 4035 §2.4): those who
+    /// are asked are resolvers, and what the parent's say of a name must not be taken for the zone's own word.
+    pub(super) fn group(&self, qname: Name<'_>) -> &Group {
+        &self.groups[if self.apexes.is_empty() { 0 } else { self.search(qname) }]
     }
 
-    fn search(&self, question: &Question<'_>) -> usize {
-        let mut name = NameBuf::new(question.qname);
+    fn search(&self, qname: Name<'_>) -> usize {
+        let mut name = NameBuf::new(qname);
         name.make_lower();
-        let above = usize::from(question.qtype == Rtype::DS);
-        let mut suffixes = name.as_name().suffixes().skip(above);
+        let mut suffixes = name.as_name().suffixes();
         let found = suffixes.find_map(|suffix| self.apexes.get(suffix.as_bytes()));
         found.copied().unwrap_or_default()
     }

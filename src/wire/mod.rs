@@ -52,7 +52,6 @@ impl Rtype {
     pub const AAAA: Self = Self(28);
     pub const DNAME: Self = Self(39);
     pub const OPT: Self = Self(41);
-    pub const DS: Self = Self(43);
     pub const RRSIG: Self = Self(46);
     pub const NSEC: Self = Self(47);
     pub const NSEC3: Self = Self(50);

@@ -10,7 +10,10 @@ use crate::resolve::exchange;
 use crate::resolve::fixture::{Reply, a, client, pointer, soa};
 use crate::resolve::ports::ExchangeError;
 use crate::sim::Time;
-use crate::wire::{Flags, Query, Rcode};
+use crate::wire::{Flags, Query, Rcode, options};
+
+mod choice;
+mod habits;
 
 const ATTEMPT: Duration = Duration::from_millis(400);
 const WHOLE: Duration = Duration::from_millis(2000);
@@ -23,6 +26,9 @@ type Forgery = (Reply, fn(&mut Vec<u8>));
 enum Act {
     /// Answers after this many milliseconds.
     Say(u64, Reply),
+    /// Answers after a millisecond, with an OPT record of the query's cookie and this server's part. What stands in the
+    /// header of the reply as RCODE 7 becomes BADCOOKIE.
+    Bake(Reply, &'static [u8]),
     /// Sends these messages one after the other.
     Spray(Vec<Forgery>),
     /// Nothing comes.
@@ -54,6 +60,10 @@ impl World {
             Act::Say(millis, reply) => {
                 self.time.sleep(Duration::from_millis(millis)).await;
                 Ok(reply.to(query))
+            }
+            Act::Bake(reply, server_part) => {
+                self.time.sleep(Duration::from_millis(1)).await;
+                Ok(baked(&reply, query, server_part))
             }
             Act::Spray(messages) => {
                 let altered = messages.iter().map(|(reply, change)| {
@@ -119,6 +129,23 @@ impl Entropy for World {
     }
 }
 
+/// `reply` to `query` with a cookie.
+fn baked(reply: &Reply, query: &[u8], server_part: &[u8]) -> Vec<u8> {
+    let mut message = reply.to(query);
+    let sent = options::option(query, options::COOKIE).unwrap_or_default();
+    let cookie = [&sent[..8.min(sent.len())], server_part].concat();
+    let len = u16::try_from(cookie.len()).unwrap();
+    // 7 in the header and 1 above it make 23.
+    let extended = u8::from(message[3] & 0xF == 7);
+    message.extend([0, 0, 41, 4, 208, extended, 0, 0, 0]);
+    message.extend((len + 4).to_be_bytes());
+    message.extend(options::COOKIE.to_be_bytes());
+    message.extend(len.to_be_bytes());
+    message.extend(cookie);
+    message[11] += 1;
+    message
+}
+
 struct Bench {
     world: World,
     forwarder: Forwarder,
@@ -174,6 +201,11 @@ impl Bench {
 
 fn good() -> Reply {
     Reply::new(Rcode::NOERROR).answer(&[a("www.example.", 60, 1)])
+}
+
+/// A script that repeats `acts`.
+fn times(count: usize, acts: &[Act]) -> Vec<Act> {
+    std::iter::repeat_n(acts, count).flatten().cloned().collect()
 }
 
 fn says(rcode: Rcode) -> Act {
