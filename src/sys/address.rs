@@ -62,6 +62,12 @@ impl RawAddress {
         self.len == 0
     }
 
+    /// The address in our form; `None` when there is none.
+    #[must_use]
+    pub fn read(&self) -> Option<SocketAddr> {
+        parse(self.bytes.get(..self.len as usize)?)
+    }
+
     /// Where the bytes begin; valid for [`Self::len`] bytes as long as `self` stays where it is.
     #[must_use]
     pub const fn as_ptr(&self) -> *const libc::sockaddr {
@@ -106,6 +112,8 @@ mod tests {
         ) {
             let first = SocketAddr::from((v4, port));
             let second = SocketAddr::from(SocketAddrV6::new(v6.into(), port, flow, scope));
+            prop_assert_eq!(RawAddress::EMPTY.read(), None);
+            prop_assert_eq!(RawAddress::new(first).read(), Some(first));
             prop_assert_eq!(parse(bytes_of(&RawAddress::new(first))), Some(first));
             prop_assert_eq!(parse(bytes_of(&RawAddress::new(second))), Some(second));
         }

@@ -1,12 +1,17 @@
-//! Control messages of `recvmsg` and `sendmsg`: packet info and the receive-queue drop count, read and built as bytes.
+//! Control messages of `recvmsg` and `sendmsg`: packet info, the receive-queue drop count, reports of the network; read and
+//! built as bytes.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Room for everything our sockets ask the kernel to attach: packet info of either family and a drop count.
 pub const RECEIVE_CONTROL_BYTES: usize = 64;
+/// Room for everything the kernel attaches to an entry of the error queue: the report, who made it, packet info.
+pub const ERROR_CONTROL_BYTES: usize = 128;
 /// Room for packet info of either family on a send.
 pub const SEND_CONTROL_BYTES: usize = 40;
 
+/// Bytes of a `sock_extended_err`, before the address of who reports.
+const ERROR_BYTES: usize = size_of::<libc::sock_extended_err>();
 const HEADER_BYTES: usize = size_of::<libc::cmsghdr>();
 const ALIGN: usize = size_of::<usize>();
 const PKTINFO_V4_BYTES: usize = size_of::<libc::in_pktinfo>();
@@ -17,6 +22,14 @@ const _: () = assert!(HEADER_BYTES + PKTINFO_V6_BYTES <= SEND_CONTROL_BYTES);
 const _: () = assert!(
     (HEADER_BYTES + PKTINFO_V6_BYTES).next_multiple_of(ALIGN) + HEADER_BYTES + ALIGN
         <= RECEIVE_CONTROL_BYTES
+);
+
+const _: () = assert!(
+    HEADER_BYTES
+        + (ERROR_BYTES + size_of::<libc::sockaddr_in6>()).next_multiple_of(ALIGN)
+        + HEADER_BYTES
+        + PKTINFO_V6_BYTES
+        <= ERROR_CONTROL_BYTES
 );
 
 /// What the kernel said about a datagram beside its bytes.
@@ -51,6 +64,52 @@ pub fn parse(mut control: &[u8]) -> Attached {
         control = rest;
     }
     attached
+}
+
+/// An ICMP or ICMPv6 error.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Icmp {
+    /// Whether it is of ICMPv6.
+    pub is_v6: bool,
+    /// Its type.
+    pub kind: u8,
+    /// Its code.
+    pub code: u8,
+}
+
+impl Icmp {
+    /// Whether it says that what is sent there does not arrive: unreachable, or forbidden on the way.
+    ///
+    /// Too big, expired on its way, a wrong header, a route given by the sender: these say nothing about the receiver.
+    #[must_use]
+    pub const fn is_dead_end(self) -> bool {
+        // Destination Unreachable without 4 (fragmentation needed), 5 (source route failed), 8 (obsolete), 14 and 15
+        // (precedence): RFC 792, RFC 1122 §3.2.2.1, RFC 1812 §5.2.7.1.
+        let is_v4 = !self.is_v6 && self.kind == 3 && matches!(self.code, 0..=3 | 6 | 7 | 9..=13);
+        // Destination Unreachable: RFC 4443 §3.1.
+        let is_v6 = self.is_v6 && self.kind == 1;
+        is_v4 || is_v6
+    }
+}
+
+/// Finds what a router or host reported among the control messages of an entry of the error queue.
+#[must_use]
+pub fn parse_icmp(mut control: &[u8]) -> Option<Icmp> {
+    while let Some((level, kind, payload, rest)) = next(control) {
+        let origin = match (level, kind) {
+            (libc::IPPROTO_IP, libc::IP_RECVERR) => Some(libc::SO_EE_ORIGIN_ICMP),
+            (libc::IPPROTO_IPV6, libc::IPV6_RECVERR) => Some(libc::SO_EE_ORIGIN_ICMP6),
+            _ => None,
+        };
+        // errno (4 bytes), origin, type, code
+        if let Some(&[_, _, _, _, from, kind, code]) = payload.first_chunk()
+            && origin == Some(from)
+        {
+            return Some(Icmp { is_v6: from == libc::SO_EE_ORIGIN_ICMP6, kind, code });
+        }
+        control = rest;
+    }
+    None
 }
 
 /// Splits off the first control message: level, type, payload, what follows.
@@ -142,6 +201,32 @@ mod tests {
     }
 
     #[test]
+    fn report_of_the_network_is_found_and_one_of_the_kernel_is_not() {
+        let error = |origin| [111, 0, 0, 0, origin, 3, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let mut bytes = message(libc::IPPROTO_IP, libc::IP_PKTINFO, &[0; PKTINFO_V4_BYTES]);
+        assert_eq!(parse_icmp(&bytes), None);
+        bytes.extend(message(libc::IPPROTO_IP, libc::IP_RECVERR, &error(libc::SO_EE_ORIGIN_ICMP)));
+        assert_eq!(parse_icmp(&bytes), Some(Icmp { is_v6: false, kind: 3, code: 3 }));
+        let v6 = error(libc::SO_EE_ORIGIN_ICMP6);
+        let v6 = message(libc::IPPROTO_IPV6, libc::IPV6_RECVERR, &v6);
+        assert_eq!(parse_icmp(&v6), Some(Icmp { is_v6: true, kind: 3, code: 3 }));
+        let local = error(libc::SO_EE_ORIGIN_LOCAL);
+        assert_eq!(parse_icmp(&message(libc::IPPROTO_IP, libc::IP_RECVERR, &local)), None);
+    }
+
+    #[test]
+    fn only_what_speaks_of_the_receiver_is_a_dead_end() {
+        let dead_ends = |is_v6, kind| {
+            (0..=u8::MAX).filter(move |&code| Icmp { is_v6, kind, code }.is_dead_end())
+        };
+        assert_eq!(Vec::from_iter(dead_ends(false, 3)), [0, 1, 2, 3, 6, 7, 9, 10, 11, 12, 13]);
+        assert_eq!(dead_ends(true, 1).count(), 256);
+        // Source quench, redirect, time exceeded, parameter problem; too big and so on.
+        assert!([4, 5, 11, 12].into_iter().all(|kind| dead_ends(false, kind).count() == 0));
+        assert!([2, 3, 4].into_iter().all(|kind| dead_ends(true, kind).count() == 0));
+    }
+
+    #[test]
     fn a_message_shorter_than_its_header_ends_the_list() {
         let mut bytes = vec![0; HEADER_BYTES];
         bytes.extend(message(libc::SOL_SOCKET, libc::SO_RXQ_OVFL, &9u32.to_ne_bytes()));
@@ -151,7 +236,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_bytes_are_read_within_bounds(bytes in proptest::collection::vec(any::<u8>(), 0..96)) {
-            let _ = parse(&bytes);
+            let _ = (parse(&bytes), parse_icmp(&bytes));
         }
 
         #[test]

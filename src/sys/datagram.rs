@@ -50,6 +50,17 @@ impl<'a> Datagram<'a> {
     }
 }
 
+/// A datagram that the kernel would not send.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused<'a> {
+    /// Its bytes.
+    pub datagram: &'a [u8],
+    /// Where it was to go.
+    pub to: Option<SocketAddr>,
+    /// Why.
+    pub errno: i32,
+}
+
 const TRUNCATED: u32 = libc::MSG_TRUNC.unsigned_abs();
 
 fn words(header: &[u8; HEADER_BYTES]) -> [u32; 4] {

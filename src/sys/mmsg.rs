@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 use super::address;
 use super::cmsg::{self, RECEIVE_CONTROL_BYTES};
-use super::datagram::{Datagram, NAME_BYTES, NAME_LEN};
+use super::datagram::{Datagram, NAME_BYTES, NAME_LEN, Refused};
 use super::pool::{Pool, Slot};
 use super::send_header::SendHeader;
 
@@ -153,8 +153,12 @@ impl SendBatch {
 
     /// Sends all without waiting, returns how many the kernel took and empties the batch.
     ///
-    /// A datagram that the kernel refuses is skipped; `refused` gets its buffer, which begins with it, and the `errno`.
-    pub fn flush(&mut self, socket: BorrowedFd<'_>, mut refused: impl FnMut(&[u8], i32)) -> usize {
+    /// A datagram that the kernel refuses is skipped, after `refused` got it.
+    pub fn flush(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        mut refused: impl FnMut(&Refused<'_>),
+    ) -> usize {
         let (mut done, mut sent) = (0, 0);
         while done < self.slots.len() {
             let rest = &mut self.messages[done..self.slots.len()];
@@ -170,7 +174,7 @@ impl SendBatch {
                 Err(_) => {
                     let errno = io::Error::last_os_error().raw_os_error().unwrap_or(0);
                     if errno != libc::EINTR {
-                        refused(&self.slots[done], errno);
+                        refused(&self.headers[done].refused(&self.slots[done], errno));
                         done += 1;
                     }
                 }

@@ -12,6 +12,7 @@ pub mod adopt;
 pub mod cmsg;
 pub mod datagram;
 pub mod errno;
+pub mod error_queue;
 pub mod eventfd;
 pub mod file;
 pub mod interfaces;

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::address::RawAddress;
 use super::cmsg::SendControl;
+use super::datagram::Refused;
 
 /// `msghdr` of one datagram, and all it points to but the payload.
 pub(super) struct SendHeader {
@@ -29,11 +30,18 @@ impl SendHeader {
         }
     }
 
-    /// Sets the receiver alone: enough for a send that names buffer and address itself.
+    /// Sets receiver and length alone: enough for a send that names buffer and address itself.
     #[inline]
-    pub(super) fn address(&mut self, to: SocketAddr) -> &RawAddress {
+    pub(super) fn address(&mut self, len: usize, to: SocketAddr) -> &RawAddress {
         self.address = RawAddress::new(to);
+        self.vector.iov_len = len;
         &self.address
+    }
+
+    /// The datagram that was last to be sent by this header; `buffer` begins with it.
+    pub(super) fn refused<'a>(&self, buffer: &'a [u8], errno: i32) -> Refused<'a> {
+        let datagram = buffer.get(..self.vector.iov_len).unwrap_or(buffer);
+        Refused { datagram, to: self.address.read(), errno }
     }
 
     /// Fills the whole header for `len` bytes at `payload`, leaving from `local` if that is given.

@@ -64,6 +64,21 @@ pub fn bind_udp(address: SocketAddr, settings: UdpSettings) -> io::Result<Bound>
     })
 }
 
+/// Makes the kernel keep what the network reports about datagrams sent from a socket bound to `address`, for
+/// [`super::error_queue`] (`IP_RECVERR`).
+///
+/// From then on a report also ends one call on the socket, receive or send, with an error that says nothing about that
+/// call.
+///
+/// # Errors
+/// The kernel's.
+pub fn keep_reports(fd: &OwnedFd, address: SocketAddr) -> io::Result<()> {
+    match address {
+        SocketAddr::V4(_) => set(fd, libc::IPPROTO_IP, libc::IP_RECVERR, 1),
+        SocketAddr::V6(_) => set(fd, libc::IPPROTO_IPV6, libc::IPV6_RECVERR, 1),
+    }
+}
+
 /// Where `socket` is bound.
 ///
 /// # Errors

@@ -20,7 +20,7 @@ use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{IoUring, Probe, cqueue, opcode};
 
 use super::cmsg::RECEIVE_CONTROL_BYTES;
-use super::datagram::NAME_LEN;
+use super::datagram::{NAME_LEN, Refused};
 use super::pool::{Pool, Slot};
 use super::provided::Group;
 use super::send_header::SendHeader;
@@ -96,6 +96,8 @@ pub enum Event {
     Readable {
         /// As given to [`Ring::poll`].
         socket: u16,
+        /// Whether reports wait ([`super::error_queue`]).
+        is_failing: bool,
         /// Whether the poll goes on.
         is_armed: bool,
     },
@@ -105,7 +107,7 @@ pub enum Event {
     Refused {
         /// As given to [`Ring::attach`].
         socket: u16,
-        /// Begins with what was to be sent.
+        /// Begins with what was to be sent, for [`Ring::refused`].
         buffer: Slot,
         /// Why.
         errno: i32,
@@ -296,7 +298,7 @@ impl Ring {
         let header = &mut self.headers[usize::from(slot.index())];
         let entry = match local {
             None => {
-                let address = header.address(to);
+                let address = header.address(len, to);
                 opcode::Send::new(Fd(target.fd), payload, u32::try_from(len).unwrap_or(u32::MAX))
                     .flags(libc::MSG_DONTWAIT)
                     .dest_addr(address.as_ptr())
@@ -314,6 +316,16 @@ impl Ring {
             drop(self.send_pool.reclaim(data.index));
         }
         pushed
+    }
+
+    /// What was to be sent, of an [`Event::Refused`] and with its error.
+    ///
+    /// # Panics
+    /// If `buffer` is of another pool.
+    #[must_use]
+    pub fn refused<'a>(&self, buffer: &'a Slot, errno: i32) -> Refused<'a> {
+        assert!(buffer.is_of(&self.send_pool), "a slot of this ring's pool");
+        self.headers[usize::from(buffer.index())].refused(buffer, errno)
     }
 
     /// Whether another operation can be queued without handing over those that wait.
@@ -367,7 +379,10 @@ impl Ring {
                     _ => Event::Ended { socket, errno },
                 }
             }
-            Kind::Poll if errno == 0 => Event::Readable { socket, is_armed },
+            Kind::Poll if errno == 0 => {
+                let is_failing = entry.result() & i32::from(libc::POLLERR) != 0;
+                Event::Readable { socket, is_failing, is_armed }
+            }
             Kind::Poll => Event::Ended { socket, errno },
             Kind::Cancel => Event::Cancelled { socket },
         })

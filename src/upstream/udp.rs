@@ -195,7 +195,7 @@ impl<S: DatagramSockets> Pool<S> {
         } else {
             ExchangeError::Unreachable
         };
-        self.flights.refuse(refusal.socket, u16::from_be_bytes(refusal.head), None, error);
+        self.flights.refuse(refusal.socket, u16::from_be_bytes(refusal.head), refusal.to, error);
     }
 
     /// Gives `query` a socket on which its ID is free.

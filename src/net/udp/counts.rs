@@ -60,6 +60,8 @@ counts! {
     source_port_zero,
     /// Receives that failed for other reasons than want of buffers.
     receive_errors,
+    /// Errors that the network reported (ICMP) about datagrams to upstreams.
+    icmp_errors,
     /// Times the kernel found no receive buffer (`ENOBUFS` of a provided-buffer ring).
     buffer_starvation,
     /// Standing receives or polls that ended and were started again.

@@ -87,7 +87,7 @@ impl Mmsg {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => {
                 // An error is told once and is then forgotten; datagrams may wait behind it.
-                plane.receive_failed(error.raw_os_error().unwrap_or(0))?;
+                plane.receive_failed(index, error.raw_os_error().unwrap_or(0))?;
                 self.ready.borrow_mut().push_back(index);
                 return Ok(0);
             }
@@ -143,7 +143,11 @@ impl Mmsg {
 
     fn note(&self, plane: &Plane, event: &Event) -> io::Result<()> {
         match *event {
-            Event::Readable { socket, is_armed } => {
+            Event::Readable { socket, is_failing, is_armed } => {
+                // `sendmmsg` may have swallowed the error that would have told.
+                if is_failing && socket >= plane.sockets.borrow().listeners() {
+                    plane.note_reports(socket);
+                }
                 if plane.sockets.borrow_mut().mark_ready(socket) {
                     self.ready.borrow_mut().push_back(socket);
                 }
@@ -212,8 +216,7 @@ impl Mmsg {
                 let Some(next) = outgoing.pop_front() else { break };
                 batch.push(next.slot, next.len, next.to, next.local);
             }
-            let refused = |datagram: &[u8], errno| plane.send_refused(socket, datagram, errno);
-            let sent = batch.flush(fd, refused);
+            let sent = batch.flush(fd, |refused| plane.send_refused(socket, refused));
             plane.counts.datagrams_sent.add(u64::try_from(sent).unwrap_or(u64::MAX));
         }
     }

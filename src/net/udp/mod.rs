@@ -14,6 +14,7 @@ mod counts;
 mod listen;
 mod mmsg;
 mod refusals;
+mod reports;
 mod sockets;
 mod uring;
 
@@ -36,6 +37,7 @@ pub use self::listen::{OpenError, ensure_free};
 use self::mmsg::Mmsg;
 pub use self::refusals::Refusal;
 use self::refusals::Refusals;
+use self::reports::Failing;
 use self::sockets::{Role, Sockets};
 use self::uring::Uring;
 use super::arena::Arena;
@@ -44,6 +46,7 @@ use crate::config::{self, IoBackend};
 use crate::sys::adopt::adopt;
 use crate::sys::datagram::Datagram;
 use crate::sys::errno;
+use crate::sys::error_queue;
 use crate::sys::eventfd::EventFd;
 use crate::sys::pool::Slot;
 use crate::sys::sockopt::{self, UdpSettings};
@@ -102,6 +105,7 @@ pub struct Plane {
     event: EventFd,
     counts: Arc<Counts>,
     refusals: Refusals,
+    failing: Failing,
     fallbacks: Vec<Fallback>,
     spin_before_sleep: Duration,
     is_awake: Cell<bool>,
@@ -150,6 +154,7 @@ impl Plane {
             event,
             counts: Arc::default(),
             refusals: Refusals::default(),
+            failing: Failing::default(),
             fallbacks,
             spin_before_sleep: setup.spin_before_sleep,
             is_awake: Cell::new(false),
@@ -258,7 +263,7 @@ impl Plane {
 
     /// Sends `datagram` to `to` from an upstream-facing socket.
     ///
-    /// What the kernel refuses later, [`Self::refused`] tells.
+    /// What the kernel refuses later, or the network returns, [`Self::refused`] tells.
     ///
     /// # Errors
     /// [`Full`] when no send buffer is free, or `socket` is closed: as if the datagram had been lost on its way.
@@ -267,7 +272,8 @@ impl Plane {
         self.send_to(index, to, None, datagram)
     }
 
-    /// Waits until the kernel has refused a datagram of an upstream-facing socket; one task may do so.
+    /// Waits until the kernel has refused a datagram of an upstream-facing socket, or the network has reported that it
+    /// will not arrive; one task may do so.
     pub async fn refused(&self) -> Refusal {
         self.refusals.next().await
     }
@@ -280,6 +286,7 @@ impl Plane {
         let vacancy = self.sockets.borrow().vacancy();
         let index = vacancy.ok_or_else(|| io::Error::from(io::ErrorKind::QuotaExceeded))?;
         let bound = sockopt::bind_udp(bind, UdpSettings { is_shared: false, buffer_bytes: None })?;
+        sockopt::keep_reports(&bound.fd, bound.address)?;
         let target = self.io.ring().borrow_mut().attach(index, bound.fd.as_fd());
         let mut sockets = self.sockets.borrow_mut();
         sockets.insert(index, bound.fd, target);
@@ -304,10 +311,11 @@ impl Plane {
     }
 
     fn turn<R: Respond>(&self, responder: &R) -> io::Result<bool> {
-        match &self.io {
-            Io::Uring(io) => io.turn(self, responder),
-            Io::Mmsg(io) => io.turn(self, responder),
-        }
+        let is_busy = match &self.io {
+            Io::Uring(io) => io.turn(self, responder)?,
+            Io::Mmsg(io) => io.turn(self, responder)?,
+        };
+        Ok(self.take_reports() || is_busy)
     }
 
     /// Hands one datagram to the responder, and its reply to the backend.
@@ -383,18 +391,6 @@ impl Plane {
         queued
     }
 
-    /// The kernel refused to send `datagram` from socket `index`.
-    #[cold]
-    fn send_refused(&self, index: u16, datagram: &[u8], error: i32) {
-        self.counts.send_refused(error);
-        let role = self.sockets.borrow().role(index);
-        match role {
-            Role::Upstream(socket) => self.refusals.note(socket, datagram, error),
-            // A client will ask again; from a closing socket nobody waits for an answer.
-            Role::Listener | Role::Closing => {}
-        }
-    }
-
     /// A free send buffer; when all wait for the kernel, they are handed over first.
     #[inline]
     fn take_slot(&self) -> Option<Slot> {
@@ -460,7 +456,7 @@ impl Plane {
         match error {
             0 | errno::ECANCELED => {}
             errno::ENOBUFS => self.counts.buffer_starvation.add(1),
-            _ => self.receive_failed(error)?,
+            _ => self.receive_failed(index, error)?,
         }
         if self.sockets.borrow_mut().ended(index) {
             self.counts.rearmed.add(1);
@@ -469,11 +465,16 @@ impl Plane {
         Ok(())
     }
 
-    /// Counts a failed receive.
+    /// A receive failed: counts it, unless it is the sign of a report.
     ///
     /// # Errors
     /// `error` itself if it will come again every time: the kernel or the socket is not what we need.
-    fn receive_failed(&self, error: i32) -> io::Result<()> {
+    fn receive_failed(&self, index: u16, error: i32) -> io::Result<()> {
+        // Some of these errors would be fatal, and from a listener they are; here anyone may have forged them.
+        if index >= self.sockets.borrow().listeners() && error_queue::may_be_report(error) {
+            self.note_reports(index);
+            return Ok(());
+        }
         self.counts.receive_errors.add(1);
         match error {
             errno::EINVAL | errno::EBADF | errno::ENOTSOCK | errno::EOPNOTSUPP => {

@@ -1,6 +1,7 @@
 //! The sockets of one core's data plane and where each is in its life. Listeners come first and stay; upstream-facing
 //! sockets come and go, and a number is free again only when nothing under way can still name it.
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::net::SocketId;
@@ -25,6 +26,7 @@ struct Socket<T> {
     is_muted: bool,
     closing: Option<Closing>,
     is_ready: bool,
+    is_failing: Cell<bool>,
     drops_seen: u32,
 }
 
@@ -69,6 +71,7 @@ impl<T: Copy> Sockets<T> {
             is_muted: false,
             closing: None,
             is_ready: false,
+            is_failing: Cell::new(false),
             drops_seen: 0,
         });
         self.unarmed.push(index);
@@ -189,6 +192,18 @@ impl<T: Copy> Sockets<T> {
     pub(super) fn clear_ready(&mut self, index: u16) {
         if let Some(socket) = self.entry_mut(index) {
             socket.is_ready = false;
+        }
+    }
+
+    /// Marks that reports may wait for a socket. Returns whether that was news.
+    pub(super) fn mark_failing(&self, index: u16) -> bool {
+        self.get(index).is_some_and(|socket| !socket.is_failing.replace(true))
+    }
+
+    /// Marks that no reports wait for a socket.
+    pub(super) fn clear_failing(&self, index: u16) {
+        if let Some(socket) = self.get(index) {
+            socket.is_failing.set(false);
         }
     }
 

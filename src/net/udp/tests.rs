@@ -407,7 +407,8 @@ fn a_send_that_the_kernel_refuses_is_counted_and_its_buffer_is_free_again() {
         let broadcast = "255.255.255.255:9".parse().unwrap();
         for _ in 0..10 {
             plane.send_from(socket, broadcast, b"question").unwrap();
-            let refusal = Refusal { socket, head: *b"qu", is_want_of_room: false };
+            let refusal =
+                Refusal { socket, head: *b"qu", to: Some(broadcast), is_want_of_room: false };
             assert_eq!(plane.refused().await, refusal);
         }
         until(|| plane.counts().snapshot().send_not_permitted == 10).await;
@@ -415,6 +416,117 @@ fn a_send_that_the_kernel_refuses_is_counted_and_its_buffer_is_free_again() {
         until(|| plane.arena.send.free() == 2).await;
         let counts = plane.counts().snapshot();
         assert_eq!((counts.send_too_big, counts.datagrams_sent), (1, 0));
+    });
+}
+
+/// An address of loopback on which nobody listens.
+fn closed(is_v4: bool) -> SocketAddr {
+    // The discard service: below the ports that the kernel gives out.
+    if is_v4 { SocketAddr::from(([127, 0, 0, 1], 9)) } else { "[::1]:9".parse().unwrap() }
+}
+
+fn refusal_of(socket: SocketId, head: [u8; 2], to: SocketAddr) -> Refusal {
+    Refusal { socket, head, to: Some(to), is_want_of_room: false }
+}
+
+/// The next refusal, with an address of IPv6 without scope and flow.
+async fn refused(plane: &Plane) -> Refusal {
+    let mut refusal = patiently(plane.refused()).await;
+    refusal.to = refusal.to.map(|to| SocketAddr::new(to.ip(), to.port()));
+    refusal
+}
+
+#[test]
+fn a_closed_port_is_told_at_once_and_answers_keep_arriving() {
+    each_backend(&Wishes::default(), async |plane, echo| {
+        for (is_v4, any, own) in [(true, "0.0.0.0:0", "127.0.0.1:0"), (false, "[::]:0", "[::1]:0")]
+        {
+            let server = client(own);
+            let socket = plane.open_socket(any.parse().unwrap()).unwrap();
+            let port = plane.socket_address(socket).port();
+            let near = SocketAddr::new(server.local_addr().unwrap().ip(), port);
+            for round in 0..20u8 {
+                // Sometimes while the plane sleeps, sometimes not.
+                if round % 4 == 0 {
+                    until(|| !plane.is_awake.get()).await;
+                }
+                plane.send_from(socket, closed(is_v4), &[round, 0x34, 1, 2, 3]).unwrap();
+                // Sent after a report that is still on its way to us: refused for another, and sent all the same.
+                plane.send_from(socket, server.local_addr().unwrap(), b"question").unwrap();
+                assert_eq!(receive(&server).await, (b"question".to_vec(), near));
+                server.send_to(&[round], near).await.unwrap();
+                assert_eq!(refused(&plane).await, refusal_of(socket, [round, 0x34], closed(is_v4)));
+                until(|| !echo.responses.borrow().is_empty()).await;
+                assert_eq!(echo.responses.borrow_mut().pop().unwrap().2, [round]);
+            }
+        }
+        let counts = plane.counts().snapshot();
+        assert_eq!((counts.icmp_errors, counts.receive_errors, counts.send_errors()), (40, 0, 0));
+        until(|| plane.counts().snapshot().datagrams_sent == 80).await;
+        assert_eq!(ask(&client("127.0.0.1:0"), plane.addresses()[0], b"query").await.0, b"query");
+    });
+}
+
+#[test]
+fn a_flood_of_reports_reaches_its_senders_and_holds_up_nobody() {
+    // More than one turn takes, from two sockets, with the answers of a third between them.
+    const ROUNDS: u16 = 200;
+    let udp = config::Udp { send_buffers: 512, ..Wishes::default().udp };
+    each_backend(&Wishes { udp, ..Wishes::default() }, async |plane, echo| {
+        let server = client("127.0.0.1:0");
+        let open = || plane.open_socket("0.0.0.0:0".parse().unwrap()).unwrap();
+        let (first, second, answered) = (open(), open(), open());
+        let port = plane.socket_address(answered).port();
+        for id in 0..ROUNDS {
+            plane.send_from(first, closed(true), &id.to_be_bytes()).unwrap();
+            plane.send_from(second, closed(true), &id.to_be_bytes()).unwrap();
+            let near = SocketAddr::from(([127, 0, 0, 1], port));
+            burst(&server, near, u32::from(id % 16 == 0)).await;
+        }
+        let mut told = Vec::new();
+        for _ in 0..2 * ROUNDS {
+            let refusal = refused(&plane).await;
+            assert_eq!(refusal, refusal_of(refusal.socket, refusal.head, closed(true)));
+            told.push((refusal.socket.0, u16::from_be_bytes(refusal.head)));
+        }
+        told.sort_unstable();
+        let all = |socket: SocketId| (0..ROUNDS).map(move |id| (socket.0, id));
+        assert_eq!(told, Vec::from_iter(all(first).chain(all(second))));
+        until(|| echo.responses.borrow().len() == usize::from(ROUNDS.div_ceil(16))).await;
+        assert_eq!(plane.counts().snapshot().icmp_errors, 2 * u64::from(ROUNDS));
+        until(|| plane.failing.is_empty()).await;
+    });
+}
+
+#[test]
+fn what_anyone_may_forge_does_not_end_the_plane() {
+    each_backend(&Wishes::default(), async |plane, _| {
+        let socket = plane.open_socket("0.0.0.0:0".parse().unwrap()).unwrap();
+        let index = plane.sockets.borrow().index_of(socket);
+        // "Source route failed" becomes this error; from a listener it means that the kernel is too old.
+        plane.receive_failed(index, errno::EOPNOTSUPP).unwrap();
+        assert!(plane.receive_failed(0, errno::EOPNOTSUPP).is_err());
+        assert!(plane.receive_failed(index, errno::EBADF).is_err());
+        until(|| plane.failing.is_empty()).await;
+        assert_eq!(plane.counts().snapshot().icmp_errors, 0);
+    });
+}
+
+#[test]
+fn reports_of_a_closed_socket_are_nobodys() {
+    let wishes = Wishes { upstream_sockets_max: 1, ..Wishes::default() };
+    each_backend(&wishes, async |plane, _| {
+        for _ in 0..20 {
+            until(|| plane.sockets.borrow().vacancy().is_some()).await;
+            let socket = plane.open_socket("0.0.0.0:0".parse().unwrap()).unwrap();
+            plane.send_from(socket, closed(true), b"question").unwrap();
+            plane.close_socket(socket);
+        }
+        until(|| plane.sockets.borrow().vacancy().is_some()).await;
+        let socket = plane.open_socket("0.0.0.0:0".parse().unwrap()).unwrap();
+        plane.send_from(socket, closed(true), b"last").unwrap();
+        assert_eq!(refused(&plane).await, refusal_of(socket, *b"la", closed(true)));
+        until(|| plane.failing.is_empty()).await;
     });
 }
 

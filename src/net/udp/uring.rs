@@ -131,7 +131,7 @@ impl Uring {
             match event {
                 Event::Sent => sent += 1,
                 Event::Refused { socket, buffer, errno } => {
-                    plane.send_refused(socket, &buffer, errno);
+                    plane.send_refused(socket, &ring.refused(&buffer, errno));
                 }
                 event => pending.push_back(event),
             }

@@ -185,7 +185,8 @@ fn what_the_kernel_refuses_ends_its_exchange_and_no_other() {
             let mut exchange = Box::pin(pool.exchange(upstream(), &refused));
             assert!(poll_once(&mut exchange).await.is_none());
             let socket = sockets.sent.borrow()[1].0;
-            sockets.refusal.set(Some(Refusal { socket, head: [0x12, 0x34], is_want_of_room }));
+            let to = Some(upstream());
+            sockets.refusal.set(Some(Refusal { socket, head: [0x12, 0x34], to, is_want_of_room }));
             assert!(poll_once(pool.watch_refusals()).await.is_none());
             assert_eq!(poll_once(exchange).await, Some(Err(error)));
             assert!(poll_once(other).await.is_none());
@@ -194,6 +195,24 @@ fn what_the_kernel_refuses_ends_its_exchange_and_no_other() {
             assert_eq!(counted.map(crate::observe::Counter::value), expected);
         });
     }
+}
+
+#[test]
+fn a_report_about_another_server_ends_nothing() {
+    LocalExecutor::default().run(async {
+        let (sockets, pool) = pool(1);
+        let asked = query(0x1234);
+        let mut exchange = Box::pin(pool.exchange(upstream(), &asked, soon(&pool)));
+        assert!(poll_once(&mut exchange).await.is_none());
+        let socket = sockets.sent.borrow()[0].0;
+        for other in [([192, 0, 2, 54], 53), ([192, 0, 2, 53], 54)] {
+            let to = Some(SocketAddr::from(other));
+            let refusal = Refusal { socket, head: [0x12, 0x34], to, is_want_of_room: false };
+            sockets.refusal.set(Some(refusal));
+            assert!(poll_once(pool.watch_refusals()).await.is_none());
+            assert!(poll_once(&mut exchange).await.is_none());
+        }
+    });
 }
 
 #[test]
