@@ -69,6 +69,7 @@ struct Inner {
 /// The server; its threads end when it is dropped.
 pub(crate) struct Scripted {
     inner: Arc<Inner>,
+    socket: Arc<UdpSocket>,
     pub(crate) address: SocketAddr,
 }
 
@@ -91,14 +92,27 @@ impl Scripted {
         let listener = TcpListener::bind(address).unwrap();
         listener.set_nonblocking(true).unwrap();
         let (for_udp, for_tcp) = (Arc::clone(&inner), Arc::clone(&inner));
-        std::thread::spawn(move || for_udp.serve_udp(&socket));
+        let served = Arc::clone(&socket);
+        std::thread::spawn(move || for_udp.serve_udp(&served));
         std::thread::spawn(move || for_tcp.serve_tcp(&listener));
-        Self { inner, address }
+        Self { inner, socket, address }
     }
 
     /// All queries so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.inner.asked.lock().unwrap().clone()
+    }
+
+    /// The latest `count` datagrams with queries.
+    pub(crate) fn latest(&self, count: usize) -> Vec<Asked> {
+        let asked = self.inner.asked.lock().unwrap();
+        asked.iter().rev().filter(|asked| !asked.is_tcp).take(count).cloned().collect()
+    }
+
+    /// Sends a datagram that nobody asked for.
+    pub(crate) fn send(&self, datagram: &[u8], to: SocketAddr) {
+        // Nobody may be there any more.
+        let _ = self.socket.send_to(datagram, to);
     }
 
     /// How many queries for `qname` came so far.
