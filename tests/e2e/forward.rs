@@ -104,6 +104,22 @@ fn second_upstream_answers_at_once_where_the_kernel_will_not_send_to_the_first()
 }
 
 #[test]
+fn second_upstream_answers_at_once_where_the_port_of_the_first_is_closed() {
+    for backend in ["uring", "mmsg"] {
+        for closed in [ports::own(), ports::free("::1".parse().unwrap())] {
+            let alive = Scripted::start(|asked| vec![Step::Reply(answer(asked))]);
+            let setup = Setup::new().upstream(closed).upstream(alive.address).config(PATIENT);
+            let node = setup.argument("--io").argument(backend).start();
+            assert_eq!(ask(&node, "name.test").rcode(), NOERROR);
+            let counters = node.counters();
+            assert_eq!(counters.sum("udp_icmp_errors_total", ""), 1, "{backend} {closed}");
+            assert_eq!(counters.sum("dns_upstream_unreachable_total", ""), 1, "{backend} {closed}");
+            assert_eq!(counters.sum("dns_upstream_timeouts_total", ""), 0, "{backend} {closed}");
+        }
+    }
+}
+
+#[test]
 fn second_upstream_answers_for_a_failing_first() {
     for rcode in [SERVFAIL, REFUSED] {
         let failing = Scripted::start(move |asked| {
