@@ -128,13 +128,15 @@ impl<W: Transport + Clock + Entropy> Attempt<'_, W> {
     }
 
     async fn over_datagrams(&self, to: SocketAddr) -> Result<AnswerBuf, Failure> {
-        let now = self.world.monotonic();
-        let mixes_casing = self.rules.mixes_casing && self.server.keeps_casing(now);
-        let mut way = Way { has_edns: self.server.reads_edns(now), mixes_casing };
+        // The lap has just begun: one look at the clock less for nearly every question.
+        let mut sent = self.lap.begun();
+        let mixes_casing = self.rules.mixes_casing && self.server.keeps_casing(sent);
+        let mut way = Way { has_edns: self.server.reads_edns(sent), mixes_casing };
         let mut has_fallen_back = false;
         let mut has_been_refused = false;
         loop {
-            let message = match self.datagram(to, way).await {
+            let outcome = self.datagram(to, way, sent).await;
+            let message = match outcome {
                 Ok(message) => message,
                 Err(ExchangeError::Exhausted) => return Err(Failure::Exhausted),
                 Err(ExchangeError::Unreachable) => return Err(Failure::Unreachable),
@@ -144,6 +146,7 @@ impl<W: Transport + Clock + Entropy> Attempt<'_, W> {
                     Err(Failure::Stream) if way.mixes_casing && self.has_budget() => {
                         self.server.changed_casing(self.world.monotonic(), false);
                         way.mixes_casing = false;
+                        sent = self.world.monotonic();
                         continue;
                     }
                     outcome => return outcome,
@@ -176,6 +179,7 @@ impl<W: Transport + Clock + Entropy> Attempt<'_, W> {
                     return Ok(outcome?);
                 }
             }
+            sent = self.world.monotonic();
         }
     }
 
@@ -229,13 +233,17 @@ impl<W: Transport + Clock + Entropy> Attempt<'_, W> {
         }
     }
 
-    /// Sends one datagram and gives what came back.
-    async fn datagram(&self, to: SocketAddr, way: Way) -> Result<Vec<u8>, ExchangeError> {
+    /// Sends one datagram, at the time `sent`, and gives what came back.
+    async fn datagram(
+        &self,
+        to: SocketAddr,
+        way: Way,
+        sent: Monotonic,
+    ) -> Result<Vec<u8>, ExchangeError> {
         let cookie = self.sends_cookie(way).then(|| self.server.cookie());
         let options = Options { cookie: cookie.as_deref(), ..Options::default() };
         let query = self.query(way, options)?;
         self.spend();
-        let sent = self.world.monotonic();
         let mut message = self.world.datagram(to, &query).await?;
         self.heard_since(sent);
         exchange::restore_casing(&mut message, self.question.qname);

@@ -27,6 +27,7 @@ pub(super) struct Contest<'a, W> {
     world: &'a W,
     question: &'a Question<'a>,
     group: &'a Group,
+    begun: Monotonic,
     deadline: Deadline,
     /// Exchanges left.
     budget: &'a Cell<usize>,
@@ -73,6 +74,7 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
             world,
             question,
             group,
+            begun: begin,
             deadline: Deadline::after(begin, forwarder.section.deadline),
             budget,
             waiting: forwarder.order(group, world, begin).into(),
@@ -85,8 +87,8 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
     }
 
     pub(super) async fn run(mut self) -> Result<AnswerBuf, Failure> {
+        let mut now = self.begun;
         loop {
-            let now = self.world.monotonic();
             if self.deadline.remaining(now).is_none() {
                 return Err(self.failure);
             }
@@ -104,6 +106,7 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
                 Event::Ended(index, Err(failure)) => self.drop_out(index, failure),
                 Event::Alarm => self.look_at_the_clock(),
             }
+            now = self.world.monotonic();
         }
     }
 
@@ -227,13 +230,13 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
 
     /// Somebody has answered what others could not, or later.
     fn win(&mut self, index: usize) {
-        let (forwarder, now) = (self.forwarder, self.world.monotonic());
+        let forwarder = self.forwarder;
         let winner = self.runners.swap_remove(index);
         let server = forwarder.server(winner.place);
         forwarder.note(server, server.answered());
         forwarder.count().answered(winner.place, server.rtt(|rtt| rtt.smoothed_us()));
         for &place in &self.failed {
-            let server = forwarder.server(place);
+            let (server, now) = (forwarder.server(place), self.world.monotonic());
             forwarder.note(server, server.health(|health| health.failed(now)));
         }
         if self.is_hedged {

@@ -75,6 +75,8 @@ pub fn query(question: &Question<'_>, form: Form<'_>) -> Result<Vec<u8>, Full> {
     let counts = [1, 0, 0, u16::from(form.edns.is_some())];
     let header = Header { id: form.id, flags: Flags(Flags::RD | checking), counts };
     let mut encoder = Encoder::new(header, usize::from(CLASSIC_UDP_BYTES));
+    // Its one name has nothing to be compressed against.
+    encoder.stop_compressing();
     encoder.question(question.qname, question.qtype, question.qclass)?;
     if let Some(options) = form.edns {
         write_opt(&mut encoder, question.wants_dnssec, options)?;

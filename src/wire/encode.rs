@@ -158,6 +158,12 @@ impl Encoder {
         if !self.is_compressing {
             return self.bytes(name.as_bytes());
         }
+        // Most names are the question's.
+        if let Some(first) = self.suffixes.first().filter(|_| !name.is_root())
+            && self.stands_at(name, usize::from(first.at))
+        {
+            return self.u16(0xC000 | first.at);
+        }
         for (suffix, sum) in name.suffixes().zip(checksums(name)) {
             if suffix.is_root() {
                 break;
@@ -216,21 +222,24 @@ impl Encoder {
 ///
 /// FNV-1a, fed label by label from the root: one pass makes all of them, so 127 labels cost no more than 255 octets.
 fn checksums(name: Name<'_>) -> [u32; LABELS_MAX] {
-    let mut suffixes = [Name::ROOT; LABELS_MAX];
-    let mut sums = [0; LABELS_MAX];
+    let (mut lengths, mut sums) = ([0u8; LABELS_MAX], [0; LABELS_MAX]);
     let mut count = 0;
-    for (slot, suffix) in suffixes.iter_mut().zip(name.suffixes()) {
-        *slot = suffix;
+    for (slot, label) in lengths.iter_mut().zip(name.labels()) {
+        *slot = u8::try_from(label.len()).unwrap_or_default();
         count += 1;
     }
     let mut sum: u32 = 0x811C_9DC5;
-    for (slot, suffix) in sums.iter_mut().zip(suffixes).take(count).rev() {
-        for octet in suffix.labels().next().unwrap_or_default() {
+    // From the last label to the first, without the root's length octet at the end.
+    let mut rest = name.as_bytes().split_last().map_or(&[][..], |(_, rest)| rest);
+    for (slot, &len) in sums.iter_mut().zip(&lengths).take(count).rev() {
+        let (before, label) = rest.split_at(rest.len().saturating_sub(usize::from(len)));
+        for octet in label {
             sum = (sum ^ u32::from(octet.to_ascii_lowercase())).wrapping_mul(0x0100_0193);
         }
         // Label borders count, or "ab.c" and "a.bc" would be alike.
         sum = (sum ^ 0xFF).wrapping_mul(0x0100_0193);
         *slot = sum;
+        rest = before.split_last().map_or(&[][..], |(_, rest)| rest);
     }
     sums
 }

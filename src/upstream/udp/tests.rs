@@ -6,6 +6,7 @@ use futures_lite::future::{poll_once, zip};
 use glommio::LocalExecutor;
 
 use super::*;
+use crate::resolve::ports::Entropy as _;
 
 /// Sockets on paper: which are open, and what was sent.
 #[derive(Debug, Default)]
@@ -254,6 +255,63 @@ fn ports_of_all_cores_come_from_one_population() {
     assert!(extreme <= 8, "{extreme} of 200 cores stand out, 2 are expected");
     // 99.9th percentile.
     assert!(chi_square(&all, 1_600.0) < 37.70, "{all:?}");
+}
+
+#[test]
+fn ids_and_casings_of_all_cores_come_from_one_population() {
+    // What a forger has to guess beside the port: for each of two hundred cores 4 096 draws in 16 bands, by their high and
+    // by their low bits, and by how far one is from the one before.
+    const DRAWS: u16 = 4_096;
+    let mut extreme = 0;
+    let mut all = [0u32; 16];
+    for core in 0..200u8 {
+        let entropy = ChaCha::from_seed([core; 32]);
+        let mut bands = [[0u32; 16]; 3];
+        let mut before = entropy.u16();
+        for _ in 0..DRAWS {
+            let id = entropy.u16();
+            let steps = [id >> 12, id & 15, id.wrapping_sub(before) >> 12];
+            for (bands, step) in bands.iter_mut().zip(steps) {
+                bands[usize::from(step)] += 1;
+            }
+            before = id;
+        }
+        // 99th percentile of chi-square with 15 degrees of freedom.
+        let expected = f64::from(DRAWS) / 16.0;
+        extreme += bands.iter().filter(|bands| chi_square(&bands[..], expected) > 30.58).count();
+        all.iter_mut().zip(bands[0]).for_each(|(sum, band)| *sum += band);
+    }
+    assert!(extreme <= 15, "{extreme} of 600 samples stand out, 6 are expected");
+    assert!(chi_square(&all, 200.0 * f64::from(DRAWS) / 16.0) < 37.70, "{all:?}");
+}
+
+#[test]
+fn core_cannot_be_told_by_the_ports_and_ids_it_uses() {
+    // Two cores, each with the ports and IDs of ten thousand queries: whoever maps them to cores must not find one more often
+    // in a region than the other. Two samples, 64 regions of the plane; 63 degrees of freedom, 99.9th percentile.
+    let sample = |core: u8| {
+        let sockets = Rc::new(Paper::default());
+        let entropy = Rc::new(ChaCha::from_seed([core; 32]));
+        let setting = setting(&sockets, 128, Arc::new(SourcePorts::avoiding("")));
+        let pool = Pool::new(setting, std::iter::once(upstream()), Rc::clone(&entropy));
+        let mut regions = [0u32; 64];
+        for _ in 0..10_000 {
+            let id = entropy.u16();
+            let booking = pool.begin(upstream(), &query(id)).unwrap();
+            let socket = booking.flight.socket();
+            // Each socket has few uses here, so that the sample is one of ports and not of sockets.
+            pool.state.borrow_mut().usage.get_mut(&socket).unwrap().uses_left = 0;
+            let port = sockets.open.borrow().iter().find(|open| open.0 == socket).unwrap().1;
+            regions[usize::from(port >> 13) * 8 + usize::from(id >> 13)] += 1;
+        }
+        regions
+    };
+    let [left, right] = [1, 2].map(sample);
+    let differences = left.iter().zip(right).map(|(&left, right)| {
+        (f64::from(left) - f64::from(right)).powi(2) / f64::from(left + right).max(1.0)
+    });
+    let distance: f64 = differences.sum();
+    assert!(distance < 103.4, "{distance}: {left:?} {right:?}");
 }
 
 #[test]
