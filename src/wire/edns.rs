@@ -6,7 +6,7 @@ use super::{Rcode, Rtype, reader::Reader};
 pub const OPT_BYTES: usize = 11;
 
 /// Options accepted in one OPT record; real clients send a handful (floods of them were CVE-2026-41292).
-const OPTIONS_MAX: usize = 64;
+pub const OPTIONS_MAX: usize = 64;
 
 /// Option code of extended DNS errors (RFC 8914 §2).
 const OPTION_EDE: u16 = 15;

@@ -9,6 +9,7 @@ use heimdall_uring::resolve::scrub;
 use heimdall_uring::time::CacheTime;
 use heimdall_uring::wire::answer::AnswerBuilder;
 use heimdall_uring::wire::examine::Examiner;
+use heimdall_uring::wire::options::Options;
 use heimdall_uring::wire::patch::{self, Framing};
 use heimdall_uring::wire::response::{self, Section};
 use heimdall_uring::wire::{AnswerBuf, Class, Flags, NameBuf, Query, Rcode, Response, Rtype};
@@ -19,6 +20,9 @@ use super::check;
 pub(crate) fn run(input: &[u8]) {
     let Some((&choice, message)) = input.split_first() else { return };
     let Ok(response) = Response::parse(message) else { return };
+    let options = Options::of(message);
+    assert_eq!(options.is_some(), response.edns.is_some(), "both find the same OPT record");
+    assert!(options.into_iter().flatten().count() <= message.len() / 4);
     for record in &response.records {
         response.owner(record).expect("owners were checked");
         assert_eq!(response.rdata(record).len(), record.rdata_len);
