@@ -55,7 +55,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
 const JOINERS: [&str; 4] = ["node", "cli", "main", "lib"];
 
 /// Crates that live in some rooms only.
-const CRATES: [(&str, &[&str]); 22] = [
+const CRATES: [(&str, &[&str]); 24] = [
     ("toml", &["config"]),
     ("hdrhistogram", &["observe"]),
     ("hashbrown", &["cache", "policy", "resolve"]),
@@ -68,6 +68,8 @@ const CRATES: [(&str, &[&str]); 22] = [
     ("glommio", &["net", "upstream", "mesh"]),
     ("futures_lite", &["net", "upstream", "mesh"]),
     ("rustls", &["net", "upstream"]),
+    ("rustls_native_certs", &["upstream"]),
+    ("ring", &["upstream"]),
     ("getrandom", &["upstream"]),
     ("rand_chacha", &["upstream"]),
     ("tokio", &["control"]),

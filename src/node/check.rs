@@ -29,6 +29,7 @@ pub struct Checked {
 /// [`NodeError`] for what would keep the node from starting.
 pub fn check(config: &Config) -> Result<Checked, NodeError> {
     LocalData::new(&config.local)?;
+    start::trust_of(&config.forward)?;
     let seats = placement::choose(&Topology::detect(), &config.node.cores)?;
     let warm_list = WarmList::read(&config.cache, seats.len())?;
     let memory = Plan::new(config, seats.len(), warm_list.bytes())?;

@@ -27,6 +27,7 @@ use crate::config::CoreSelection;
 use crate::net::bind::explain;
 use crate::net::udp::OpenError;
 use crate::policy::LocalError;
+use crate::upstream::TrustError;
 
 /// Why a node cannot start or had to stop, in words for the operator.
 #[derive(Debug, Error)]
@@ -43,6 +44,9 @@ pub enum NodeError {
     /// The warm-up list cannot be read.
     #[error("{0}")]
     WarmUp(#[from] warm::Unreadable),
+    /// Upstreams cannot be authenticated.
+    #[error("{0}")]
+    Trust(#[from] TrustError),
     /// The memory does not suffice.
     #[error("{0}")]
     Memory(#[from] memory::TooLittle),

@@ -27,7 +27,7 @@ use super::warm::{self, WarmList};
 use super::worker::Worker;
 use super::{NodeError, claim, clock, limits, log, pin};
 use crate::cache::Shard;
-use crate::config::{self, Config};
+use crate::config::{self, Config, Upstream};
 use crate::control;
 use crate::mesh::{self, Ends};
 use crate::net::tcp::{self, Tcp};
@@ -39,7 +39,10 @@ use crate::serve::{Core, Sections};
 use crate::sys::adopt::adopt;
 use crate::sys::eventfd::EventFd;
 use crate::sys::listen;
-use crate::upstream::{self, ChaCha, MonotonicClock, Report, Setting, SourcePorts, World};
+use crate::upstream::{
+    self, ChaCha, MonotonicClock, Report, Roots, Setting, SourcePorts, Streams, Trust, TrustError,
+    World,
+};
 use crate::wire::NameBuf;
 
 /// Memory that glommio registers for its own file I/O, of which we do none, in bytes. Its default of 10 MiB would pass
@@ -70,6 +73,8 @@ struct Shared {
     source_ports: Arc<SourcePorts>,
     /// From which the cookies toward upstreams are made.
     cookie_secret: CookieSecret,
+    /// By which the certificates of upstreams are judged.
+    trust: Trust,
     /// Keys of the shards' hashes, drawn once per process.
     hasher: RandomState,
     heartbeats: Vec<Heartbeat>,
@@ -129,6 +134,7 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
         Identity::new(&config.identity),
         LocalData::new(&config.local)?,
     );
+    let trust = trust_of(&config.forward)?;
     claim::all(&config.node.listen)?;
     let (sender, news) = channel();
     let saved = sender.clone();
@@ -142,6 +148,7 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     let shared = Arc::new(Shared {
         policy: Arc::new(policy),
         source_ports: Arc::new(source_ports),
+        trust,
         clock: MonotonicClock::start(),
         cookie_secret: CookieSecret::new(upstream::octets_from_kernel().map_err(no_entropy)?),
         hasher: RandomState::new(),
@@ -178,6 +185,16 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     let outcome = watch(&shared, &crew, &news, &notifier, drain);
     dump(&shared, &crew);
     outcome
+}
+
+/// By which the certificates of the upstreams are judged.
+///
+/// # Errors
+/// When none can be judged, or the file of the config is of no use.
+pub(super) fn trust_of(forward: &config::Forward) -> Result<Trust, TrustError> {
+    let roots = forward.tls_roots.clone().map_or(Roots::System, Roots::File);
+    let upstreams: Vec<Upstream> = forward.all_upstreams().cloned().collect();
+    Trust::load(&roots, &upstreams)
 }
 
 /// Why a snapshot could not be written, if so.
@@ -460,9 +477,11 @@ fn assemble(
         sockets_max: sockets,
         ports,
         clock: shared.clock,
-        counters: upstream,
+        counters: Arc::clone(&upstream),
     };
-    let world = World::new(setting, &config.forward, entropy);
+    let (clock, entropy) = (shared.clock, Rc::new(entropy));
+    let streams = Streams::new(number, clock, Rc::clone(&entropy), shared.trust.clone(), upstream);
+    let world = World::new(setting, streams, &config.forward, entropy);
     glommio::spawn_local(world.watch_refusals()).detach();
     let secret = &shared.cookie_secret;
     let forward = Arc::clone(&counters.forward);

@@ -12,4 +12,4 @@ pub use forward::ForwardCounters;
 pub use serving::{Fault, ServingCounters, Transport};
 pub use snapshot::SnapshotCounters;
 pub use text::{Exposition, Kind};
-pub use upstream::UpstreamCounters;
+pub use upstream::{StreamCounters, UpstreamCounters};

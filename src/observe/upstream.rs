@@ -9,8 +9,10 @@ use super::{Counter, Gauge};
 pub struct UpstreamCounters {
     /// Queries sent over UDP.
     pub datagrams: Counter,
-    /// Queries sent over TCP.
-    pub streams: Counter,
+    /// What went over TCP.
+    pub tcp: StreamCounters,
+    /// What went over TLS.
+    pub tls: StreamCounters,
     /// Answers that ended an exchange.
     pub responses: Counter,
     /// Connections that failed, and datagrams that the kernel would not send.
@@ -33,8 +35,37 @@ pub struct UpstreamCounters {
     pub wrong_cookie: Counter,
     /// Sockets opened, rotation included.
     pub sockets_opened: Counter,
-    /// Exchanges under way.
+    /// Exchanges over UDP under way.
     pub in_flight: Gauge,
+}
+
+/// The counters of one kind of stream.
+#[derive(Debug, Default)]
+pub struct StreamCounters {
+    /// Queries put on a connection, again or for the first time.
+    pub queries: Counter,
+    /// Of these, on a connection that an earlier one had opened.
+    pub reused: Counter,
+    /// Queries sent again because their connection had died.
+    pub resent: Counter,
+    /// Connections that were ready for queries; over TLS, after the handshake.
+    pub opened: Counter,
+    /// Of these, with a session from before (TLS only).
+    pub resumed: Counter,
+    /// Connections that could not be made, up to the handshake.
+    pub refused: Counter,
+    /// Handshakes that failed because of the upstream's certificate or key (TLS only).
+    pub certificates_refused: Counter,
+    /// Handshakes that failed for another cause (TLS only).
+    pub handshakes_failed: Counter,
+    /// Answers to queries that had been given up.
+    pub late: Counter,
+    /// Messages with an ID that no query on the connection had.
+    pub unasked: Counter,
+    /// Queries whose answer is awaited.
+    pub in_flight: Gauge,
+    /// Connections, those that are being opened included.
+    pub connections: Gauge,
 }
 
 impl UpstreamCounters {
@@ -42,7 +73,9 @@ impl UpstreamCounters {
     pub fn expose(&self, core: usize, out: &mut Exposition) {
         let core = core.to_string();
         let labels = [("core", core.as_str())];
-        for (transport, count) in [("udp", &self.datagrams), ("tcp", &self.streams)] {
+        let queries =
+            [("udp", &self.datagrams), ("tcp", &self.tcp.queries), ("tls", &self.tls.queries)];
+        for (transport, count) in queries {
             let labels = [("transport", transport), ("core", core.as_str())];
             let name = "dns_upstream_queries_total";
             out.sample(Kind::Counter, name, "Queries sent to upstreams", &labels, count.value());
@@ -78,9 +111,98 @@ impl UpstreamCounters {
         out.sample(
             Kind::Gauge,
             "dns_upstream_in_flight",
-            "Exchanges under way",
+            "Exchanges over UDP under way",
             &labels,
             in_flight,
         );
+        self.tcp.expose("tcp", &core, out);
+        self.tls.expose("tls", &core, out);
+        for (cause, count) in [
+            ("certificate", &self.tls.certificates_refused),
+            ("other", &self.tls.handshakes_failed),
+        ] {
+            let labels = [("cause", cause), ("core", core.as_str())];
+            let name = "dns_upstream_handshakes_failed_total";
+            out.sample(Kind::Counter, name, "TLS handshakes that failed", &labels, count.value());
+        }
+        let name = "dns_upstream_handshakes_resumed_total";
+        let help = "TLS connections that took up an earlier session";
+        out.sample(Kind::Counter, name, help, &labels, self.tls.resumed.value());
+    }
+}
+
+impl StreamCounters {
+    /// Writes what TCP and TLS have in common.
+    fn expose(&self, transport: &str, core: &str, out: &mut Exposition) {
+        let labels = [("transport", transport), ("core", core)];
+        for (name, help, count) in [
+            (
+                "dns_upstream_queries_reusing_total",
+                "Queries on a connection that an earlier one had opened",
+                &self.reused,
+            ),
+            (
+                "dns_upstream_queries_resent_total",
+                "Queries sent again because their connection had died",
+                &self.resent,
+            ),
+            (
+                "dns_upstream_connections_opened_total",
+                "Connections made to upstreams",
+                &self.opened,
+            ),
+            (
+                "dns_upstream_connects_failed_total",
+                "Connections to upstreams that could not be made",
+                &self.refused,
+            ),
+            (
+                "dns_upstream_late_answers_total",
+                "Answers on streams that nobody waited for any more",
+                &self.late,
+            ),
+            (
+                "dns_upstream_unasked_answers_total",
+                "Messages on streams with an ID that was not asked with",
+                &self.unasked,
+            ),
+        ] {
+            out.sample(Kind::Counter, name, help, &labels, count.value());
+        }
+        for (name, help, count) in [
+            ("dns_upstream_connections_open", "Connections to upstreams", &self.connections),
+            ("dns_upstream_stream_in_flight", "Exchanges over streams under way", &self.in_flight),
+        ] {
+            out.sample(Kind::Gauge, name, help, &labels, count.value());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_are_told_by_transport_so_that_reuse_can_be_reckoned() {
+        let counters = UpstreamCounters::default();
+        counters.tls.queries.add(8);
+        counters.tls.reused.add(6);
+        counters.tls.certificates_refused.bump();
+        let mut out = Exposition::default();
+        counters.expose(2, &mut out);
+        let text = out.finish();
+        for line in [
+            "dns_upstream_queries_total{transport=\"tls\",core=\"2\"} 8",
+            "dns_upstream_queries_reusing_total{transport=\"tls\",core=\"2\"} 6",
+            "dns_upstream_queries_reusing_total{transport=\"tcp\",core=\"2\"} 0",
+            "dns_upstream_handshakes_failed_total{cause=\"certificate\",core=\"2\"} 1",
+        ] {
+            assert!(text.lines().any(|told| told == line), "{line}");
+        }
+        let mut families: Vec<_> = text.lines().filter(|line| line.starts_with("# TYPE")).collect();
+        let told = families.len();
+        families.sort_unstable();
+        families.dedup();
+        assert_eq!(families.len(), told);
     }
 }

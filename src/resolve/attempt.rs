@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::exchange::{self, Form, Judgement, Options, Question};
+use super::exchange::{self, Extensions, Form, Judgement, Question};
 use super::forward::Failure;
 use super::ports::{Clock, Doubt, Entropy, ExchangeError, Transport};
 use super::scrub::{self, Unusable};
@@ -241,7 +241,7 @@ impl<W: Transport + Clock + Entropy> Attempt<'_, W> {
         sent: Monotonic,
     ) -> Result<Vec<u8>, ExchangeError> {
         let cookie = self.sends_cookie(way).then(|| self.server.cookie());
-        let options = Options { cookie: cookie.as_deref(), ..Options::default() };
+        let options = Extensions { cookie: cookie.as_deref(), ..Extensions::default() };
         let query = self.query(way, options)?;
         self.spend();
         let mut message = self.world.datagram(to, &query).await?;
@@ -260,7 +260,7 @@ impl<W: Transport + Clock + Entropy> Attempt<'_, W> {
         let sends_cookie = upstream.protocol == Protocol::Udp && self.sends_cookie(way);
         let cookie = sends_cookie.then(|| self.server.cookie());
         let cookie = cookie.as_deref();
-        let options = Options { cookie, asks_keepalive: true, is_padded: is_encrypted };
+        let options = Extensions { cookie, asks_keepalive: true, is_padded: is_encrypted };
         let query = self.query(way, options)?;
         self.spend();
         let sent = self.world.monotonic();
@@ -277,7 +277,7 @@ impl<W: Transport + Clock + Entropy> Attempt<'_, W> {
         Ok((message, is_other))
     }
 
-    fn query(&self, way: Way, options: Options<'_>) -> Result<Vec<u8>, ExchangeError> {
+    fn query(&self, way: Way, options: Extensions<'_>) -> Result<Vec<u8>, ExchangeError> {
         let form = Form { id: self.world.u16(), edns: way.has_edns.then_some(options) };
         let query = exchange::query(self.question, form);
         let mut query = query.map_err(|_| ExchangeError::Exhausted)?;

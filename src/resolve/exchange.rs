@@ -46,12 +46,12 @@ pub struct Form<'c> {
     /// The message ID.
     pub id: u16,
     /// What its OPT record says; without one for servers that choke on it.
-    pub edns: Option<Options<'c>>,
+    pub edns: Option<Extensions<'c>>,
 }
 
 /// The options of a query's OPT record.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Options<'c> {
+pub struct Extensions<'c> {
     /// Our cookie, and behind it the server's if it has given one (RFC 7873 §4).
     pub cookie: Option<&'c [u8]>,
     /// The server may say how long it keeps an idle connection (RFC 7828 §3.2.1). For streams only.
@@ -84,7 +84,11 @@ pub fn query(question: &Question<'_>, form: Form<'_>) -> Result<Vec<u8>, Full> {
     Ok(encoder.into_message())
 }
 
-fn write_opt(encoder: &mut Encoder, wants_dnssec: bool, options: Options<'_>) -> Result<(), Full> {
+fn write_opt(
+    encoder: &mut Encoder,
+    wants_dnssec: bool,
+    options: Extensions<'_>,
+) -> Result<(), Full> {
     let edns = Edns { payload_bytes: PAYLOAD_BYTES, version: 0, extended_rcode: 0, wants_dnssec };
     let mut opt = [0; OPT_BYTES];
     edns.write(None, &mut opt).ok_or(Full)?;
@@ -243,7 +247,7 @@ mod tests {
             wants_dnssec: true,
             is_checking_disabled: true,
         };
-        let edns = with_edns.then(Options::default);
+        let edns = with_edns.then(Extensions::default);
         query(&question, Form { id: 0xBEEF, edns }).unwrap()
     }
 
@@ -294,7 +298,7 @@ mod tests {
             is_checking_disabled: false,
         };
         let with = |cookie| {
-            let edns = Some(Options { cookie: Some(cookie), ..Options::default() });
+            let edns = Some(Extensions { cookie: Some(cookie), ..Extensions::default() });
             query(&question, Form { id: 1, edns }).unwrap()
         };
         judge(&with(sent), &reply_to(&with(back)))
@@ -352,7 +356,7 @@ mod tests {
                 is_checking_disabled: false,
             };
             let edns =
-                Some(Options { is_padded: true, asks_keepalive: true, ..Options::default() });
+                Some(Extensions { is_padded: true, asks_keepalive: true, ..Extensions::default() });
             let query = query(&question, Form { id: 1, edns }).unwrap();
             assert_eq!(options::option(&query, options::TCP_KEEPALIVE), Some(&[][..]));
             assert!(Query::parse(&query).is_ok());

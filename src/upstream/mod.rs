@@ -4,13 +4,12 @@ mod clock;
 mod entropy;
 mod report;
 mod source_ports;
-mod tcp;
+mod stream;
 mod udp;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use glommio::timer::Timer;
@@ -19,6 +18,7 @@ pub use clock::MonotonicClock;
 pub use entropy::{ChaCha, octets_from_kernel};
 pub use report::Report;
 pub use source_ports::SourcePorts;
+pub use stream::{Roots, Streams, Trust, TrustError};
 pub use udp::{DatagramSockets, Pool, Setting};
 
 use crate::config::{self, Upstream};
@@ -30,7 +30,7 @@ use crate::time::Monotonic;
 #[derive(Debug)]
 pub struct World<S> {
     pool: Rc<Pool<S>>,
-    streams: tcp::Streams,
+    streams: Streams,
     clock: MonotonicClock,
     entropy: Rc<ChaCha>,
 }
@@ -38,9 +38,13 @@ pub struct World<S> {
 impl<S: DatagramSockets> World<S> {
     /// A world with the sockets and numbers of `setting`, opened as they are needed, and the upstreams of `forward`.
     #[must_use]
-    pub fn new(setting: Setting<S>, forward: &config::Forward, entropy: ChaCha) -> Self {
-        let (entropy, clock) = (Rc::new(entropy), setting.clock);
-        let streams = tcp::Streams::new(Arc::clone(&setting.counters));
+    pub fn new(
+        setting: Setting<S>,
+        streams: Streams,
+        forward: &config::Forward,
+        entropy: Rc<ChaCha>,
+    ) -> Self {
+        let clock = setting.clock;
         let upstreams = forward.all_upstreams().map(Upstream::plain_address);
         let pool = Rc::new(Pool::new(setting, upstreams, Rc::clone(&entropy)));
         Self { pool, streams, clock, entropy }
@@ -67,12 +71,8 @@ impl<S: DatagramSockets> Transport for World<S> {
         self.pool.exchange(upstream, query)
     }
 
-    fn stream(
-        &self,
-        upstream: &Upstream,
-        query: &[u8],
-    ) -> impl Future<Output = Result<Vec<u8>, ExchangeError>> {
-        self.streams.exchange(upstream.address, query)
+    async fn stream(&self, upstream: &Upstream, query: &[u8]) -> Result<Vec<u8>, ExchangeError> {
+        self.streams.exchange(upstream, query).await
     }
 }
 

@@ -30,7 +30,7 @@ struct State {
 
 /// Counts what is said within one period, and what is not.
 #[derive(Debug, Default)]
-struct Window {
+pub(super) struct Window {
     begun: Option<Monotonic>,
     said: u32,
     unsaid: u64,
@@ -38,7 +38,7 @@ struct Window {
 
 impl Window {
     /// Whether another line may be said at `now`; then with how many have not been since the last.
-    fn admit(&mut self, now: Monotonic, max: u32) -> Option<u64> {
+    pub(super) fn admit(&mut self, now: Monotonic, max: u32) -> Option<u64> {
         if self.begun.is_none_or(|begun| now.since(begun) >= PERIOD) {
             self.begun = Some(now);
             self.said = 0;

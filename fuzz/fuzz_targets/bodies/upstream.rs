@@ -4,7 +4,7 @@
 //! Input: one octet that chooses the client's flags and room, then the message, which answers its own question.
 
 use heimdall_uring::config;
-use heimdall_uring::resolve::exchange::{self, Form, Options, Question};
+use heimdall_uring::resolve::exchange::{self, Extensions, Form, Question};
 use heimdall_uring::resolve::scrub;
 use heimdall_uring::time::CacheTime;
 use heimdall_uring::wire::answer::AnswerBuilder;
@@ -39,7 +39,7 @@ pub(crate) fn run(input: &[u8]) {
         is_checking_disabled: choice & 2 != 0,
     };
     let limit = [512, 1232, 4096, 65_535][usize::from(choice >> 2 & 3)];
-    let edns = (choice & 16 != 0).then(Options::default);
+    let edns = (choice & 16 != 0).then(Extensions::default);
     let form = Form { id: response.header.id, edns };
     let query = exchange::query(&question, form).expect("it fits");
     // Whatever it says, it reads hostile bytes.

@@ -9,7 +9,7 @@ const SLACK_BYTES: usize = 512;
 
 /// What stands at the beginning of a run of bytes.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Frame<'a> {
+pub(crate) enum Frame<'a> {
     /// A whole message, without its prefix.
     Message(&'a [u8]),
     /// Too few bytes yet, or none.
@@ -19,7 +19,7 @@ pub(super) enum Frame<'a> {
 }
 
 /// Reads the first frame of `bytes`.
-pub(super) fn first(bytes: &[u8]) -> Frame<'_> {
+pub(crate) fn first(bytes: &[u8]) -> Frame<'_> {
     let Some(announced) = announced(bytes) else {
         return Frame::Partial;
     };
@@ -33,7 +33,7 @@ pub(super) fn first(bytes: &[u8]) -> Frame<'_> {
 }
 
 /// Bytes that `message` takes in the stream.
-pub(super) fn span(message: &[u8]) -> usize {
+pub(crate) fn span(message: &[u8]) -> usize {
     PREFIX_BYTES + message.len()
 }
 
@@ -45,29 +45,29 @@ fn announced(bytes: &[u8]) -> Option<usize> {
 /// Bytes that arrived and could not be used yet. Holds no memory while empty, and never more than arrived, doubled
 /// up to the announced length: a client that announces 65 535 bytes and sends ten costs ten.
 #[derive(Debug, Default)]
-pub(super) struct Input {
+pub(crate) struct Input {
     bytes: Vec<u8>,
     used: usize,
 }
 
 impl Input {
     /// Whether nothing waits.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.used == self.bytes.len()
     }
 
     /// Bytes of memory held.
-    pub(super) fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.bytes.capacity()
     }
 
     /// What waits, oldest first.
-    pub(super) fn waiting(&self) -> &[u8] {
+    pub(crate) fn waiting(&self) -> &[u8] {
         &self.bytes[self.used..]
     }
 
     /// Adds what arrived.
-    pub(super) fn append(&mut self, arrived: &[u8]) {
+    pub(crate) fn append(&mut self, arrived: &[u8]) {
         if self.used > 0 {
             self.bytes.drain(..self.used);
             self.used = 0;
@@ -83,7 +83,7 @@ impl Input {
     }
 
     /// Forgets the `count` oldest bytes, and gives memory back.
-    pub(super) fn consume(&mut self, count: usize) {
+    pub(crate) fn consume(&mut self, count: usize) {
         self.used += count;
         assert!(self.used <= self.bytes.len(), "only bytes that wait are used");
         if self.is_empty() {
@@ -97,35 +97,35 @@ impl Input {
 
 /// Replies that wait to be written, prefixes included. Holds no memory while empty.
 #[derive(Debug, Default)]
-pub(super) struct Output {
+pub(crate) struct Output {
     bytes: Vec<u8>,
     sent: usize,
 }
 
 impl Output {
     /// Bytes not written yet.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.bytes.len() - self.sent
     }
 
     /// Whether everything is written.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// Bytes of memory held.
-    pub(super) fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.bytes.capacity()
     }
 
     /// What is to be written next.
-    pub(super) fn waiting(&self) -> &[u8] {
+    pub(crate) fn waiting(&self) -> &[u8] {
         &self.bytes[self.sent..]
     }
 
     /// Queues `message` of the given length; prefix and message leave together (RFC 7766 §8). As long as what waits fits
     /// into `bytes_max`, no more than that is held.
-    pub(super) fn push(&mut self, message: &[u8], length: u16, bytes_max: usize) {
+    pub(crate) fn push(&mut self, message: &[u8], length: u16, bytes_max: usize) {
         let span = span(message);
         if self.bytes.capacity() - self.bytes.len() < span {
             self.bytes.drain(..self.sent);
@@ -141,7 +141,7 @@ impl Output {
     }
 
     /// Notes that `count` bytes were written, and gives memory back.
-    pub(super) fn consume(&mut self, count: usize) {
+    pub(crate) fn consume(&mut self, count: usize) {
         self.sent += count;
         assert!(self.sent <= self.bytes.len(), "only bytes that wait are written");
         if self.is_empty() {

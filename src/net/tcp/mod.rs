@@ -12,7 +12,7 @@
 
 mod connection;
 mod counters;
-mod frame;
+pub(crate) mod frame;
 mod seats;
 #[cfg(test)]
 mod tests;
@@ -212,15 +212,15 @@ impl Listener {
 
 /// Wakes the one task that listens for it.
 #[derive(Default)]
-struct Bell(Cell<Option<Waker>>);
+pub(crate) struct Bell(Cell<Option<Waker>>);
 
 impl Bell {
-    fn listen(&self, waker: &Waker) {
+    pub(crate) fn listen(&self, waker: &Waker) {
         let known = self.0.take().filter(|known| known.will_wake(waker));
         self.0.set(Some(known.unwrap_or_else(|| waker.clone())));
     }
 
-    fn ring(&self) {
+    pub(crate) fn ring(&self) {
         if let Some(waker) = self.0.take() {
             waker.wake();
         }
