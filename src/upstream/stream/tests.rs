@@ -12,6 +12,7 @@ use glommio::LocalExecutor;
 use glommio::timer::Timer;
 
 use super::*;
+use crate::time::Monotonic;
 
 /// One connection as a server sees it.
 trait Talk: Read + Write {}
@@ -240,6 +241,27 @@ fn nobody_listening_is_unreachable_at_once_for_a_while() {
     let refused = counters.tcp.refused.value();
     assert!((1..ASKED).contains(&refused), "{refused}");
     assert_eq!((counters.unreachable.value(), counters.tcp.opened.value()), (ASKED, 0));
+}
+
+#[test]
+fn useless_connection_brings_a_pause_and_an_answer_ends_it() {
+    let (address, served) = server(2, |number, stream| match number {
+        0 => drop(receive(stream)),
+        _ => answer_all(stream),
+    });
+    run(async move |streams| {
+        let upstream = tcp(address);
+        let line = streams.line(&upstream).unwrap();
+        // Whoever has no pause would not wait at the beginning of time either.
+        let has_pause = || line.backoff.get().forbids(Monotonic::default());
+        assert!(!has_pause());
+        assert_eq!(streams.exchange(&upstream, &query(1)).await, UNREACHABLE);
+        assert!(has_pause());
+        until(|| !line.backoff.get().forbids(streams.core.clock.monotonic())).await;
+        assert_eq!(streams.exchange(&upstream, &query(1)).await, Ok(reply(&query(1))));
+        assert!(!has_pause());
+    });
+    served.join().unwrap();
 }
 
 #[test]
