@@ -21,6 +21,10 @@ use crate::wire::AnswerBuf;
 /// that is known must not wait for the deadline.
 const ROUNDS_AFTER_FAILURE: u32 = 2;
 
+/// Attempts of one question that are open at a time. An answer that comes after three newer attempts have begun is hardly
+/// worth the memory that waiting for it takes.
+const OPEN_MAX: usize = 4;
+
 /// A question on its way.
 pub(super) struct Contest<'a, W> {
     forwarder: &'a Forwarder,
@@ -35,6 +39,8 @@ pub(super) struct Contest<'a, W> {
     waiting: VecDeque<usize>,
     runners: Vec<Runner<'a>>,
     rounds: u32,
+    /// Who has been waited for in vain in this round.
+    silent: Vec<usize>,
     /// What is to be told if nobody wins.
     failure: Failure,
     /// Who has failed for a reason of its own.
@@ -80,6 +86,7 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
             waiting: forwarder.order(group, world, begin).into(),
             runners: Vec::new(),
             rounds: 1,
+            silent: Vec::new(),
             failure: Failure::Unreachable,
             failed: Vec::new(),
             is_hedged: false,
@@ -128,11 +135,7 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
         if self.rounds >= ROUNDS_AFTER_FAILURE && self.failure.is_known() {
             return;
         }
-        for runner in self.runners.iter().filter(|runner| !runner.lap.has_spoken()) {
-            if !self.waiting.contains(&runner.place) {
-                self.waiting.push_back(runner.place);
-            }
-        }
+        self.waiting.extend(self.silent.drain(..));
         self.rounds += 1;
     }
 
@@ -148,6 +151,11 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
         let attempt = Box::pin(async move {
             forwarder.attempt(world, server, question, &own, budget, patience).await
         });
+        if self.runners.len() == OPEN_MAX
+            && let Some(oldest) = self.runners.iter().position(|runner| runner.is_overdue)
+        {
+            self.runners.remove(oldest);
+        }
         self.runners.push(Runner { place, lap, is_overdue: false, attempt });
     }
 
@@ -204,6 +212,7 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
                         self.failure = Failure::NobodyAnswered;
                     }
                     let (place, begun) = (runner.place, runner.lap.begun());
+                    self.silent.push(place);
                     self.note_silence(place, begun, now);
                 }
             }
@@ -214,6 +223,8 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
     fn drop_out(&mut self, index: usize, failure: Failure) {
         let Runner { place, .. } = self.runners.remove(index);
         let (forwarder, now) = (self.forwarder, self.world.monotonic());
+        // One that said something, or will not, is not asked a second time.
+        self.silent.retain(|&silent| silent != place);
         let server = forwarder.server(place);
         forwarder.count().failed(place);
         if failure == Failure::Unreachable {
