@@ -52,9 +52,12 @@ struct Faults {
     /// Milliseconds that every answer takes longer.
     #[arg(long, default_value_t = 0)]
     delay: u16,
-    /// Percent of queries over TCP at which the connection is reset.
+    /// Percent of TCP connections that are reset when their first query arrives.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
     reset: u8,
+    /// Percent of queries over TCP at which the connection is reset, whatever else is under way on it.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
+    reset_queries: u8,
     /// Percent of answers over UDP that come twice.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
     duplicate: u8,
@@ -308,7 +311,7 @@ fn carry_stream(client: TcpStream, chance: &Mutex<Chance>, faults: Faults) -> io
             }
         }
     })?;
-    let must_reset = carry_messages(&client, &server, chance, faults.reset).unwrap_or(false);
+    let must_reset = carry_messages(&client, &server, chance, faults).unwrap_or(false);
     is_reset.store(must_reset, Ordering::Release);
     // The threads end with the server's side, and with them their descriptors of the client's: the one that closes last,
     // with a query unread, makes the kernel send RST, not FIN.
@@ -323,14 +326,15 @@ fn carry_messages(
     mut client: &TcpStream,
     mut server: &TcpStream,
     chance: &Mutex<Chance>,
-    reset: u8,
+    faults: Faults,
 ) -> io::Result<bool> {
+    let is_doomed = locked(chance).happens(faults.reset);
     let mut message = Vec::new();
     loop {
         if client.peek(&mut [0; 1])? == 0 {
             return Ok(false);
         }
-        if locked(chance).happens(reset) {
+        if is_doomed || locked(chance).happens(faults.reset_queries) {
             return Ok(true);
         }
         let mut length = [0; 2];
