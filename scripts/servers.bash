@@ -5,6 +5,8 @@
 
 PATH=$PATH:/usr/sbin:/sbin
 work=$(mktemp -d)
+# An address of the loopback network for this run alone: two runs at a time do not ask each other's servers.
+home=127.$((64 + ($$ >> 16) % 64)).$(($$ >> 8 & 255)).$(($$ & 255))
 declare -A pids=()
 
 # Ends what `start` began.
