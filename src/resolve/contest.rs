@@ -21,6 +21,14 @@ use crate::wire::AnswerBuf;
 /// that is known must not wait for the deadline.
 const ROUNDS_AFTER_FAILURE: u32 = 2;
 
+/// Rounds through upstreams none of which can be reached: a connection that was reset, or a link that comes up, may be
+/// there again in a moment; who is gone keeps nobody waiting for long.
+const ROUNDS_UNREACHABLE: u32 = 3;
+
+/// The pause before the second of them, doubled before the third: longer than a broken connection's back-off begins
+/// with.
+const PAUSE_UNREACHABLE: Duration = Duration::from_millis(120);
+
 /// Attempts of one question that are open at a time. An answer that comes after three newer attempts have begun is hardly
 /// worth the memory that waiting for it takes.
 const OPEN_MAX: usize = 4;
@@ -39,8 +47,8 @@ pub(super) struct Contest<'a, W> {
     waiting: VecDeque<usize>,
     runners: Vec<Runner<'a>>,
     rounds: u32,
-    /// Who has been waited for in vain in this round.
-    silent: Vec<usize>,
+    /// Who was silent or could not be reached in this round, and gets another chance in the next.
+    again: Vec<usize>,
     /// What is to be told if nobody wins.
     failure: Failure,
     /// Who has failed for a reason of its own.
@@ -86,7 +94,7 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
             waiting: forwarder.order(group, world, begin).into(),
             runners: Vec::new(),
             rounds: 1,
-            silent: Vec::new(),
+            again: Vec::new(),
             failure: Failure::Unreachable,
             failed: Vec::new(),
             is_hedged: false,
@@ -98,6 +106,10 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
         loop {
             if self.deadline.remaining(now).is_none() {
                 return Err(self.failure);
+            }
+            if self.is_nobody_reached() {
+                self.pause(now).await;
+                now = self.world.monotonic();
             }
             if self.runners.iter().all(|runner| runner.is_overdue) && !self.start_next(now) {
                 // Those who are overdue may answer yet, unless somebody has already said that it is vain.
@@ -114,6 +126,25 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
                 Event::Alarm => self.look_at_the_clock(),
             }
             now = self.world.monotonic();
+        }
+    }
+
+    /// Whether a round has ended in which nobody was reached, and another may bring more.
+    fn is_nobody_reached(&self) -> bool {
+        self.failure == Failure::Unreachable
+            && !self.again.is_empty()
+            && self.runners.is_empty()
+            && self.waiting.is_empty()
+            && self.budget.get() > 0
+    }
+
+    /// Lets some time pass before the next such round, if there is one.
+    async fn pause(&mut self, now: Monotonic) {
+        if self.rounds < ROUNDS_UNREACHABLE {
+            let left = self.deadline.remaining(now).unwrap_or_default();
+            self.world.sleep((PAUSE_UNREACHABLE * (1 << (self.rounds - 1))).min(left)).await;
+        } else {
+            self.again.clear();
         }
     }
 
@@ -135,7 +166,7 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
         if self.rounds >= ROUNDS_AFTER_FAILURE && self.failure.is_known() {
             return;
         }
-        self.waiting.extend(self.silent.drain(..));
+        self.waiting.extend(self.again.drain(..));
         self.rounds += 1;
     }
 
@@ -212,7 +243,7 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
                         self.failure = Failure::NobodyAnswered;
                     }
                     let (place, begun) = (runner.place, runner.lap.begun());
-                    self.silent.push(place);
+                    self.again.push(place);
                     self.note_silence(place, begun, now);
                 }
             }
@@ -223,12 +254,11 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
     fn drop_out(&mut self, index: usize, failure: Failure) {
         let Runner { place, .. } = self.runners.remove(index);
         let (forwarder, now) = (self.forwarder, self.world.monotonic());
-        // One that said something, or will not, is not asked a second time.
-        self.silent.retain(|&silent| silent != place);
+        self.again.retain(|&other| other != place);
         let server = forwarder.server(place);
         forwarder.count().failed(place);
         if failure == Failure::Unreachable {
-            // Another try would fail as soon.
+            self.again.push(place);
             let change = server.health(|health| health.unreachable(now));
             forwarder.note(server, change);
             return;

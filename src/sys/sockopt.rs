@@ -136,6 +136,16 @@ fn set_buffers(fd: &OwnedFd, bytes: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// Acknowledges what has arrived on a TCP connection at once, and what arrives next; the kernel goes back to waiting by
+/// itself (tcp(7), `TCP_QUICKACK`). A peer that holds small writes back until the last one is acknowledged (Nagle) else
+/// keeps the next answer until we send something.
+///
+/// # Errors
+/// The kernel's, for what is no TCP socket.
+pub fn acknowledge_at_once(stream: &impl AsRawFd) -> io::Result<()> {
+    set(stream, libc::IPPROTO_TCP, libc::TCP_QUICKACK, 1i32)
+}
+
 /// Bytes of an integer option.
 const OPTION_LEN: libc::socklen_t = 4;
 const _: () = assert!(OPTION_LEN as usize == size_of::<i32>());

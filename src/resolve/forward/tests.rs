@@ -376,7 +376,24 @@ fn unreachable_upstream_costs_no_time_and_rests() {
     let bench = Bench::new(vec![unreachable(), unreachable()]);
     let failure = bench.resolve().unwrap_err();
     assert_eq!((failure, failure.ede().code), (Failure::Unreachable, 22));
-    assert_eq!((bench.asked(), bench.elapsed()), (vec![0, 1], Duration::ZERO));
+    // After a moment, and another one, both are tried again.
+    assert_eq!(bench.asked(), [0, 1, 0, 1, 0, 1]);
+    assert_eq!(bench.elapsed(), Duration::from_millis(360));
+}
+
+#[test]
+fn upstreams_that_were_out_of_reach_for_a_moment_lose_no_question() {
+    let moment = || vec![Act::Fail(ExchangeError::Unreachable), Act::Say(5, good())];
+    let bench = Bench::new(vec![moment(), moment()]);
+    assert!(bench.resolve().is_ok());
+    assert_eq!(bench.asked(), [0, 1, 0]);
+    let bench = Bench::new(vec![moment(), vec![Act::Silence]]);
+    assert!(bench.resolve().is_ok(), "beside a silent one, too");
+    assert_eq!(bench.asked(), [0, 1, 0]);
+    let unreachable = vec![Act::Fail(ExchangeError::Unreachable)];
+    let bench = Bench::with(vec![unreachable], |forward| forward.deadline = ATTEMPT / 2);
+    assert_eq!(bench.resolve(), Err(Failure::Unreachable));
+    assert_eq!(bench.elapsed(), ATTEMPT / 2, "no pause is longer than the question");
 }
 
 #[test]

@@ -12,6 +12,8 @@ use glommio::net::TcpStream;
 use glommio::timer::Timer;
 use rustls::{CertificateError, ClientConnection, HandshakeKind};
 
+use crate::sys::sockopt::acknowledge_at_once;
+
 /// For the connect and the handshake together: a second and its first retransmission, then some.
 const OPENING_MAX: Duration = Duration::from_secs(3);
 
@@ -64,6 +66,16 @@ impl Channel {
         };
         or(poll_fn(|cx| secured.poll_handshake(cx)), late).await?;
         Ok(Self::Secured(secured))
+    }
+
+    /// Lets the upstream know at once that what it has sent has arrived: many keep the next answer back until then.
+    pub(super) fn acknowledge(&self) {
+        let tcp = match self {
+            Self::Plain(tcp) => tcp,
+            Self::Secured(secured) => &secured.tcp,
+        };
+        // Only a broken socket refuses, and the next read tells that.
+        let _ = acknowledge_at_once(tcp);
     }
 
     /// Whether the handshake took up an earlier session.

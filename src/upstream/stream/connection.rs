@@ -262,6 +262,9 @@ impl<'a> Conversation<'a> {
             Poll::Ready(Ok(count)) => {
                 self.quiet_since = now;
                 self.take(&scratch[..count])?;
+                if self.connection.flights.borrow().unanswered() > 0 {
+                    self.channel.acknowledge();
+                }
             }
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
             Poll::Ready(Err(_)) => return Err(End::Broken),
