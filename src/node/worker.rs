@@ -111,7 +111,12 @@ impl Worker {
 
     /// Asks resting upstreams in the background whether they are back, for ever.
     pub(super) async fn probe(self: Rc<Self>) {
-        self.forwarder.probe(&self.world).await;
+        self.forwarder.probe(&self.world, || self.tell_changes(self.read_clocks())).await;
+    }
+
+    /// Logs what has become of upstreams.
+    fn tell_changes(&self, now: Now) {
+        self.report.changed(&self.forwarder.take_changes(), now.monotonic);
     }
 
     /// Begins to tell the other cores what this one learns, and to heed what they say.
@@ -173,7 +178,7 @@ impl Worker {
         };
         let now = self.read_clocks();
         let Some(outcome) = outcome else { return self.evict(&mut asking, now) };
-        self.report.changed(&self.forwarder.take_changes(), now.monotonic);
+        self.tell_changes(now);
         if let Err(failure) = outcome {
             self.report.failed(failure, now.monotonic);
         }

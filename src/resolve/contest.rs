@@ -252,7 +252,11 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
 
     /// Somebody has failed.
     fn drop_out(&mut self, index: usize, failure: Failure) {
-        let Runner { place, .. } = self.runners.remove(index);
+        let Runner { place, is_overdue, .. } = self.runners.remove(index);
+        if is_overdue && failure == Failure::Displaced {
+            // It was hardly waited for any more.
+            return;
+        }
         let (forwarder, now) = (self.forwarder, self.world.monotonic());
         self.again.retain(|&other| other != place);
         let server = forwarder.server(place);
@@ -275,7 +279,8 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
         let winner = self.runners.swap_remove(index);
         let server = forwarder.server(winner.place);
         forwarder.note(server, server.answered());
-        forwarder.count().answered(winner.place, server.rtt(|rtt| rtt.smoothed_us()));
+        let rtt_us = server.rtt(|rtt| rtt.smoothed_us()).unwrap_or_default();
+        forwarder.count().answered(winner.place, rtt_us);
         for &place in &self.failed {
             let (server, now) = (forwarder.server(place), self.world.monotonic());
             forwarder.note(server, server.health(|health| health.failed(now)));

@@ -118,11 +118,11 @@ impl Forwarder {
         Contest::new(self, world, question, group, &budget).run().await
     }
 
-    /// Asks those that rest whether they are back, as each rest ends; never returns.
+    /// Asks those that rest whether they are back, as each rest ends, and calls `after_each` then; never returns.
     ///
     /// They are asked for the SOA of a zone that they serve. Does nothing where the config forbids it; then clients'
     /// questions try them.
-    pub async fn probe<W>(&self, world: &W)
+    pub async fn probe<W>(&self, world: &W, after_each: impl Fn())
     where
         W: Transport + Clock + Entropy,
     {
@@ -135,6 +135,7 @@ impl Forwarder {
             let probes: Vec<_> =
                 self.servers.iter().filter(due).map(|it| self.try_out(world, it)).collect();
             join_all(probes).await;
+            after_each();
             self.rest_ends(world).await;
         }
     }

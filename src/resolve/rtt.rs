@@ -51,9 +51,9 @@ impl Rtt {
         self.smoothed_us -= self.smoothed_us / PART;
     }
 
-    /// The usual time, in microseconds; zero when nothing is known.
-    pub(super) const fn smoothed_us(&self) -> f64 {
-        self.smoothed_us
+    /// The usual time, in microseconds; `None` while nothing is known.
+    pub(super) fn smoothed_us(&self) -> Option<f64> {
+        (self.samples > 0).then_some(self.smoothed_us)
     }
 
     /// After how long one is late in one case of twenty; `None` while too little is known.

@@ -100,10 +100,15 @@ impl Server {
         self.room.enter(Claim::Firm)
     }
 
-    /// What a question may expect to wait for it: the usual time, as often as it has attempts under way.
+    /// What a question may expect to wait for it: the usual time, as often as it has attempts under way. Nothing, if it
+    /// has never been asked; but until that one question has found out, no other is to follow it.
     pub(super) fn burden(&self) -> f64 {
         let underway = u32::try_from(self.room.len()).unwrap_or(u32::MAX);
-        self.state.borrow().rtt.smoothed_us() * (f64::from(underway) + 1.0)
+        match self.state.borrow().rtt.smoothed_us() {
+            Some(smoothed) => smoothed * (f64::from(underway) + 1.0),
+            None if underway == 0 => 0.0,
+            None => f64::MAX,
+        }
     }
 
     /// Works on what is known of the times.
@@ -228,6 +233,9 @@ mod tests {
     fn burden_grows_with_what_is_under_way() {
         let server = server();
         assert!(server.burden() < f64::EPSILON);
+        let scout = server.enter().unwrap();
+        assert!(server.burden() > 1e9, "one question finds out for all");
+        drop(scout);
         server.rtt(|rtt| rtt.note(Duration::from_millis(2)));
         let one = server.burden();
         let first = server.enter().unwrap();

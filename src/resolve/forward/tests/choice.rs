@@ -160,7 +160,7 @@ fn probe_brings_a_dead_upstream_back_without_a_client() {
     assert_eq!(firsts(&bench, 3), [1, 1, 1], "clients' questions do not try it");
     bench.asked();
     bench.world.time.run(async {
-        let mut probing = pin!(bench.forwarder.probe(&bench.world));
+        let mut probing = pin!(bench.forwarder.probe(&bench.world, || {}));
         let mut end = pin!(bench.world.time.sleep(Duration::from_secs(20)));
         poll_fn(|cx| {
             assert!(probing.as_mut().poll(cx).is_pending());
@@ -182,7 +182,7 @@ fn nothing_is_asked_in_the_background_while_nobody_rests_or_when_told_so() {
         let _ = bench.resolve();
         let asked = bench.asked().len();
         bench.world.time.run(async {
-            let mut probing = pin!(bench.forwarder.probe(&bench.world));
+            let mut probing = pin!(bench.forwarder.probe(&bench.world, || {}));
             let mut end = pin!(bench.world.time.sleep(Duration::from_secs(60)));
             poll_fn(|cx| {
                 assert!(probing.as_mut().poll(cx).is_pending());
@@ -273,4 +273,21 @@ fn doubtful_datagrams_lead_to_a_stream() {
         assert!(bench.resolve().is_ok());
         assert_eq!(bench.world.asked.take(), [(0, false, true), (0, true, true)]);
     }
+}
+
+#[test]
+fn upstream_that_never_answered_is_tried_by_one_question_at_a_time() {
+    let bench = with_policy(vec![vec![Act::Silence], vec![after(1)]], Selection::Fastest);
+    let query = client("www.example.", Rtype::A, false);
+    let question = Question::of(&Query::parse(&query).unwrap());
+    // Until one of them has asked the good one, nobody knows better.
+    firsts(&bench, 1);
+    bench.asked();
+    let asks = (0..100).map(async |number| {
+        bench.world.time.sleep(Duration::from_millis(number)).await;
+        assert!(bench.forwarder.resolve(&bench.world, &question).await.is_ok());
+    });
+    bench.world.time.run(join_all(asks.collect()));
+    let silent = bench.asked().iter().filter(|&&place| place == 0).count();
+    assert!(silent <= 2, "{silent}");
 }
