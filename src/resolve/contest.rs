@@ -226,8 +226,10 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
         let now = self.world.monotonic();
         if self.hedge_at().is_some_and(|at| now >= at) {
             self.is_hedged = true;
-            let is_paid = self.forwarder.pay_hedge();
-            if let Some(place) = self.waiting.pop_front().filter(|_| is_paid) {
+            // Who is not asked early for want of savings keeps its turn.
+            if self.forwarder.pay_hedge()
+                && let Some(place) = self.waiting.pop_front()
+            {
                 self.forwarder.count().hedges.bump();
                 self.start(place, now);
             }

@@ -291,3 +291,13 @@ fn upstream_that_never_answered_is_tried_by_one_question_at_a_time() {
     let silent = bench.asked().iter().filter(|&&place| place == 0).count();
     assert!(silent <= 2, "{silent}");
 }
+
+#[test]
+fn upstream_that_is_not_asked_early_keeps_its_turn() {
+    let script = [vec![after(10); 40], vec![Act::Silence]].concat();
+    let bench = Bench::with(vec![script, vec![after(1)]], |forward| forward.hedge_percent = 0);
+    warm(&bench);
+    assert!(bench.resolve().is_ok());
+    assert_eq!(bench.asked(), [0, 1]);
+    assert_eq!(bench.forwarder.count().hedges.value(), 0);
+}
