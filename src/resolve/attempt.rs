@@ -119,7 +119,7 @@ impl<W: Transport + Clock + Entropy> Attempt<'_, W> {
         }
         match self.over_stream(upstream).await {
             // RFC 8310 §5: encryption is a bonus, an answer is the duty.
-            Err(Failure::Unreachable) if upstream.is_opportunistic() => {
+            Err(Failure::Unreachable) if upstream.is_opportunistic() && self.has_budget() => {
                 self.lap.renew(self.world.monotonic(), self.patience);
                 self.over_datagrams(self.server.plain.address).await
             }

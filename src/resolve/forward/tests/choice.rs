@@ -293,6 +293,21 @@ fn upstream_that_never_answered_is_tried_by_one_question_at_a_time() {
 }
 
 #[test]
+fn cleartext_where_tls_fails_is_not_had_beyond_the_budget() {
+    let bench = Bench::with(vec![vec![says(Rcode::SERVFAIL)]; 54], |forward| {
+        let is_opportunistic = true;
+        let authentication =
+            config::Authentication { is_opportunistic, ..config::Authentication::default() };
+        let last = forward.root.upstreams.drain(EXCHANGES_MAX - 1..).next().unwrap();
+        let protocol = config::Protocol::Tls(authentication);
+        forward.root.upstreams.push(Upstream { protocol, ..last });
+    });
+    bench.stream(EXCHANGES_MAX - 1, Act::Fail(ExchangeError::Unreachable));
+    assert_eq!(bench.resolve(), Err(Failure::Servfail));
+    assert_eq!(bench.asked(), [0, 1, 2, 3, 4, 5, 6, 7]);
+}
+
+#[test]
 fn upstream_that_is_not_asked_early_keeps_its_turn() {
     let script = [vec![after(10); 40], vec![Act::Silence]].concat();
     let bench = Bench::with(vec![script, vec![after(1)]], |forward| forward.hedge_percent = 0);
