@@ -45,7 +45,7 @@ pub struct Forwarder {
     counters: Arc<ForwardCounters>,
     hedges_saved: Cell<u32>,
     changes: RefCell<Vec<(SocketAddr, Change)>>,
-    /// Who asks in the background, while there is nothing to ask.
+    /// Who asks in the background, while nothing is to be asked yet.
     prober: RefCell<Option<Waker>>,
 }
 
@@ -145,16 +145,24 @@ impl Forwarder {
         let due_at = || {
             self.servers.iter().filter_map(|server| server.health(|health| health.due_at())).min()
         };
-        let due = poll_fn(|cx| match due_at() {
-            Some(due) => Poll::Ready(due),
-            None => {
+        loop {
+            let due = due_at();
+            let mut alarm = pin!(async {
+                match due {
+                    Some(due) => world.sleep(due.since(world.monotonic())).await,
+                    None => std::future::pending().await,
+                }
+            });
+            let is_over = poll_fn(|cx| {
                 self.prober.replace(Some(cx.waker().clone()));
-                Poll::Pending
+                // First rests are short: one that begins now may end before the others.
+                let is_other = due_at() != due;
+                if is_other { Poll::Ready(false) } else { alarm.as_mut().poll(cx).map(|()| true) }
+            });
+            if is_over.await {
+                return;
             }
-        });
-        let due = due.await;
-        // One whose rest begins later ends later: nothing is missed meanwhile.
-        world.sleep(due.since(world.monotonic())).await;
+        }
     }
 
     /// Asks one that rests for what it must have.

@@ -316,3 +316,38 @@ fn upstream_that_is_not_asked_early_keeps_its_turn() {
     assert_eq!(bench.asked(), [0, 1]);
     assert_eq!(bench.forwarder.count().hedges.value(), 0);
 }
+
+#[test]
+fn short_rest_ends_in_time_beside_a_long_one() {
+    let unreachable = Act::Fail(ExchangeError::Unreachable);
+    let second = vec![unreachable.clone(), unreachable, after(1)];
+    let bench = Bench::with(vec![vec![Act::Silence], second, vec![after(1)]], |forward| {
+        forward.probe = true;
+    });
+    let long = bench.forwarder.server(0);
+    for _ in 0..8 {
+        long.health(|health| health.unreachable(bench.world.time.now()));
+        bench.world.pass(Duration::from_secs(60));
+        long.health(|health| health.take_try(bench.world.time.now()));
+    }
+    let query = client("www.example.", Rtype::A, false);
+    let question = Question::of(&Query::parse(&query).unwrap());
+    bench.world.time.run(async {
+        let mut probing = pin!(bench.forwarder.probe(&bench.world));
+        let mut asking = pin!(async {
+            bench.world.time.sleep(Duration::from_secs(1)).await;
+            for _ in 0..2 {
+                assert!(bench.forwarder.resolve(&bench.world, &question).await.is_ok());
+            }
+            bench.world.time.sleep(Duration::from_secs(3)).await;
+        });
+        poll_fn(|cx| {
+            assert!(probing.as_mut().poll(cx).is_pending());
+            asking.as_mut().poll(cx)
+        })
+        .await;
+    });
+    assert_eq!(bench.asked(), [1, 2, 1, 2, 1], "the last one is a probe");
+    let address = bench.forwarder.server(1).address();
+    assert_eq!(bench.forwarder.take_changes()[1..], [(address, Change::Returned)]);
+}
