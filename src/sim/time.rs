@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -62,14 +62,44 @@ impl Time {
                 return outcome;
             }
             while !flag.0.swap(false, Ordering::Relaxed) {
-                let next = self.alarms.borrow_mut().pop_first();
-                let ((at, _), waker) =
-                    next.expect("whoever waits has an alarm, or somebody who has");
-                self.now.set(self.now.get().max(at));
-                waker.wake();
+                let has_rung = self.ring_next(Monotonic::from_nanos(u64::MAX));
+                assert!(has_rung, "whoever waits has an alarm, or somebody who has");
             }
         }
     }
+
+    /// Lets time pass to the next alarm and rings it; `false` when none is due by `end`, which then is the present.
+    pub fn ring_next(&self, end: Monotonic) -> bool {
+        let next = {
+            let mut alarms = self.alarms.borrow_mut();
+            alarms
+                .first_entry()
+                .filter(|first| first.key().0 <= end)
+                .map(|first| first.remove_entry())
+        };
+        let Some(((at, _), waker)) = next else {
+            self.now.set(self.now.get().max(end));
+            return false;
+        };
+        self.now.set(self.now.get().max(at));
+        waker.wake();
+        true
+    }
+}
+
+/// What comes of `work`, if it ends within `patience`; without any it may take for ever.
+pub(super) async fn within<T>(
+    time: &Time,
+    patience: Option<Duration>,
+    work: impl Future<Output = T>,
+) -> Option<T> {
+    let Some(patience) = patience else { return Some(work.await) };
+    let (mut work, mut alarm) = (pin!(work), pin!(time.sleep(patience)));
+    poll_fn(|cx| match work.as_mut().poll(cx) {
+        Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+        Poll::Pending => alarm.as_mut().poll(cx).map(|()| None),
+    })
+    .await
 }
 
 /// An alarm; taken back when dropped.
@@ -118,7 +148,7 @@ mod tests {
         time.run(async {
             let mut long = pin!(time.sleep(Duration::from_secs(60)));
             let mut short = pin!(time.sleep(Duration::from_secs(1)));
-            std::future::poll_fn(|cx| {
+            poll_fn(|cx| {
                 assert!(long.as_mut().poll(cx).is_pending());
                 short.as_mut().poll(cx)
             })
