@@ -31,6 +31,10 @@ const STARVED: usize = 2_000;
 /// Hedges that may have been saved up.
 const HEDGES_SAVED: u64 = 10;
 
+/// Violations that are shown of a run, and characters of each.
+const SHOWN_MAX: usize = 10;
+const CHARS_MAX: usize = 400;
+
 const SECOND: u64 = 1_000_000_000;
 
 /// What does not hold of a run although it must.
@@ -130,16 +134,27 @@ fn returns(scenario: &Scenario, report: &Report, place: usize, found: &mut Vec<S
     }
 }
 
+/// Names a seed if its run panics, whoever does.
+struct Naming(u64);
+
+impl Drop for Naming {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let Self(seed) = self;
+            eprintln!("repeat with: SIM_SEED={seed} cargo test --features sim --test simulation");
+        }
+    }
+}
+
 /// Runs a scenario in which everything must hold.
 fn hold(scenario: &Scenario) -> Report {
+    let _naming = Naming(scenario.seed);
     let report = run(scenario);
     let found = violations(scenario, &report);
-    let seed = scenario.seed;
-    assert!(
-        found.is_empty(),
-        "seed {seed}:\n{}\nrepeat with: SIM_SEED={seed} cargo test --features sim --test simulation\n{scenario:#?}",
-        found.join("\n"),
-    );
+    let shown: Vec<String> =
+        found.iter().take(SHOWN_MAX).map(|it| it.chars().take(CHARS_MAX).collect()).collect();
+    let (seed, count, shown) = (scenario.seed, found.len(), shown.join("\n"));
+    assert!(found.is_empty(), "{scenario:#?}\nseed {seed}: {count} violations\n{shown}");
     report
 }
 

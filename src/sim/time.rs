@@ -11,6 +11,9 @@ use std::time::Duration;
 
 use crate::time::Monotonic;
 
+/// Alarms that may be set while time stands still: who sets more waits for what is past, again and again.
+const SET_AT_ONCE_MAX: u64 = 1_000_000;
+
 /// The clock of a simulated world, and who waits for it.
 #[derive(Debug, Default)]
 pub struct Time {
@@ -18,6 +21,8 @@ pub struct Time {
     /// By time, and then in the order in which they were set.
     alarms: RefCell<BTreeMap<(Monotonic, u64), Waker>>,
     set: Cell<u64>,
+    /// How many had been set when the present began.
+    set_before: Cell<u64>,
 }
 
 /// Remembers that somebody was woken.
@@ -39,12 +44,23 @@ impl Time {
 
     /// Lets time pass without anybody noticing.
     pub fn pass(&self, duration: Duration) {
-        self.now.set(self.now.get().after(duration));
+        self.move_to(self.now.get().after(duration));
+    }
+
+    fn move_to(&self, now: Monotonic) {
+        if now > self.now.get() {
+            self.now.set(now);
+            self.set_before.set(self.set.get());
+        }
     }
 
     /// Waits for `duration`.
+    ///
+    /// # Panics
+    /// When that is done so often that time cannot go on.
     pub fn sleep(&self, duration: Duration) -> Sleep<'_> {
         let number = self.set.get();
+        assert!(number - self.set_before.get() < SET_AT_ONCE_MAX, "time stands still");
         self.set.set(number + 1);
         Sleep { time: self, key: (self.now.get().after(duration), number) }
     }
@@ -78,10 +94,10 @@ impl Time {
                 .map(|first| first.remove_entry())
         };
         let Some(((at, _), waker)) = next else {
-            self.now.set(self.now.get().max(end));
+            self.move_to(end);
             return false;
         };
-        self.now.set(self.now.get().max(at));
+        self.move_to(at);
         waker.wake();
         true
     }
@@ -140,6 +156,17 @@ mod tests {
             time.now().since(Monotonic::default())
         });
         assert_eq!(seconds, Duration::from_secs(7));
+    }
+
+    #[test]
+    #[should_panic(expected = "time stands still")]
+    fn waiting_for_the_past_for_ever_is_noticed() {
+        let time = Time::default();
+        time.run(async {
+            loop {
+                time.sleep(Duration::ZERO).await;
+            }
+        });
     }
 
     #[test]
