@@ -119,7 +119,7 @@ pub fn run(scenario: &Scenario) -> Report {
 
 fn probe(network: &Rc<Network>, forwarder: &Rc<Forwarder>) -> u64 {
     let (core, forwarder) = (Core(Rc::clone(network)), Rc::clone(forwarder));
-    network.tasks.spawn(async move { forwarder.probe(&core).await })
+    network.tasks.spawn(async move { forwarder.probe(&core, || {}).await })
 }
 
 /// Lets each question be asked at its time, now and then several at once.

@@ -333,7 +333,7 @@ fn short_rest_ends_in_time_beside_a_long_one() {
     let query = client("www.example.", Rtype::A, false);
     let question = Question::of(&Query::parse(&query).unwrap());
     bench.world.time.run(async {
-        let mut probing = pin!(bench.forwarder.probe(&bench.world));
+        let mut probing = pin!(bench.forwarder.probe(&bench.world, || {}));
         let mut asking = pin!(async {
             bench.world.time.sleep(Duration::from_secs(1)).await;
             for _ in 0..2 {
