@@ -94,6 +94,7 @@ impl Refusal {
                 NodeError::Local(_)
                 | NodeError::Placement(_)
                 | NodeError::Memory(_)
+                | NodeError::Trust(_)
                 | NodeError::WarmUp(_),
             ) => EXIT_USAGE,
             Self::Node(_) => EXIT_FAILURE,

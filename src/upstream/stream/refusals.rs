@@ -55,6 +55,10 @@ impl Refusals {
 fn reason(cause: &CertificateError) -> String {
     match cause {
         CertificateError::UnknownIssuer => "no root that is trusted here vouches for it".to_owned(),
+        CertificateError::BadSignature => {
+            "whoever signed it is none of the roots that are trusted here, though called the same"
+                .to_owned()
+        }
         CertificateError::Other(error) => error.0.to_string(),
         cause => cause.to_string(),
     }
@@ -80,15 +84,17 @@ mod tests {
             told(CertificateError::UnknownIssuer).unwrap(),
             "core 3: tls://192.0.2.1:853#dns.example: certificate refused: no root that is trusted here vouches for it"
         );
+        let namesake = told(CertificateError::BadSignature).unwrap();
+        assert!(namesake.contains("none of the roots that are trusted here"), "{namesake}");
         let presented = vec!["\u{1b}[31m".repeat(1000)];
         let expected = "dns.example".try_into().unwrap();
         let hostile =
             told(CertificateError::NotValidForNameContext { expected, presented }).unwrap();
         assert!(hostile.contains("not valid for name \"dns.example\""), "{hostile}");
         assert!(hostile.len() < 1500 && !hostile.contains('\u{1b}'), "{hostile}");
-        assert_eq!((0..9).filter_map(|_| told(CertificateError::Expired)).count(), 2);
+        assert_eq!((0..9).filter_map(|_| told(CertificateError::Expired)).count(), 1);
         let later = now.after(std::time::Duration::from_secs(10));
         let next = refusals.text(&upstream, &CertificateError::Revoked, later).unwrap();
-        assert!(next.ends_with("(7 refusal(s) before were not told)"), "{next}");
+        assert!(next.ends_with("(8 refusal(s) before were not told)"), "{next}");
     }
 }
