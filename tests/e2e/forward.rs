@@ -91,7 +91,7 @@ fn second_upstream_answers_for_a_dead_first() {
 fn second_upstream_answers_at_once_where_the_kernel_will_not_send_to_the_first() {
     for backend in ["uring", "mmsg"] {
         // Broadcast, here on the loopback network, needs a permission that no socket asks for.
-        let forbidden = "127.255.255.255:53".parse().unwrap();
+        let forbidden: std::net::SocketAddr = "127.255.255.255:53".parse().unwrap();
         let alive = Scripted::start(|asked| vec![Step::Reply(answer(asked))]);
         let setup = Setup::new().upstream(forbidden).upstream(alive.address).config(PATIENT);
         let node = setup.argument("--io").argument(backend).start();

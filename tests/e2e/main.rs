@@ -9,7 +9,9 @@
 
 mod access;
 mod cache;
+mod certificates;
 mod client;
+mod dot;
 mod edns;
 mod flood;
 mod forward;
@@ -26,5 +28,6 @@ mod spoofing;
 mod stale;
 mod stderr;
 mod tcp;
+mod tls;
 mod upstream;
 mod zones;

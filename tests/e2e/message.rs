@@ -172,17 +172,23 @@ impl Message {
         self.records.iter().find(|record| record.rtype == OPT)
     }
 
-    /// INFO-CODE of the extended error, if there is one (RFC 8914 §2).
-    pub(crate) fn extended_error(&self) -> Option<u16> {
+    /// What the EDNS option `code` holds, if there is one.
+    pub(crate) fn option(&self, code: u16) -> Option<&[u8]> {
         let mut options = self.opt()?.rdata.as_slice();
         while let [c0, c1, l0, l1, rest @ ..] = options {
             let len = usize::from(u16::from_be_bytes([*l0, *l1]));
-            if u16::from_be_bytes([*c0, *c1]) == 15 {
-                return Some(u16::from_be_bytes([rest[0], rest[1]]));
+            if u16::from_be_bytes([*c0, *c1]) == code {
+                return Some(&rest[..len]);
             }
             options = &rest[len..];
         }
         None
+    }
+
+    /// INFO-CODE of the extended error, if there is one (RFC 8914 §2).
+    pub(crate) fn extended_error(&self) -> Option<u16> {
+        let error = self.option(15)?;
+        Some(u16::from_be_bytes([error[0], error[1]]))
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn signal_to(child: &Child, signal: &str) {
 #[derive(Debug, Default)]
 pub(crate) struct Setup {
     listen: Vec<SocketAddr>,
-    upstreams: Vec<SocketAddr>,
+    upstreams: Vec<String>,
     config: String,
     cores: Option<String>,
     arguments: Vec<String>,
@@ -69,8 +69,9 @@ impl Setup {
         self
     }
 
-    pub(crate) fn upstream(mut self, address: SocketAddr) -> Self {
-        self.upstreams.push(address);
+    /// Forwards to `upstream`: an address, or more as in the config.
+    pub(crate) fn upstream(mut self, upstream: impl ToString) -> Self {
+        self.upstreams.push(upstream.to_string());
         self
     }
 
@@ -130,7 +131,7 @@ impl Setup {
             self.listen.push(ports::own());
         }
         if self.upstreams.is_empty() {
-            self.upstreams.push(NOBODY.parse().unwrap());
+            self.upstreams.push(NOBODY.to_owned());
         }
         let cores = self.cores.take().unwrap_or_else(|| {
             // One worker, so that a second query finds what the first one left; tests side by side take turns.
@@ -148,8 +149,8 @@ impl Setup {
         for address in &self.listen {
             command.args(["--listen", &address.to_string()]);
         }
-        for address in &self.upstreams {
-            command.args(["--upstream", &address.to_string()]);
+        for upstream in &self.upstreams {
+            command.args(["--upstream", upstream]);
         }
         command
             .args(&self.arguments)

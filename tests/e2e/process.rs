@@ -145,7 +145,8 @@ fn few_descriptors_leave_room_for_tcp_or_are_refused() {
     fails_to_start(Setup::new().descriptors(40).spawn(), "only 40 descriptors are allowed, 50 are");
 }
 
-fn rejects(setup: Setup, must_say: &[&str]) {
+/// The operator has something to mend, and is told where.
+pub(crate) fn rejects(setup: Setup, must_say: &[&str]) {
     let mut node = setup.spawn();
     assert_eq!(node.wait_for_exit().code(), Some(2));
     for part in must_say {

@@ -1,6 +1,7 @@
-//! A real authoritative server as upstream: NSD, in a directory of its own, with the zones of this file.
+//! Real servers as upstreams, each in a directory of its own: NSD with the zones of this file, and Unbound over TLS.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use crate::client::dig;
@@ -96,4 +97,58 @@ fn config(directory: &Directory, address: SocketAddr) -> String {
         address.ip(),
         address.port()
     )
+}
+
+/// A real resolver that speaks DNS over TLS: Unbound, with answers of its own.
+#[derive(Debug)]
+pub(crate) struct Unbound {
+    child: Child,
+    /// Where it speaks TLS.
+    pub(crate) address: SocketAddr,
+    _directory: Directory,
+}
+
+impl Unbound {
+    /// Starts Unbound with a key and its certificate, and waits until it listens.
+    pub(crate) fn start([key, certificate]: &[PathBuf; 2]) -> Self {
+        let directory = Directory::create();
+        let address = ports::own();
+        let texts: String = (0..30)
+            .map(|number| format!("  local-data: 'big.example.test. 300 TXT \"{number:0>87}\"'\n"))
+            .collect();
+        let config = format!(
+            "server:\n  interface: {}@{}\n  tls-port: {1}\n  tls-service-key: \"{}\"\n  \
+             tls-service-pem: \"{}\"\n  username: \"\"\n  chroot: \"\"\n  directory: \"{}\"\n  \
+             pidfile: \"\"\n  use-syslog: no\n  do-daemonize: no\n  num-threads: 1\n  \
+             module-config: \"iterator\"\n  edns-tcp-keepalive: yes\n  \
+             local-zone: \"example.test.\" static\n  \
+             local-data: \"www.example.test. 300 A 192.0.2.1\"\n{texts}  \
+             local-zone: \"wild.test.\" redirect\n  local-data: \"wild.test. 300 A 192.0.2.2\"\n\
+             remote-control:\n  control-enable: no\n",
+            address.ip(),
+            address.port(),
+            key.display(),
+            certificate.display(),
+            directory.path().display()
+        );
+        let config = directory.write("unbound.conf", &config);
+        let mut command = Command::new("/usr/sbin/unbound");
+        command.arg("-d").arg("-c").arg(config);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap_or_else(|error| {
+            panic!("unbound does not start ({error}): run scripts/setup --tests")
+        });
+        let unbound = Self { child, address, _directory: directory };
+        eventually("Unbound serving", || std::net::TcpStream::connect(address).ok());
+        unbound
+    }
+}
+
+impl Drop for Unbound {
+    fn drop(&mut self) {
+        let kill = format!("kill -TERM {}", self.child.id());
+        // Fails only when it has already ended.
+        let _ = Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status();
+        let _ = self.child.wait();
+    }
 }
