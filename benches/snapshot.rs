@@ -5,7 +5,7 @@
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use heimdall_uring::cache::snapshot::{Block, Contents, Flaw, Framer, Step};
-use heimdall_uring::cache::{Key, Shard};
+use heimdall_uring::cache::{Key, Origins, Shard};
 use heimdall_uring::config;
 use heimdall_uring::time::{CacheTime, Now};
 use heimdall_uring::wire::answer::AnswerBuilder;
@@ -39,7 +39,7 @@ fn filled() -> Shard {
 }
 
 fn written(shard: &Shard, file: &mut Vec<u8>) {
-    let (mut framer, head) = Framer::begin(1, at(1).cache);
+    let (mut framer, head) = Framer::begin(1, at(1).cache, &Origins::default());
     file.clear();
     file.extend(head);
     let (mut walk, mut block) = (shard.walk(at(1).cache), Block::default());

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use ahash::RandomState;
 use heimdall_uring::cache::snapshot::{Block, Contents, Flaw, Framer, Step};
-use heimdall_uring::cache::{Flush, Insertion, Key, Lookup, Scope, Shard};
+use heimdall_uring::cache::{Flush, Insertion, Key, Lookup, Origins, Scope, Shard};
 use heimdall_uring::config;
 use heimdall_uring::time::{CacheTime, Now};
 use heimdall_uring::wire::answer::AnswerBuilder;
@@ -166,8 +166,8 @@ fn empty_shard(seed: u64) -> Shard {
 
 /// The snapshot of `shard`.
 fn written(shard: &Shard, now: CacheTime) -> Vec<u8> {
-    let (mut framer, head) = Framer::begin(1, now);
-    let (mut file, mut walk, mut block) = (head.to_vec(), shard.walk(now), Block::default());
+    let (mut framer, head) = Framer::begin(1, now, &Origins::default());
+    let (mut file, mut walk, mut block) = (head, shard.walk(now), Block::default());
     loop {
         match shard.walk_on(&mut walk, &mut block) {
             Step::More => {}

@@ -62,7 +62,7 @@ const CRATES: [(&str, &[&str]); 24] = [
     ("crc32fast", &["cache"]),
     ("ahash", &["cache", "policy", "resolve", "upstream"]),
     ("domain", &["policy", "resolve"]),
-    ("siphasher", &["resolve"]),
+    ("siphasher", &["cache", "resolve"]),
     ("libc", &["sys"]),
     ("io_uring", &["sys"]),
     ("glommio", &["net", "upstream", "mesh"]),

@@ -19,6 +19,8 @@ pub struct Restored {
     pub kept: u64,
     /// Their time is over, or was not yet when the clock was set back.
     pub untimely: u64,
+    /// Others than those who said it are asked for such names now.
+    pub strayed: u64,
     /// The same key was there already, not older.
     pub known: u64,
     /// There was no room: neither for these nor for what came behind them.
@@ -55,9 +57,10 @@ impl Shard {
             for _ in 0..block.entries {
                 let (bytes, sound) = examine(rest, &mut examiner).ok_or(Flaw::Entry)?;
                 rest = &rest[bytes.len()..];
-                *match self.take_in(bytes, &sound, contents.caps(), now) {
+                *match self.take_in(bytes, &sound, contents, now) {
                     Fate::Kept => &mut restored.kept,
                     Fate::Untimely => &mut restored.untimely,
+                    Fate::Strayed => &mut restored.strayed,
                     Fate::Known => &mut restored.known,
                     Fate::Crowded => &mut restored.crowded,
                 } += 1;
@@ -69,10 +72,19 @@ impl Shard {
         Ok(restored)
     }
 
-    fn take_in(&mut self, bytes: &[u8], entry: &Entry<'_>, caps: Caps, now: CacheTime) -> Fate {
+    fn take_in(
+        &mut self,
+        bytes: &[u8],
+        entry: &Entry<'_>,
+        contents: &Contents,
+        now: CacheTime,
+    ) -> Fate {
         let stored = entry.answer.stored;
         if stored > now || now >= entry::expiry(bytes) {
             return Fate::Untimely;
+        }
+        if !contents.is_of_today(entry.key) {
+            return Fate::Strayed;
         }
         let hash = self.hash(entry.key);
         let former = self.place_hashed(hash, entry.key);
@@ -91,7 +103,7 @@ impl Shard {
         }
         let stay = &mut self.slab.entry_mut(place)[..bytes.len()];
         stay.copy_from_slice(bytes);
-        cap(stay, caps, now);
+        cap(stay, contents.caps(), now);
         self.put_in(hash, place);
         Fate::Kept
     }
@@ -101,6 +113,7 @@ impl Shard {
 enum Fate {
     Kept,
     Untimely,
+    Strayed,
     Known,
     Crowded,
 }

@@ -1,9 +1,10 @@
 //! The cache as a file, in pieces: how a shard is walked while it serves, and the frame around what comes of it. No I/O.
 //!
 //! ```text
-//! head   magic 8 · version 4 · sections 4 · created 8, in milliseconds since the Unix epoch
+//! head   magic 8 · version 4 · sections 4 · created 8, in milliseconds since the Unix epoch · zones 4
+//! zones  for each: fingerprint of its apex 8 · of its upstreams 8; by apex
 //! block  1 · segment 1 · 0 2 · section 4 · bytes 4 · entries 4 · CRC-32 of the bytes 4 · entries as they lie in the slab
-//! end    2 · 0 3 · blocks 4 · entries 8 · CRC-32 of the head, all block frames and this one up to here 4
+//! end    2 · 0 3 · blocks 4 · entries 8 · CRC-32 of head, zones, all block frames and this one up to here 4
 //! ```
 //!
 //! Numbers are little-endian. A section is what one core held; the blocks of all sections come in any order. Everything
@@ -17,6 +18,8 @@ use crc32fast::Hasher;
 use thiserror::Error;
 
 use super::entry::{self, Entry};
+use super::key::KeyParts;
+use super::origins::{Origins, ZONE_BYTES, ZONES_MAX};
 use super::segment::Segment;
 use super::shard::Shard;
 use super::slab::{PAGE_BYTES, Place, footprint};
@@ -27,10 +30,10 @@ use crate::time::CacheTime;
 pub const MAGIC: [u8; 8] = *b"heimdall";
 
 /// The format that is written and read.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// Bytes of the head.
-pub const HEAD_BYTES: usize = 24;
+pub const HEAD_BYTES: usize = 28;
 
 /// Bytes of the frame before each block, and of the end.
 pub const FRAME_BYTES: usize = 20;
@@ -193,14 +196,15 @@ pub struct Framer {
 }
 
 impl Framer {
-    /// Begins a snapshot of `sections` cores; gives the head.
+    /// Begins a snapshot of `sections` cores, whose answers come from `origins`; gives head and zones.
     #[must_use]
-    pub fn begin(sections: u32, created: CacheTime) -> (Self, [u8; HEAD_BYTES]) {
-        let mut head = [0; HEAD_BYTES];
-        head[..8].copy_from_slice(&MAGIC);
-        head[8..12].copy_from_slice(&VERSION.to_le_bytes());
-        head[12..16].copy_from_slice(&sections.to_le_bytes());
-        head[16..].copy_from_slice(&created.as_millis().to_le_bytes());
+    pub fn begin(sections: u32, created: CacheTime, origins: &Origins) -> (Self, Vec<u8>) {
+        let mut head = MAGIC.to_vec();
+        head.extend(VERSION.to_le_bytes());
+        head.extend(sections.to_le_bytes());
+        head.extend(created.as_millis().to_le_bytes());
+        head.extend(origins.len().to_le_bytes());
+        head.extend(origins.to_bytes());
         let mut checksum = Hasher::new();
         checksum.update(&head);
         (Self { checksum, blocks: 0, entries: 0 }, head)
@@ -280,6 +284,10 @@ pub struct Contents {
     sections: u32,
     /// The most valuable first.
     blocks: Vec<Framed>,
+    /// Whom its answers come from.
+    origins: Origins,
+    /// Whom they would come from now, if that is not the same for all.
+    today: Option<Origins>,
     caps: Caps,
 }
 
@@ -300,6 +308,19 @@ impl Contents {
         self
     }
 
+    /// The same, without what comes from others than `today` would be asked.
+    #[must_use]
+    pub fn only_of(mut self, today: &Origins) -> Self {
+        self.today = (self.origins != *today).then(|| today.clone());
+        self
+    }
+
+    /// Whether the answer under `key` comes from those who would be asked now.
+    pub(super) fn is_of_today(&self, key: &[u8]) -> bool {
+        let Some(today) = &self.today else { return true };
+        KeyParts::of(key).is_some_and(|parts| today.agree(&self.origins, parts.name))
+    }
+
     pub(super) const fn caps(&self) -> Caps {
         self.caps
     }
@@ -315,9 +336,15 @@ impl Contents {
         let mut head = [0; HEAD_BYTES];
         let mut at = step(0, HEAD_BYTES, size).map_err(|_| Flaw::Foreign)?;
         read(0, &mut head)?;
-        let (sections, created) = read_head(&head)?;
+        let Head { sections, created, zones } = Head::read(&head)?;
+        let behind = step(at, zones * ZONE_BYTES, size)?;
+        let mut table = vec![0; zones * ZONE_BYTES];
+        read(at, &mut table)?;
+        at = behind;
         let mut checksum = Hasher::new();
         checksum.update(&head);
+        checksum.update(&table);
+        let origins = Origins::of_bytes(&table).ok_or(Flaw::Frame)?;
         // Only a section's last block of a segment may be short.
         let blocks_max = size / BLOCK_BYTES as u64 + 3 * u64::from(sections);
         let (mut blocks, mut entries) = (Vec::new(), 0);
@@ -352,7 +379,7 @@ impl Contents {
         }
         blocks.sort_by_key(|block| std::cmp::Reverse(block.segment.number()));
         let caps = Caps { ttl: u32::MAX, negative_ttl: u32::MAX };
-        Ok(Self { created, sections, blocks, caps })
+        Ok(Self { created, sections, blocks, origins, today: None, caps })
     }
 
     /// When it was written.
@@ -374,17 +401,27 @@ impl Contents {
     }
 }
 
-fn read_head(head: &[u8; HEAD_BYTES]) -> Result<(u32, CacheTime), Flaw> {
-    if head[..8] != MAGIC {
-        return Err(Flaw::Foreign);
+/// What stands at the beginning.
+struct Head {
+    sections: u32,
+    created: CacheTime,
+    zones: usize,
+}
+
+impl Head {
+    fn read(head: &[u8; HEAD_BYTES]) -> Result<Self, Flaw> {
+        if head[..8] != MAGIC {
+            return Err(Flaw::Foreign);
+        }
+        let (version, sections) = (u32_at(head, 8), u32_at(head, 12));
+        if version != VERSION {
+            return Err(Flaw::Version(version));
+        }
+        let created = CacheTime::from_millis(u64_at(head, 16));
+        let zones = usize::try_from(u32_at(head, 24)).map_err(|_| Flaw::Frame)?;
+        let is_sound = (1..=SECTIONS_MAX).contains(&sections) && zones <= ZONES_MAX;
+        if is_sound { Ok(Self { sections, created, zones }) } else { Err(Flaw::Frame) }
     }
-    let (version, sections) = (u32_at(head, 8), u32_at(head, 12));
-    if version != VERSION {
-        return Err(Flaw::Version(version));
-    }
-    let is_sound = (1..=SECTIONS_MAX).contains(&sections);
-    let created = CacheTime::from_millis(u64_at(head, 16));
-    if is_sound { Ok((sections, created)) } else { Err(Flaw::Frame) }
 }
 
 /// The offset `len` bytes behind `at`, if the file goes so far.

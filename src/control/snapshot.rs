@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use thiserror::Error;
 
 use crate::cache::snapshot::{Block, Contents, Flaw, Framer, MAGIC};
-use crate::cache::{Restored, Shard};
+use crate::cache::{Origins, Restored, Shard};
 use crate::config;
 use crate::observe::SnapshotCounters;
 use crate::sys::{errno, file};
@@ -57,11 +57,16 @@ pub struct Found {
 }
 
 impl Found {
-    /// Opens the snapshot at `path`, whose entries may live as long as `section` says; `None` when there is none.
+    /// Opens the snapshot at `path`, whose entries may live as long as `section` says and must come from those whom
+    /// `origins` name; `None` when there is none.
     ///
     /// # Errors
     /// [`Unusable`].
-    pub fn open(path: &Path, section: &config::Cache) -> Result<Option<Self>, Unusable> {
+    pub fn open(
+        path: &Path,
+        section: &config::Cache,
+        origins: &Origins,
+    ) -> Result<Option<Self>, Unusable> {
         let file = match file::open_warily(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) if error.raw_os_error() == Some(errno::ELOOP) => {
@@ -74,7 +79,8 @@ impl Found {
             return Err(Unusable::NotAFile);
         }
         trust(meta.uid(), meta.mode(), file::effective_user())?;
-        let contents = Contents::survey(meta.len(), read_from(&file))?.capped(section);
+        let contents = Contents::survey(meta.len(), read_from(&file))?;
+        let contents = contents.capped(section).only_of(origins);
         Ok(Some(Self { file, contents }))
     }
 
@@ -155,6 +161,7 @@ pub enum Content {
 pub struct Writer {
     path: PathBuf,
     cores: u32,
+    origins: Origins,
     counters: Arc<SnapshotCounters>,
     /// The newest round that is over, well or not.
     settled: Arc<AtomicU64>,
@@ -164,15 +171,16 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer of snapshots of `cores` cores to `path`. It tells by `settled` which round is over.
+    /// A writer of snapshots of `cores` cores to `path`, whose answers come from `origins`. It tells by `settled` which round is over.
     #[must_use]
     pub const fn new(
         path: PathBuf,
         cores: u32,
+        origins: Origins,
         counters: Arc<SnapshotCounters>,
         settled: Arc<AtomicU64>,
     ) -> Self {
-        Self { path, cores, counters, settled, newest: 0, open: None }
+        Self { path, cores, origins, counters, settled, newest: 0, open: None }
     }
 
     /// Writes what comes, until the last round is over or nobody sends any more.
@@ -190,7 +198,7 @@ impl Writer {
                 self.counters.abandoned.bump();
             }
             self.newest = piece.round;
-            match Unfinished::begin(&self.path, self.cores, piece.begun) {
+            match Unfinished::begin(&self.path, self.cores, piece.begun, &self.origins) {
                 Ok(open) => self.open = Some(open),
                 Err(error) => self.fail(&error),
             }
@@ -277,7 +285,7 @@ struct Unfinished {
 }
 
 impl Unfinished {
-    fn begin(target: &Path, cores: u32, begun: CacheTime) -> io::Result<Self> {
+    fn begin(target: &Path, cores: u32, begun: CacheTime, origins: &Origins) -> io::Result<Self> {
         #[expect(clippy::disallowed_methods, reason = "how long writing takes is told")]
         let since = Instant::now();
         refuse_others(target)?;
@@ -288,7 +296,7 @@ impl Unfinished {
         {
             return Err(error);
         }
-        let (framer, head) = Framer::begin(cores, begun);
+        let (framer, head) = Framer::begin(cores, begun, origins);
         let mut unfinished = Self { file: create(&path)?, path, framer, ended: 0, since };
         unfinished.file.write_all(&head)?;
         Ok(unfinished)

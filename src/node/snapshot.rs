@@ -11,8 +11,8 @@ use glommio::timer::Timer;
 
 use super::NodeError;
 use super::worker::Worker;
-use crate::cache::Shard;
 use crate::cache::snapshot::{BLOCK_BYTES_MAX, Block, Step};
+use crate::cache::{Origins, Shard};
 use crate::config;
 use crate::control::snapshot::{Content, Found, LAST_ROUND, Piece, Writer, seconds};
 use crate::observe::SnapshotCounters;
@@ -64,6 +64,7 @@ struct Reading {
     problem: OnceLock<String>,
     kept: AtomicU64,
     untimely: AtomicU64,
+    strayed: AtomicU64,
     crowded: AtomicU64,
 }
 
@@ -78,19 +79,26 @@ impl Snapshots {
     pub(super) fn begin(
         section: &config::Snapshot,
         cache: &config::Cache,
+        forward: &config::Forward,
         cores: usize,
         when_over: impl FnOnce() + Send + 'static,
     ) -> Result<Option<Self>, NodeError> {
         let Some(path) = section.path.clone() else { return Ok(None) };
-        let found = Found::open(&path, cache).unwrap_or_else(|unusable| {
+        let origins = Origins::new(&forward.zones);
+        let found = Found::open(&path, cache, &origins).unwrap_or_else(|unusable| {
             ignore(&path, &unusable.to_string());
             None
         });
         let (pieces, received) = sync_channel(BLOCKS_WAITING * cores);
         let (counters, settled) = (Arc::<SnapshotCounters>::default(), Arc::default());
         let sections = u32::try_from(cores).unwrap_or(u32::MAX);
-        let writer =
-            Writer::new(path.clone(), sections, Arc::clone(&counters), Arc::clone(&settled));
+        let writer = Writer::new(
+            path.clone(),
+            sections,
+            origins,
+            Arc::clone(&counters),
+            Arc::clone(&settled),
+        );
         let thread = std::thread::Builder::new().name("snapshot".into());
         let spawned = thread.spawn(move || {
             writer.run(&received);
@@ -102,6 +110,7 @@ impl Snapshots {
             problem: OnceLock::new(),
             kept: AtomicU64::new(0),
             untimely: AtomicU64::new(0),
+            strayed: AtomicU64::new(0),
             crowded: AtomicU64::new(0),
         };
         Ok(Some(Self {
@@ -128,12 +137,13 @@ impl Snapshots {
     pub(super) fn restore(&self, core: usize, worker: &Worker, clock: MonotonicClock) {
         let Some(found) = self.locked().as_ref().map(Arc::clone) else { return };
         let begun = clock.monotonic();
-        let Reading { all_read, problem, kept, untimely, crowded } = &self.reading;
+        let Reading { all_read, problem, kept, untimely, strayed, crowded } = &self.reading;
         let cores = self.cores;
         match worker.change_shard(|shard, now| found.restore(core, cores, shard, now)) {
             Ok(share) => {
                 kept.fetch_add(share.kept, Ordering::Relaxed);
                 untimely.fetch_add(share.untimely, Ordering::Relaxed);
+                strayed.fetch_add(share.strayed, Ordering::Relaxed);
                 crowded.fetch_add(share.crowded, Ordering::Relaxed);
                 worker.note_restored(share.kept);
             }
@@ -159,17 +169,18 @@ impl Snapshots {
     }
 
     fn tell(&self, worker: &Worker, created: CacheTime, took: Duration) {
-        let Reading { problem, kept, untimely, crowded, .. } = &self.reading;
+        let Reading { problem, kept, untimely, strayed, crowded, .. } = &self.reading;
         if let Some(problem) = problem.get() {
             ignore(&self.path, problem);
             return;
         }
-        let [kept, untimely, crowded] =
-            [kept, untimely, crowded].map(|count| count.load(Ordering::Relaxed));
+        let [kept, untimely, strayed, crowded] =
+            [kept, untimely, strayed, crowded].map(|count| count.load(Ordering::Relaxed));
         let age = worker.change_shard(|_, now| now.seconds_since(created));
         tracing::info!(
             "snapshot {}: {kept} entries of {age} s ago restored in {}, {untimely} left out by \
-             their time, {crowded} for want of room",
+             their time, {strayed} because others are asked for such names now, {crowded} for want \
+             of room",
             self.path.display(),
             seconds(took)
         );

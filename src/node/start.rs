@@ -33,7 +33,7 @@ use crate::mesh::{self, Ends};
 use crate::net::tcp::{self, Tcp};
 use crate::net::udp::{self, Plane, Setup};
 use crate::observe::{Exposition, ForwardCounters, ServingCounters, UpstreamCounters};
-use crate::policy::{Acl, Identity, LocalData, Policy};
+use crate::policy::{Acl, Identity, LocalData, LocalError, Policy};
 use crate::resolve::{CookieSecret, Forwarder};
 use crate::serve::{Core, Sections};
 use crate::sys::adopt::adopt;
@@ -129,11 +129,7 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     warnings.extend(warm_list.complaints.iter().cloned());
     let source_ports = SourcePorts::avoiding(&limits::reserved_ports());
     warnings.extend(source_ports.warning());
-    let policy = Policy::new(
-        Acl::new(&config.acl),
-        Identity::new(&config.identity),
-        LocalData::new(&config.local)?,
-    );
+    let policy = policy_of(&config)?;
     let trust = trust_of(&config.forward)?;
     claim::all(&config.node.listen)?;
     let (sender, news) = channel();
@@ -142,7 +138,13 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
         // Nobody listens any more once the process is on its way out.
         let _ = saved.send(News::Event(Event::Saved));
     };
-    let snapshots = Snapshots::begin(&config.snapshot, &config.cache, seats.len(), when_saved)?;
+    let snapshots = Snapshots::begin(
+        &config.snapshot,
+        &config.cache,
+        &config.forward,
+        seats.len(),
+        when_saved,
+    )?;
     warnings.extend(unwritable(&config.snapshot));
     let drain = config.node.drain;
     let shared = Arc::new(Shared {
@@ -185,6 +187,12 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     let outcome = watch(&shared, &crew, &news, &notifier, drain);
     dump(&shared, &crew);
     outcome
+}
+
+/// What clients may have.
+fn policy_of(config: &Config) -> Result<Policy, LocalError> {
+    let local = LocalData::new(&config.local)?;
+    Ok(Policy::new(Acl::new(&config.acl), Identity::new(&config.identity), local))
 }
 
 /// By which the certificates of the upstreams are judged.

@@ -1,6 +1,6 @@
-//! The real binary, asked by independent software (dig, kdig, dnsperf) over real sockets, forwarding to a real NSD.
+//! The real binary, asked by independent software (dig, kdig, dnsperf) over real sockets, forwarding to a real NSD or Unbound.
 //!
-//! What NSD cannot do (silence, lies, delays) a scripted upstream does. Every test starts its own node on loopback
+//! What these cannot do (silence, lies, delays) a scripted upstream does. Every test starts its own node on loopback
 //! addresses of its own, so they run side by side; waits are bounded and wait for events, never for time to pass.
 //! `scripts/setup --tests` installs the programs.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -46,6 +46,11 @@ impl Kept {
     }
 }
 
+/// The config of a zone that is asked of `upstream`.
+fn corp(upstream: &Scripted) -> String {
+    format!("[[forward]]\nzone = \"corp.example\"\nupstreams = [\"{}\"]", upstream.address)
+}
+
 /// RCODE and TTL of the first record.
 fn ask(node: &Node, qname: &str) -> (u16, Option<u32>) {
     let reply = exchange(node.address, &query(9, qname, A));
@@ -177,12 +182,16 @@ fn file_that_is_torn_foreign_or_flipped_is_reported_and_the_node_serves() {
         bytes[at] ^= 4;
         bytes
     };
+    // As it was before zones could have upstreams of their own: without the number of them.
+    let mut former = [&good[..24], &good[28..]].concat();
+    former[8] = 1;
     let name = good.windows(7).position(|part| part == b"\x01a\x04test").unwrap();
     for (content, reason) in [
         (good[..good.len() - 7].to_vec(), "torn"),
         (Vec::new(), "no snapshot"),
         (b"<html>not a cache at all</html>".repeat(100), "no snapshot"),
-        (flipped(8), "version 5"),
+        (flipped(8), "version 6"),
+        (former, "version 1"),
         (flipped(name + 1), "checksum"),
         (flipped(good.len() - 3), "checksum"),
     ] {
@@ -192,6 +201,38 @@ fn file_that_is_torn_foreign_or_flipped_is_reported_and_the_node_serves() {
     std::fs::remove_file(&kept.path).unwrap();
     std::fs::create_dir(&kept.path).unwrap();
     serves_without(&kept, "no regular file");
+}
+
+#[test]
+fn answers_of_others_than_are_asked_today_stay_behind() {
+    let answering = || {
+        Scripted::start(|asked| {
+            vec![Step::Reply(message::address(&asked.message, 300, [192, 0, 2, 1]))]
+        })
+    };
+    let kept = Kept::create();
+    let (one, other, root) = (answering(), answering(), answering());
+    let names = ["corp.example", "host.corp.example", "www.example"];
+    let path = kept.path.to_str().unwrap();
+    let keys = format!("[cache]\nsnapshot = \"{path}\"\nsnapshot_interval = \"0s\"");
+    let ask_all = |zone: &str, upstream: &Scripted| {
+        let setup = Setup::new().config(&keys).upstream(upstream.address).config(zone);
+        let node = setup.start();
+        for name in names {
+            assert!(is_answered(&node, name), "{name}");
+        }
+        let restored = node.counters().sum("dns_cache_restored_total", "");
+        stop(node);
+        restored
+    };
+    assert_eq!(ask_all("", &root), 0);
+    assert_eq!(ask_all(&corp(&one), &root), 1, "the zone is new");
+    assert_eq!(one.asked().len(), 2);
+    assert_eq!(ask_all(&corp(&one), &answering()), 3, "the root's may change");
+    assert_eq!(ask_all(&corp(&other), &root), 1, "the zone's may not");
+    assert_eq!(ask_all("", &root), 1, "the zone is gone");
+    let asked = |server: &Scripted| server.asked().len();
+    assert_eq!([asked(&root), asked(&one), asked(&other)], [5, 2, 2]);
 }
 
 /// Asks for each name over sockets of many ports, which the kernel deals to all cores.

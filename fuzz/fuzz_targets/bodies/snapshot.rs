@@ -7,7 +7,7 @@
 use heimdall_uring::cache::snapshot::{
     Block, Contents, FRAME_BYTES, Flaw, Framer, HEAD_BYTES, Step,
 };
-use heimdall_uring::cache::{Key, KeyParts, Lookup, Shard};
+use heimdall_uring::cache::{Key, KeyParts, Lookup, Origins, Shard};
 use heimdall_uring::config;
 use heimdall_uring::time::{CacheTime, Now};
 use heimdall_uring::wire::case::Folding;
@@ -18,6 +18,9 @@ use super::check;
 
 /// The clock of the node that reads the file, in seconds.
 const NOW: u64 = 1_000_000;
+
+/// What a zone takes in a file: two fingerprints.
+const ZONE_BYTES: usize = 16;
 
 /// Runs one input.
 pub(crate) fn run(input: &[u8]) {
@@ -63,7 +66,8 @@ fn reader(file: &[u8]) -> impl FnMut(u64, &mut [u8]) -> Result<(), Flaw> {
 }
 
 fn restore(file: &[u8], shard: &mut Shard, [core, cores]: [usize; 2]) -> Result<(), Flaw> {
-    let contents = Contents::survey(file.len() as u64, reader(file))?;
+    // This node has no zones; names in those of the file stray.
+    let contents = Contents::survey(file.len() as u64, reader(file))?.only_of(&Origins::default());
     shard.restore(&contents, core, cores, now().cache, reader(file)).map(drop)
 }
 
@@ -73,10 +77,14 @@ fn mended(bytes: &[u8]) -> Vec<u8> {
         return bytes.to_vec();
     };
     let sections = head[12] % 4 + 1;
-    let (_, head) = Framer::begin(sections.into(), now().cache);
+    let (_, mut file) = Framer::begin(sections.into(), now().cache, &Origins::default());
+    let zones = usize::from(head[24] % 4).min(rest.len() / ZONE_BYTES);
+    file[24] = u8::try_from(zones).expect("they are few");
+    let (table, behind) = rest.split_at(zones * ZONE_BYTES);
+    file.extend(table);
+    rest = behind;
     let mut checksum = crc32fast::Hasher::new();
-    checksum.update(&head);
-    let mut file = head.to_vec();
+    checksum.update(&file);
     let (mut blocks, mut all_entries) = (0u32, 0u64);
     while let Some((frame, behind)) = rest.split_first_chunk::<FRAME_BYTES>() {
         let len = usize::from(u16::from_le_bytes([frame[8], frame[9]])).min(behind.len());

@@ -6,6 +6,7 @@ use ahash::RandomState;
 use super::*;
 use crate::cache::invalidate::Flush;
 use crate::cache::key::Key;
+use crate::cache::origins::Origins;
 use crate::cache::restore::Restored;
 use crate::cache::shard::Lookup;
 use crate::config;
@@ -59,8 +60,13 @@ fn found(shard: &mut Shard, name: &str, now: Now) -> &'static str {
 
 /// The snapshot of all `shards`, one section each.
 fn written(shards: &[&Shard], now: Now) -> Vec<u8> {
-    let (mut framer, head) = Framer::begin(u32::try_from(shards.len()).unwrap(), now.cache);
-    let mut file = head.to_vec();
+    written_of(shards, now, &Origins::default())
+}
+
+/// The same, of answers that come from `origins`.
+fn written_of(shards: &[&Shard], now: Now, origins: &Origins) -> Vec<u8> {
+    let sections = u32::try_from(shards.len()).unwrap();
+    let (mut framer, mut file) = Framer::begin(sections, now.cache, origins);
     for (section, shard) in (0..).zip(shards) {
         let mut walk = shard.walk(now.cache);
         let mut block = Block::default();
@@ -186,6 +192,44 @@ fn denial_that_comes_back_reaches_no_further_than_zones_of_today() {
     assert_eq!(found(&mut divided, "other.example.", at(12)), "denied");
 }
 
+/// The origins of a node with a zone of its own, or without.
+fn origins(corp: Option<&str>) -> Origins {
+    let zone =
+        |upstream| format!("[[forward]]\nzone = \"corp.example\"\nupstreams = [\"{upstream}\"]");
+    let text = corp.map(zone).unwrap_or_default();
+    let file = Some(config::File { name: "node.toml", text: &text });
+    Origins::new(&config::Config::load(file, Vec::new(), &[]).unwrap().forward.zones)
+}
+
+#[test]
+fn only_answers_of_those_who_are_asked_today_come_back() {
+    let (none, corp) = (origins(None), origins(Some("10.0.0.1")));
+    let other = origins(Some("10.0.0.2"));
+    let mut shard = shard(BYTES);
+    put(&mut shard, "www.example.", 300, at(10));
+    put(&mut shard, "host.corp.example.", 300, at(10));
+    let denial = answer("corp.example.", Rcode::NXDOMAIN, 300, [0, 1, 0]);
+    shard.insert(&mut key("corp.example."), &denial, at(10).cache, at(10));
+    for (before, after, kept) in [
+        (&none, &none, 3),
+        (&corp, &corp, 3),
+        (&none, &corp, 1),
+        (&corp, &none, 1),
+        (&corp, &other, 1),
+    ] {
+        let file = written_of(&[&shard], at(11), before);
+        let contents = Contents::survey(file.len() as u64, reader(&file)).unwrap().only_of(after);
+        let mut back = self::shard(BYTES);
+        let now = at(12);
+        let restored = back.restore::<Flaw>(&contents, 0, 1, now.cache, reader(&file)).unwrap();
+        assert_eq!((restored.kept, restored.strayed), (kept, 3 - kept));
+        assert_eq!(found(&mut back, "www.example.", now), "fresh");
+        let is_kept = kept == 3;
+        assert_eq!(found(&mut back, "host.corp.example.", now) == "fresh", is_kept);
+        assert_eq!(found(&mut back, "corp.example.", now) == "denied", is_kept);
+    }
+}
+
 #[test]
 fn what_is_over_or_not_yet_is_left_out() {
     let mut shard = shard(BYTES);
@@ -303,7 +347,7 @@ fn walk_takes_small_steps_and_blocks_have_a_bound() {
 #[test]
 fn every_cut_and_every_flipped_bit_is_refused() {
     let (shard, held) = every_form();
-    let file = written(&[&shard], at(10));
+    let file = written_of(&[&shard], at(10), &origins(Some("10.0.0.1")));
     let mut empty = self::shard(BYTES);
     let mut refused = |bytes: &[u8]| {
         let outcome = restore(bytes, &mut empty, [0, 1], at(20));
@@ -335,7 +379,9 @@ fn flaws_have_their_names() {
         restore(&bytes, &mut shard(BYTES), [0, 1], self::at(20)).unwrap_err()
     };
     assert_eq!(flaw(0, 1), Flaw::Foreign);
-    assert_eq!(flaw(8, 3), Flaw::Version(2));
+    assert_eq!(flaw(8, 3), Flaw::Version(1), "from before zones had upstreams of their own");
+    assert_eq!(flaw(24, 1), Flaw::Frame, "a zone that is none");
+    assert_eq!(flaw(27, 0x80), Flaw::Frame);
     assert_eq!(flaw(HEAD_BYTES + FRAME_BYTES, 1), Flaw::Checksum);
     assert_eq!(flaw(HEAD_BYTES + 4, 1), Flaw::Frame);
     assert_eq!(flaw(file.len() - 1, 1), Flaw::Checksum);
@@ -355,7 +401,7 @@ fn entry_that_the_cache_could_not_have_held_spoils_the_file() {
         let mut bytes = block.to_vec();
         bytes[at_byte] ^= 0x80;
         let block = Block { segment: framed.segment, entries: framed.entries, bytes };
-        let (mut framer, head) = Framer::begin(1, at(10).cache);
+        let (mut framer, head) = Framer::begin(1, at(10).cache, &Origins::default());
         let forged = [&head[..], &framer.block(0, &block), &block.bytes, &framer.end()].concat();
         let mut shard = self::shard(BYTES);
         match restore(&forged, &mut shard, [0, 1], at(20)) {

@@ -80,7 +80,13 @@ fn pieces(round: u64, core: u32, shard: &Shard) -> Vec<Piece> {
 /// Lets a writer for `cores` take `pieces`; gives the counters (written, failed, abandoned) and the last settled round.
 fn written(path: &Path, cores: u32, pieces: impl IntoIterator<Item = Piece>) -> ([u64; 3], u64) {
     let (counters, settled) = (Arc::<SnapshotCounters>::default(), Arc::<AtomicU64>::default());
-    let writer = Writer::new(path.into(), cores, Arc::clone(&counters), Arc::clone(&settled));
+    let writer = Writer::new(
+        path.into(),
+        cores,
+        Origins::default(),
+        Arc::clone(&counters),
+        Arc::clone(&settled),
+    );
     let (sender, received) = sync_channel(1_000);
     pieces.into_iter().for_each(|piece| sender.send(piece).unwrap());
     drop(sender);
@@ -90,7 +96,7 @@ fn written(path: &Path, cores: u32, pieces: impl IntoIterator<Item = Piece>) -> 
 }
 
 fn found_at(path: &Path) -> Result<Option<Found>, Unusable> {
-    Found::open(path, &config::Cache::default())
+    Found::open(path, &config::Cache::default(), &Origins::default())
 }
 
 /// What a single core finds.
@@ -235,12 +241,12 @@ fn file_in_its_place_is_written_even_if_its_directory_cannot_be_synced() {
     let directory = Directory::create("sync");
     let path = directory.file();
     fs::write(&path, MAGIC).unwrap();
-    let open = Unfinished::begin(&path, 1, at(1).cache).unwrap();
+    let open = Unfinished::begin(&path, 1, at(1).cache, &Origins::default()).unwrap();
     let Written { bytes, doubt } = open.finish(&path, |_| Err(io::Error::other("full"))).unwrap();
     assert_eq!(doubt.unwrap().to_string(), "full");
     let content = fs::read(&path).unwrap();
     assert!(content.len() as u64 == bytes && content != MAGIC);
-    let mut open = Unfinished::begin(&path, 1, at(1).cache).unwrap();
+    let mut open = Unfinished::begin(&path, 1, at(1).cache, &Origins::default()).unwrap();
     open.path.push("gone");
     open.finish(&path, |_| panic!("nothing is in its place")).unwrap_err();
     assert_eq!(fs::read(&path).unwrap(), content);
