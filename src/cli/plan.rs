@@ -89,7 +89,7 @@ fn zone(zone: &config::ForwardZone) -> String {
         Selection::Ordered => "ordered",
         Selection::RoundRobin => "round-robin",
     };
-    format!("{}, {policy}, {:?} per attempt", upstreams.join(", "), zone.attempt_timeout)
+    format!("{}; {policy}, {:?} per attempt", upstreams.join(", "), zone.attempt_timeout)
 }
 
 /// The zones that have upstreams of their own.
@@ -100,7 +100,7 @@ fn zones(forward: &config::Forward) -> String {
         format!("{} to {}", apexes.join(", "), zone(own))
     });
     let told: Vec<String> = told.collect();
-    if told.is_empty() { "none".to_owned() } else { told.join("; ") }
+    if told.is_empty() { "none".to_owned() } else { told.join(&format!("\n{:11}", "")) }
 }
 
 fn backend(node: &config::Node) -> String {
@@ -175,7 +175,7 @@ fn told(text: &Option<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Upstream;
+    use crate::config::{File, Upstream};
 
     #[test]
     fn description_names_what_every_section_makes_of_it() {
@@ -187,7 +187,7 @@ mod tests {
         let text = describe(&config, "config", &Plan::new(&config, 1, 0).unwrap());
         for part in [
             "127.0.0.1:53 (UDP and TCP)",
-            "192.0.2.1:53, fastest, 800ms per attempt (from config), 5s in all",
+            "192.0.2.1:53; fastest, 800ms per attempt (from config), 5s in all",
             " at most: cache 256 MiB",
             "TTLs 0 to 86400 s, negative ones up to 3600 s",
             "stale answers for 86400s, after 1.8s; failures up to 30s; refresh ahead on",
@@ -197,6 +197,29 @@ mod tests {
             "9 prefix(es)",
             "id \"here\", version refused",
             "drain:     2s",
+        ] {
+            assert!(text.contains(part), "no `{part}` in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn zones_have_a_line_each_and_upstreams_say_how_they_are_spoken_to() {
+        let pin = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+        let text = format!(
+            "[[forward]]\nupstreams = ['tls://192.0.2.1#dns.example', 'tls://192.0.2.2?opportunistic', \
+             'tls://192.0.2.3?pin={pin}']\ntls_roots = '/etc/corp.pem'\n\
+             [[forward]]\nzone = ['corp.example', '10.0.0.0/8']\nupstreams = ['10.0.0.53', 'tcp://10.0.0.54']\n\
+             [[forward]]\nzone = 'lab.test'\nupstreams = ['10.0.0.55']\npolicy = 'ordered'\n"
+        );
+        let file = Some(File { name: "node.toml", text: &text });
+        let config = Config::load(file, Vec::new(), &[]).unwrap();
+        let text = describe(&config, "config", &Plan::new(&config, 1, 0).unwrap());
+        for part in [
+            "\nupstreams: tls://192.0.2.1:853#dns.example, tls://192.0.2.2:853?opportunistic, \
+             tls://192.0.2.3:853?pin=...; fastest, 800ms per attempt (from config), 5s in all\n",
+            "TLS roots /etc/corp.pem\n",
+            "\nzones:     corp.example., 10.in-addr.arpa. to 10.0.0.53:53, tcp://10.0.0.54:53; \
+             fastest, 800ms per attempt\n           lab.test. to 10.0.0.55:53; ordered, 800ms per attempt\n",
         ] {
             assert!(text.contains(part), "no `{part}` in:\n{text}");
         }

@@ -101,17 +101,22 @@ impl Upstream {
     }
 }
 
-/// As the operator would write it, pins left out.
+/// As the operator would write it, but for the pins themselves.
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.protocol {
-            Protocol::Udp => write!(f, "{}", self.address),
-            Protocol::Tcp => write!(f, "tcp://{}", self.address),
-            Protocol::Tls(Authentication { name: Some(name), .. }) => {
-                write!(f, "tls://{}#{name}", self.address)
-            }
-            Protocol::Tls(_) => write!(f, "tls://{}", self.address),
+        let Authentication { name, pins, is_opportunistic } = match &self.protocol {
+            Protocol::Udp => return write!(f, "{}", self.address),
+            Protocol::Tcp => return write!(f, "tcp://{}", self.address),
+            Protocol::Tls(authentication) => authentication,
+        };
+        write!(f, "tls://{}", self.address)?;
+        if *is_opportunistic {
+            f.write_str("?opportunistic")?;
         }
+        if !pins.is_empty() {
+            f.write_str("?pin=...")?;
+        }
+        name.as_ref().map_or(Ok(()), |name| write!(f, "#{name}"))
     }
 }
 
@@ -213,6 +218,8 @@ mod tests {
             ("tls://192.0.2.1", "tls://192.0.2.1:853"),
             ("tls://192.0.2.1#DNS.example.", "tls://192.0.2.1:853#dns.example"),
             ("tls://[2001:db8::1]:8853#a.b", "tls://[2001:db8::1]:8853#a.b"),
+            ("tls://192.0.2.1?opportunistic", "tls://192.0.2.1:853?opportunistic"),
+            (&format!("tls://192.0.2.1?pin={PIN},{PIN}#a.b"), "tls://192.0.2.1:853?pin=...#a.b"),
         ] {
             assert_eq!(shown(text).as_deref(), Some(expected), "{text}");
         }
