@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::exchange::{self, Extensions, Form, Judgement, Question};
 use super::forward::Failure;
-use super::ports::{Clock, Doubt, Entropy, ExchangeError, Transport};
+use super::ports::{Casing, Clock, Doubt, Entropy, ExchangeError, Transport};
 use super::scrub::{self, Unusable};
 use super::server::Server;
 use crate::config::{self, Protocol, Upstream};
@@ -140,41 +140,61 @@ impl<W: Transport + Clock + Entropy> Attempt<'_, W> {
                 Ok(message) => message,
                 Err(ExchangeError::Exhausted) => return Err(Failure::Exhausted),
                 Err(ExchangeError::Unreachable) => return Err(Failure::Unreachable),
-                Err(ExchangeError::Doubtful(Doubt::Flood)) => return self.behind_doubt().await,
-                Err(ExchangeError::Doubtful(Doubt::Casing)) => match self.behind_doubt().await {
-                    // It may be too old for either; three such answers in a row are believed.
-                    Err(Failure::Stream) if way.mixes_casing && self.has_budget() => {
-                        self.server.changed_casing(self.world.monotonic(), false);
-                        way.mixes_casing = false;
-                        sent = self.world.monotonic();
-                        continue;
+                Err(ExchangeError::Doubtful(Doubt::Flood)) => {
+                    return self.over_stream_after(Failure::Doubtful).await;
+                }
+                Err(ExchangeError::Doubtful(Doubt::Casing)) => {
+                    match self.over_stream_after(Failure::Doubtful).await {
+                        // It may be too old for either; three such answers in a row are believed.
+                        Err(Failure::Doubtful) if way.mixes_casing && self.has_budget() => {
+                            self.server.changed_casing(self.world.monotonic(), false);
+                            way.mixes_casing = false;
+                        }
+                        outcome => return outcome,
                     }
-                    outcome => return outcome,
-                },
+                    sent = self.world.monotonic();
+                    continue;
+                }
             };
             self.server.note_edns(&message);
             if self.sends_cookie(way) && !self.server.heed_cookie(&message, false) {
-                return self.behind_doubt().await;
+                match self.over_stream_after(Failure::Doubtful).await {
+                    // Another query, another port and ID: whoever forges must hit each time.
+                    Err(Failure::Doubtful) if self.has_budget() => self.server.missed_cookie(),
+                    outcome => return outcome,
+                }
+                sent = self.world.monotonic();
+                continue;
             }
             match scrub::scrub(&message, self.question, &self.rules.caps) {
-                Err(Unusable::Truncated) => return self.behind_doubt().await,
+                Err(Unusable::Truncated) => return self.over_stream_after(Failure::Stream).await,
                 // The cookie that it wants has come with its refusal (RFC 7873 §5.3).
                 Err(Unusable::Rcode(Rcode::BADCOOKIE))
                     if !has_been_refused && self.has_budget() =>
                 {
                     has_been_refused = true;
                 }
-                Err(Unusable::Rcode(Rcode::BADCOOKIE)) => return self.behind_doubt().await,
+                Err(Unusable::Rcode(Rcode::BADCOOKIE)) => {
+                    return self.over_stream_after(Failure::Stream).await;
+                }
                 Err(Unusable::Edns) if way.has_edns && self.has_budget() => {
                     // From one that knows EDNS this is no word of its own.
                     if self.server.has_spoken_edns() {
-                        return self.behind_doubt().await;
+                        match self.over_stream_after(Failure::Doubtful).await {
+                            Err(Failure::Doubtful) if self.has_budget() => {
+                                self.server.denied_edns();
+                            }
+                            outcome => return outcome,
+                        }
                     }
                     (way.has_edns, has_fallen_back) = (false, true);
                 }
                 outcome => {
-                    if has_fallen_back && outcome.is_ok() {
-                        self.server.choked_on_edns(self.world.monotonic(), false);
+                    if outcome.is_ok() {
+                        if has_fallen_back {
+                            self.server.choked_on_edns(self.world.monotonic(), false);
+                        }
+                        self.server.did_well(way.has_edns, way.mixes_casing);
                     }
                     return Ok(outcome?);
                 }
@@ -183,15 +203,16 @@ impl<W: Transport + Clock + Entropy> Attempt<'_, W> {
         }
     }
 
-    /// Fetches over a stream what a datagram could not bring, or not for certain (RFC 7766 §5).
-    async fn behind_doubt(&self) -> Result<AnswerBuf, Failure> {
+    /// Fetches over a stream what a datagram could not bring, or not for certain (RFC 7766 §5); `why` is the failure when
+    /// there is no stream.
+    async fn over_stream_after(&self, why: Failure) -> Result<AnswerBuf, Failure> {
         if !self.has_budget() {
-            return Err(Failure::Stream);
+            return Err(why);
         }
         // Datagrams work, so the upstream is not silent and keeps its place.
         self.lap.has_spoken.set(true);
         self.over_stream(&self.server.plain).await.map_err(|failure| match failure {
-            Failure::Unreachable => Failure::Stream,
+            Failure::Unreachable => why,
             other => other,
         })
     }
@@ -240,11 +261,12 @@ impl<W: Transport + Clock + Entropy> Attempt<'_, W> {
         way: Way,
         sent: Monotonic,
     ) -> Result<Vec<u8>, ExchangeError> {
-        let cookie = self.sends_cookie(way).then(|| self.server.cookie());
+        let cookie = self.sends_cookie(way).then(|| self.server.cookie(sent));
         let options = Extensions { cookie: cookie.as_deref(), ..Extensions::default() };
         let query = self.query(way, options)?;
         self.spend();
-        let mut message = self.world.datagram(to, &query).await?;
+        let casing = if way.mixes_casing { Casing::Drawn } else { Casing::Plain };
+        let mut message = self.world.datagram(to, &query, casing).await?;
         self.heard_since(sent);
         exchange::restore_casing(&mut message, self.question.qname);
         Ok(message)
@@ -256,19 +278,19 @@ impl<W: Transport + Clock + Entropy> Attempt<'_, W> {
         upstream: &Upstream,
         way: Way,
     ) -> Result<(Vec<u8>, bool), ExchangeError> {
+        let sent = self.world.monotonic();
         let is_encrypted = matches!(upstream.protocol, Protocol::Tls(_));
         let sends_cookie = upstream.protocol == Protocol::Udp && self.sends_cookie(way);
-        let cookie = sends_cookie.then(|| self.server.cookie());
+        let cookie = sends_cookie.then(|| self.server.cookie(sent));
         let cookie = cookie.as_deref();
         let options = Extensions { cookie, asks_keepalive: true, is_padded: is_encrypted };
         let query = self.query(way, options)?;
         self.spend();
-        let sent = self.world.monotonic();
         self.lap.renew(sent, self.patience.saturating_mul(STREAM_PATIENCE));
         let mut message = self.world.stream(upstream, &query).await?;
         if upstream.protocol == Protocol::Udp {
             // What a handshake takes says nothing about datagrams.
-            self.server.spoke();
+            self.server.was_heard();
         } else {
             self.heard_since(sent);
         }
@@ -294,7 +316,7 @@ impl<W: Transport + Clock + Entropy> Attempt<'_, W> {
     fn heard_since(&self, sent: Monotonic) {
         let elapsed = self.world.monotonic().since(sent);
         self.server.rtt(|rtt| rtt.note(elapsed));
-        self.server.spoke();
+        self.server.was_heard();
     }
 
     const fn has_budget(&self) -> bool {

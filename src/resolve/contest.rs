@@ -113,7 +113,8 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
             }
             if self.runners.iter().all(|runner| runner.is_overdue) && !self.start_next(now) {
                 // Those who are overdue may answer yet, unless somebody has already said that it is vain.
-                if self.runners.is_empty() || self.failure.is_known() {
+                let is_vain = self.failure.is_known() && !self.is_stream_awaited();
+                if self.runners.is_empty() || is_vain {
                     return Err(self.failure);
                 }
             }
@@ -127,6 +128,11 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
             }
             now = self.world.monotonic();
         }
+    }
+
+    /// Whether somebody has answered and is only to repeat it over a stream.
+    fn is_stream_awaited(&self) -> bool {
+        self.runners.iter().any(|runner| runner.lap.has_spoken())
     }
 
     /// Whether a round has ended in which nobody was reached, and another may bring more.
@@ -265,6 +271,10 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
         forwarder.count().failed(place);
         if failure == Failure::Unreachable {
             self.again.push(place);
+            // Cleartext has not been tried, or was the last that could be: nothing is held against it.
+            if server.upstream.is_opportunistic() && self.budget.get() == 0 {
+                return;
+            }
             let change = server.health(|health| health.unreachable(now));
             forwarder.note(server, change);
             return;
@@ -272,6 +282,7 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
         self.failure = failure;
         if failure.is_the_upstreams() {
             self.failed.push(place);
+            forwarder.note(server, server.spoke());
         }
     }
 

@@ -30,14 +30,15 @@ impl CookieSecret {
         Self(octets)
     }
 
-    /// Our part for one server: it is told to no other (RFC 7873 §4.1, RFC 9018 §3).
+    /// Our part for one server in one period: it is told to no other (RFC 7873 §4.1, RFC 9018 §3).
     #[must_use]
-    pub fn client_part(&self, server: IpAddr) -> [u8; CLIENT_BYTES] {
+    pub fn client_part(&self, server: IpAddr, period: u64) -> [u8; CLIENT_BYTES] {
         let mut hasher = SipHasher24::new_with_key(&self.0);
         match server {
             IpAddr::V4(v4) => hasher.write(&v4.octets()),
             IpAddr::V6(v6) => hasher.write(&v6.octets()),
         }
+        hasher.write(&period.to_be_bytes());
         hasher.finish().to_be_bytes()
     }
 }
@@ -65,8 +66,9 @@ impl Cookie {
 
     /// Learns the server's part from the cookie of its answer; whether that has one.
     pub(super) fn learn(&mut self, back: &[u8]) -> bool {
-        let Some((_, server_part)) = back.split_at_checked(CLIENT_BYTES) else { return false };
-        if !SERVER_BYTES.contains(&server_part.len()) {
+        let Some((ours, server_part)) = back.split_at_checked(CLIENT_BYTES) else { return false };
+        // What we sent may have become another one meanwhile.
+        if *ours != self.octets[..CLIENT_BYTES] || !SERVER_BYTES.contains(&server_part.len()) {
             return false;
         }
         if self.octets[CLIENT_BYTES..] != *server_part {
@@ -89,13 +91,14 @@ mod tests {
     #[test]
     fn each_server_sees_its_own_part() {
         let secret = CookieSecret::new([7; 16]);
-        let part = |text: &str| secret.client_part(text.parse().unwrap());
+        let part = |text: &str| secret.client_part(text.parse().unwrap(), 0);
         assert_eq!(part("192.0.2.1"), part("192.0.2.1"));
         assert_ne!(part("192.0.2.1"), part("192.0.2.2"));
         assert_ne!(part("2001:db8::1"), part("2001:db8::2"));
+        assert_ne!(part("192.0.2.1"), secret.client_part("192.0.2.1".parse().unwrap(), 1));
         assert_ne!(
             part("192.0.2.1"),
-            CookieSecret::new([8; 16]).client_part("192.0.2.1".parse().unwrap())
+            CookieSecret::new([8; 16]).client_part("192.0.2.1".parse().unwrap(), 0)
         );
     }
 

@@ -16,6 +16,8 @@ pub enum Failure {
     Displaced,
     /// An answer came back cut, and could not be had over a stream.
     Stream,
+    /// An answer may have been forged, and could not be had over a stream.
+    Doubtful,
     /// An upstream says SERVFAIL.
     Servfail,
     /// An upstream says REFUSED.
@@ -42,6 +44,7 @@ impl Failure {
             Self::Exhausted => "no room to ask upstream",
             Self::Displaced => "made room for newer questions",
             Self::Stream => "answer was cut and could not be had over TCP",
+            Self::Doubtful => "answer may be forged and could not be had over TCP",
             Self::Servfail => "upstream says SERVFAIL",
             Self::Refused => "upstream says REFUSED",
             Self::Code => "upstream answers with an error code",
@@ -62,7 +65,8 @@ impl Failure {
             | Self::Unreachable
             | Self::Exhausted
             | Self::Displaced
-            | Self::Stream => false,
+            | Self::Stream
+            | Self::Doubtful => false,
         }
     }
 

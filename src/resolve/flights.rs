@@ -5,7 +5,6 @@
 //! by their number: then the queries in flight on it are asked over streams, where guessing does not help.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::hash::Hash;
 use std::net::SocketAddr;
@@ -16,16 +15,15 @@ use ahash::RandomState;
 use hashbrown::{HashMap, HashSet};
 
 use super::exchange::{self, Judgement, Mismatch};
-use super::ports::{Doubt, ExchangeError};
+use super::ports::{Casing, Doubt, ExchangeError};
 use crate::wire::Header;
 
 /// Datagrams from an upstream's address that answer nothing, after which a socket's port is taken to be known to
 /// somebody who guesses IDs. At this point he has had one chance in four thousand, for each query in flight there.
 const STRAYS_MAX: u32 = 16;
 
-/// Queries that are over and still remembered: their late or doubled answers are no forgeries. More than any burst of
-/// late ones: at 100 000 a second it covers some ten milliseconds, at the rate of timeouts minutes.
-const OVER_MAX: usize = 1_024;
+/// Sixty-fours of IDs.
+const ID_WORDS: usize = (u16::MAX as usize + 1) / 64;
 
 /// What a datagram turned out to be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -65,15 +63,40 @@ pub struct Flights<K> {
 #[derive(Debug)]
 struct State<K> {
     pending: HashMap<(K, u16), Pending, RandomState>,
-    /// The latest that are over, oldest first.
-    over: VecDeque<(K, u16, SocketAddr)>,
-    strays: HashMap<K, u32, RandomState>,
+    pasts: HashMap<K, Past, RandomState>,
+}
+
+/// What has been on one socket.
+#[derive(Debug)]
+struct Past {
+    /// One bit for each ID that a query there has had: their late or doubled answers are no forgeries. A socket has far
+    /// fewer queries than there are IDs, so who guesses is found out all the same.
+    used: Box<[u64; ID_WORDS]>,
+    /// Datagrams that were nothing, less one for each answer since.
+    strays: u32,
+}
+
+impl Default for Past {
+    fn default() -> Self {
+        Self { used: Box::new([0; ID_WORDS]), strays: 0 }
+    }
+}
+
+impl Past {
+    fn note(&mut self, id: u16) {
+        self.used[usize::from(id / 64)] |= 1 << (id % 64);
+    }
+
+    fn knows(&self, id: u16) -> bool {
+        self.used[usize::from(id / 64)] >> (id % 64) & 1 != 0
+    }
 }
 
 #[derive(Debug)]
 struct Pending {
     upstream: SocketAddr,
     query: Box<[u8]>,
+    casing: Casing,
     slot: Rc<Slot>,
 }
 
@@ -98,11 +121,7 @@ impl<K: Copy + Eq + Hash> Flights<K> {
     /// None in flight; only datagrams from `upstreams` are taken for attempts to forge.
     #[must_use]
     pub fn new(upstreams: impl Iterator<Item = SocketAddr>) -> Self {
-        let state = State {
-            pending: HashMap::default(),
-            over: VecDeque::new(),
-            strays: HashMap::default(),
-        };
+        let state = State { pending: HashMap::default(), pasts: HashMap::default() };
         Self { state: RefCell::new(state), upstreams: upstreams.map(plain).collect() }
     }
 
@@ -120,16 +139,23 @@ impl<K: Copy + Eq + Hash> Flights<K> {
 
     /// Puts `query` to `upstream` in flight on `socket`; `None` when its ID is in flight there already.
     #[must_use]
-    pub fn begin(&self, socket: K, upstream: SocketAddr, query: &[u8]) -> Option<Flight<'_, K>> {
+    pub fn begin(
+        &self,
+        socket: K,
+        upstream: SocketAddr,
+        query: &[u8],
+        casing: Casing,
+    ) -> Option<Flight<'_, K>> {
         let key = (socket, Header::read(query)?.id);
-        let pending = &mut self.state.borrow_mut().pending;
-        if pending.contains_key(&key) {
+        let state = &mut *self.state.borrow_mut();
+        if state.pending.contains_key(&key) {
             return None;
         }
+        state.pasts.entry(socket).or_default().note(key.1);
         let slot = Rc::new(Slot::default());
         let (upstream, query) = (plain(upstream), query.into());
-        pending.insert(key, Pending { upstream, query, slot: Rc::clone(&slot) });
-        Some(Flight { flights: self, key, upstream, slot })
+        state.pending.insert(key, Pending { upstream, query, casing, slot: Rc::clone(&slot) });
+        Some(Flight { flights: self, key, slot })
     }
 
     /// Takes a datagram that came from `from` to `socket`.
@@ -137,6 +163,11 @@ impl<K: Copy + Eq + Hash> Flights<K> {
         let arrival = self.judge(socket, plain(from), datagram);
         let is_stray =
             matches!(arrival, Arrival::WrongId | Arrival::WrongQuestion | Arrival::WrongCookie);
+        if arrival == Arrival::Answer
+            && let Some(past) = self.state.borrow_mut().pasts.get_mut(&socket)
+        {
+            past.strays = past.strays.saturating_sub(1);
+        }
         let is_flooded = is_stray && self.note_stray(socket);
         Delivery { arrival, is_flooded }
     }
@@ -154,9 +185,7 @@ impl<K: Copy + Eq + Hash> Flights<K> {
 
     /// `socket` is closed: what is remembered of it goes.
     pub fn forget(&self, socket: K) {
-        let state = &mut *self.state.borrow_mut();
-        state.strays.remove(&socket);
-        state.over.retain(|&(over, ..)| over != socket);
+        self.state.borrow_mut().pasts.remove(&socket);
     }
 
     fn judge(&self, socket: K, from: SocketAddr, datagram: &[u8]) -> Arrival {
@@ -164,25 +193,26 @@ impl<K: Copy + Eq + Hash> Flights<K> {
         let state = self.state.borrow();
         let pending = id.and_then(|id| state.pending.get(&(socket, id)));
         let Some(pending) = pending else {
-            let is_late = id.is_some_and(|id| state.over.contains(&(socket, id, from)));
+            let past = state.pasts.get(&socket);
+            let is_late = past.zip(id).is_some_and(|(past, id)| past.knows(id));
             return match self.upstreams.contains(&from) {
-                _ if is_late => Arrival::Late,
-                true => Arrival::WrongId,
                 false => Arrival::WrongSource,
+                true if is_late => Arrival::Late,
+                true => Arrival::WrongId,
             };
         };
         if from != pending.upstream {
             return Arrival::WrongSource;
         }
         match exchange::judge(&pending.query, datagram) {
-            // The first one counts; what follows is a copy of it, or a forgery that came too late.
-            Judgement::Answer => {
-                pending.slot.fill(|| Ok(datagram.to_vec()));
-                Arrival::Answer
-            }
-            Judgement::OtherCasing => {
+            Judgement::OtherCasing if pending.casing == Casing::Drawn => {
                 pending.slot.fill(|| Err(ExchangeError::Doubtful(Doubt::Casing)));
                 Arrival::OtherCasing
+            }
+            // The first one counts; what follows is a copy of it, or a forgery that came too late.
+            Judgement::Answer | Judgement::OtherCasing => {
+                pending.slot.fill(|| Ok(datagram.to_vec()));
+                Arrival::Answer
             }
             Judgement::Foreign(Mismatch::Question) => Arrival::WrongQuestion,
             Judgement::Foreign(Mismatch::Cookie) => Arrival::WrongCookie,
@@ -192,7 +222,7 @@ impl<K: Copy + Eq + Hash> Flights<K> {
     /// Counts a datagram that was nothing; whether `socket` has got too many now.
     fn note_stray(&self, socket: K) -> bool {
         let state = &mut *self.state.borrow_mut();
-        let strays = state.strays.entry(socket).or_insert(0);
+        let strays = &mut state.pasts.entry(socket).or_default().strays;
         *strays += 1;
         if *strays < STRAYS_MAX {
             return false;
@@ -217,7 +247,6 @@ fn plain(address: SocketAddr) -> SocketAddr {
 pub struct Flight<'a, K: Copy + Eq + Hash> {
     flights: &'a Flights<K>,
     key: (K, u16),
-    upstream: SocketAddr,
     slot: Rc<Slot>,
 }
 
@@ -246,12 +275,7 @@ impl<K: Copy + Eq + Hash> Flight<'_, K> {
 
 impl<K: Copy + Eq + Hash> Drop for Flight<'_, K> {
     fn drop(&mut self) {
-        let state = &mut *self.flights.state.borrow_mut();
-        state.pending.remove(&self.key);
-        if state.over.len() == OVER_MAX {
-            state.over.pop_front();
-        }
-        state.over.push_back((self.key.0, self.key.1, self.upstream));
+        self.flights.state.borrow_mut().pending.remove(&self.key);
     }
 }
 

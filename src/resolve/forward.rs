@@ -61,7 +61,9 @@ impl Forwarder {
     ) -> Self {
         let upstreams = distinct(section);
         let server = |&(upstream, zone): &(&Upstream, &ForwardZone)| {
-            Server::new(upstream, apex(zone), section.upstream_inflight_max, secret)
+            let zones = section.all_zones().filter(|zone| zone.upstreams.contains(upstream));
+            let patience = zones.map(|zone| zone.attempt_timeout).max().unwrap_or_default();
+            Server::new(upstream, apex(zone), patience, section.upstream_inflight_max, secret)
         };
         let servers = upstreams.iter().map(server).collect();
         let zones = Zones::new(section.all_zones(), |zone, number| {
@@ -179,7 +181,7 @@ impl Forwarder {
             is_checking_disabled: false,
         };
         let now = world.monotonic();
-        let patience = self.section.root.attempt_timeout;
+        let patience = server.patience;
         let deadline = Deadline::after(now, self.section.deadline);
         let (lap, budget) = (Lap::new(deadline, 1, now, patience), Cell::new(EXCHANGES_MAX / 2));
         let mut asking = pin!(self.attempt(world, server, &question, &lap, &budget, patience));
@@ -195,7 +197,12 @@ impl Forwarder {
                     let change = server.answered();
                     return self.note(server, change);
                 }
-                Some(Err(_)) => return,
+                Some(Err(failure)) => {
+                    if failure.is_the_upstreams() {
+                        self.note(server, server.spoke());
+                    }
+                    return;
+                }
                 None if world.monotonic() >= lap.end() => return,
                 None => {}
             }

@@ -54,13 +54,14 @@ pub(super) struct Health {
 
 #[derive(Clone, Copy, Debug)]
 struct Rest {
+    reason: Reason,
     until: Monotonic,
     length: Duration,
 }
 
 impl Rest {
-    fn begin(now: Monotonic, length: Duration) -> Self {
-        Self { until: now.after(length), length }
+    fn begin(reason: Reason, now: Monotonic, length: Duration) -> Self {
+        Self { reason, until: now.after(length), length }
     }
 }
 
@@ -80,17 +81,24 @@ impl Health {
     pub(super) fn take_try(&mut self, now: Monotonic) -> bool {
         match self.rest {
             Some(rest) if now >= rest.until => {
-                self.rest = Some(Rest::begin(now, (rest.length * 2).min(REST_MAX)));
+                let length = (rest.length * 2).min(REST_MAX);
+                self.rest = Some(Rest::begin(rest.reason, now, length));
                 true
             }
             _ => false,
         }
     }
 
-    /// It sent something, whatever it is worth: it is not silent.
-    pub(super) const fn spoke(&mut self) {
+    /// It sent something, whatever it is worth: silence would begin anew.
+    pub(super) const fn was_heard(&mut self) {
         self.late_in_row = 0;
         self.late_since = None;
+    }
+
+    /// It has had its say, however useless: a rest for its silence is over.
+    pub(super) fn spoke(&mut self) -> Option<Change> {
+        self.was_heard();
+        self.rest.take_if(|rest| rest.reason == Reason::Silence).map(|_| Change::Returned)
     }
 
     /// It sent a useful answer.
@@ -130,7 +138,7 @@ impl Health {
         if self.rest.is_some() {
             return None;
         }
-        self.rest = Some(Rest::begin(now, REST_MIN));
+        self.rest = Some(Rest::begin(reason, now, REST_MIN));
         Some(Change::Rests { reason, length: REST_MIN })
     }
 }
@@ -163,11 +171,24 @@ mod tests {
     }
 
     #[test]
+    fn any_word_ends_a_rest_for_silence_and_none_one_for_failures() {
+        let mut health = Health::default();
+        health.unreachable(at(0));
+        health.unreachable(at(0));
+        assert_eq!(health.spoke(), Some(Change::Returned));
+        assert!(!health.is_resting());
+        for _ in 0..FAILURES_BEFORE_REST {
+            health.failed(at(0));
+        }
+        assert!(health.spoke().is_none() && health.is_resting());
+    }
+
+    #[test]
     fn answer_between_silences_starts_the_count_anew() {
         let mut health = Health::default();
         for second in 0..5 {
             assert_eq!(silence(&mut health, second), None);
-            health.spoke();
+            health.was_heard();
         }
         assert!(!health.is_resting());
     }

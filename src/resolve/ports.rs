@@ -27,6 +27,15 @@ pub enum Doubt {
     Casing,
 }
 
+/// What the casing of a query's name is worth.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Casing {
+    /// It was drawn, and an answer must repeat it.
+    Drawn,
+    /// It is whatever it is, and need not come back.
+    Plain,
+}
+
 /// Carries one query to an upstream and its answer back.
 ///
 /// Exchanges have no deadline of their own: who no longer wants the answer drops the future, and that frees all that
@@ -35,11 +44,13 @@ pub trait Transport {
     /// Asks over UDP, from a source port that nobody can guess.
     ///
     /// Gives the first datagram that came from `upstream` to that port and answers `query` in the sense of
-    /// [`super::exchange::judge`]; all others are none (RFC 5452 §4).
+    /// [`super::exchange::judge`]; all others are none (RFC 5452 §4). In another casing it is doubtful where the casing
+    /// was drawn.
     fn datagram(
         &self,
         upstream: SocketAddr,
         query: &[u8],
+        casing: Casing,
     ) -> impl Future<Output = Result<Vec<u8>, ExchangeError>>;
 
     /// Asks over TCP (RFC 7766), or over TLS (RFC 7858) where the upstream is to be spoken to that way. What does not

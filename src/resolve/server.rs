@@ -10,7 +10,7 @@ use super::room::{Claim, Guard, Room};
 use super::rtt::Rtt;
 use crate::config::{Protocol, Upstream};
 use crate::time::Monotonic;
-use crate::wire::{NameBuf, options};
+use crate::wire::{NameBuf, Response, options};
 
 /// Sightings of a quirk over UDP before it is believed: each takes a forger as much luck as a forged answer
 /// (CVE-2026-52690 was one that sufficed).
@@ -18,6 +18,9 @@ const SIGHTINGS_MIN: u8 = 3;
 
 /// How long a quirk is remembered: servers are mended and replaced.
 const QUIRK_TIME: Duration = Duration::from_secs(3_600);
+
+/// How long one client part of a cookie is used, in seconds.
+const COOKIE_PERIOD_SECONDS: u64 = 24 * 3_600;
 
 /// Something that a server cannot do.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,6 +51,9 @@ pub(super) struct Server {
     pub(super) plain: Upstream,
     /// What it is asked in the background: data of this name it must have.
     pub(super) apex: NameBuf,
+    /// Longest wait for it, of the zones that it serves.
+    pub(super) patience: Duration,
+    secret: CookieSecret,
     /// Attempts under way.
     room: Room,
     state: RefCell<State>,
@@ -62,7 +68,13 @@ struct State {
     /// It does not keep the casing of names.
     casing: Quirk,
     has_spoken_edns: bool,
+    /// Answers in a row without EDNS from one that has spoken it, and no stream to ask over.
+    edns_denied: u8,
     cookie: Cookie,
+    /// Answers in a row without the cookie that is due, and no stream to ask over.
+    cookies_missed: u8,
+    /// Of which time the client's part of the cookie is.
+    cookie_period: u64,
 }
 
 impl Server {
@@ -70,6 +82,7 @@ impl Server {
     pub(super) fn new(
         upstream: &Upstream,
         apex: NameBuf,
+        patience: Duration,
         attempts_max: usize,
         secret: &CookieSecret,
     ) -> Self {
@@ -83,11 +96,14 @@ impl Server {
             edns: Quirk::default(),
             casing: Quirk::default(),
             has_spoken_edns: false,
-            cookie: Cookie::new(secret.client_part(upstream.address.ip())),
+            edns_denied: 0,
+            cookie: Cookie::new(secret.client_part(upstream.address.ip(), 0)),
+            cookies_missed: 0,
+            cookie_period: 0,
         };
         let upstream = upstream.clone();
         let (room, state) = (Room::new(attempts_max), RefCell::new(state));
-        Self { upstream, plain, apex, room, state }
+        Self { upstream, plain, apex, patience, secret: secret.clone(), room, state }
     }
 
     /// Where it is.
@@ -121,9 +137,14 @@ impl Server {
         work(&mut self.state.borrow_mut().health)
     }
 
-    /// It has sent something.
-    pub(super) fn spoke(&self) {
-        self.state.borrow_mut().health.spoke();
+    /// It has sent something, whatever it is worth.
+    pub(super) fn was_heard(&self) {
+        self.state.borrow_mut().health.was_heard();
+    }
+
+    /// It has had its say: it is not silent.
+    pub(super) fn spoke(&self) -> Option<Change> {
+        self.state.borrow_mut().health.spoke()
     }
 
     /// It has sent something useful.
@@ -166,21 +187,58 @@ impl Server {
         self.state.borrow_mut().casing.note(now, is_certain);
     }
 
-    /// The cookie to send.
-    pub(super) fn cookie(&self) -> Vec<u8> {
-        self.state.borrow().cookie.as_bytes().to_vec()
+    /// It has answered as it should: what it was suspected of did not show.
+    pub(super) fn did_well(&self, had_edns: bool, had_casing: bool) {
+        let state = &mut *self.state.borrow_mut();
+        if had_edns {
+            (state.edns.sightings, state.edns_denied) = (0, 0);
+        }
+        if had_casing {
+            state.casing.sightings = 0;
+        }
+    }
+
+    /// It denies EDNS, which it has spoken, and there is no stream to make sure: three times in a row are believed.
+    pub(super) fn denied_edns(&self) {
+        let state = &mut *self.state.borrow_mut();
+        state.edns_denied += 1;
+        if state.edns_denied >= SIGHTINGS_MIN {
+            (state.edns_denied, state.has_spoken_edns) = (0, false);
+        }
+    }
+
+    /// It gave no cookie although one was due, and there is no stream to make sure: three times in a row are believed.
+    pub(super) fn missed_cookie(&self) {
+        let state = &mut *self.state.borrow_mut();
+        state.cookies_missed += 1;
+        if state.cookies_missed >= SIGHTINGS_MIN {
+            state.cookies_missed = 0;
+            state.cookie.forget();
+        }
+    }
+
+    /// The cookie to send at `now`. The client's part is another one every day (RFC 7873 §7.1).
+    pub(super) fn cookie(&self, now: Monotonic) -> Vec<u8> {
+        let state = &mut *self.state.borrow_mut();
+        let period = now.since(Monotonic::default()).as_secs() / COOKIE_PERIOD_SECONDS;
+        if period != state.cookie_period {
+            state.cookie_period = period;
+            state.cookie = Cookie::new(self.secret.client_part(self.address().ip(), period));
+        }
+        state.cookie.as_bytes().to_vec()
     }
 
     /// Learns from the cookie of `message`; `false` when one was to be expected and is not there: it may be forged
-    /// (RFC 7873 §5.3). On a stream that only means that the server no longer gives any.
+    /// (RFC 7873 §5.3). On a stream that only means that the server no longer gives any; a broken message means nothing.
     pub(super) fn heed_cookie(&self, message: &[u8], is_certain: bool) -> bool {
-        let cookie = &mut self.state.borrow_mut().cookie;
+        let State { cookie, cookies_missed, .. } = &mut *self.state.borrow_mut();
         let has_one =
             options::option(message, options::COOKIE).is_some_and(|back| cookie.learn(back));
         if has_one || !cookie.is_whole() {
+            *cookies_missed = 0;
             return true;
         }
-        if is_certain {
+        if is_certain && Response::parse(message).is_ok() {
             cookie.forget();
         }
         is_certain
@@ -198,7 +256,7 @@ mod tests {
     fn server() -> Server {
         let upstream = Upstream::udp("192.0.2.1:53".parse().unwrap());
         let apex = NameBuf::from_text(".").unwrap();
-        Server::new(&upstream, apex, 100, &CookieSecret::new([1; 16]))
+        Server::new(&upstream, apex, Duration::from_secs(1), 100, &CookieSecret::new([1; 16]))
     }
 
     #[test]
@@ -220,13 +278,27 @@ mod tests {
             \x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00";
         let server = server();
         assert!(server.heed_cookie(BARE, false));
+        let ours = server.cookie(at(0));
         let mut with_cookie = BARE[..BARE.len() - 1].to_vec();
-        with_cookie.extend(b"\x14\x00\x0a\x00\x10ourclienserver-1");
+        with_cookie.extend(b"\x14\x00\x0a\x00\x10");
+        with_cookie.extend([&ours[..], b"server-1"].concat());
         assert!(server.heed_cookie(&with_cookie, false));
-        assert_eq!(server.cookie().len(), 16);
+        assert_eq!(server.cookie(at(1)).len(), 16);
         assert!(!server.heed_cookie(BARE, false));
+        let broken = &BARE[..BARE.len() - 1];
+        assert!(server.heed_cookie(broken, true) && !server.heed_cookie(BARE, false));
         assert!(server.heed_cookie(BARE, true), "a stream tells that it gives none any more");
         assert!(server.heed_cookie(BARE, false));
+    }
+
+    #[test]
+    fn clients_part_of_the_cookie_changes_with_the_day_and_the_servers_goes() {
+        let server = server();
+        let first = server.cookie(at(0));
+        assert_eq!(server.cookie(at(86_399)), first);
+        let second = server.cookie(at(86_400));
+        assert!(second != first && second.len() == 8);
+        assert_eq!(server.cookie(at(86_401)), second);
     }
 
     #[test]

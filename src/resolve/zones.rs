@@ -70,7 +70,7 @@ impl Group {
     /// The order in which one question goes through the servers: those that rest come last.
     ///
     /// Where nobody asks in the background whether they are back, `is_tried` says of a resting one whether this question
-    /// is to try it in its old place.
+    /// is to try it first.
     pub(super) fn order(
         &self,
         servers: &[Server],
@@ -78,11 +78,16 @@ impl Group {
         is_tried: impl Fn(&Server) -> bool,
     ) -> Vec<usize> {
         let mut awake = Vec::with_capacity(self.members.len());
-        let mut resting = Vec::new();
+        let (mut tried, mut resting) = (Vec::new(), Vec::new());
         for &place in &self.members {
             let server = &servers[place];
-            let is_resting = server.health(|health| health.is_resting()) && !is_tried(server);
-            if is_resting { resting.push(place) } else { awake.push(place) }
+            if !server.health(|health| health.is_resting()) {
+                awake.push(place);
+            } else if is_tried(server) {
+                tried.push(place);
+            } else {
+                resting.push(place);
+            }
         }
         match self.selection {
             Selection::Ordered => {}
@@ -94,8 +99,10 @@ impl Group {
             }
             Selection::Fastest => fastest_first(&mut awake, servers, entropy),
         }
-        awake.append(&mut resting);
-        awake
+        // In front, or it would be tried only where the others fail.
+        tried.append(&mut awake);
+        tried.append(&mut resting);
+        tried
     }
 }
 

@@ -12,9 +12,10 @@ use std::time::Duration;
 use super::message::{self, Opt, Reply};
 use super::network::Network;
 use super::scenario::{Flood, Role};
-use super::server::CookieHabit;
+use super::server::{CookieHabit, StreamHabit};
 use super::sockets::Port;
 use super::trace::Fault;
+use crate::resolve::ports::Casing;
 use crate::wire::{Header, Query, options};
 
 /// Octets of a client's part of a cookie (RFC 7873 §4).
@@ -25,7 +26,13 @@ const GUESS_US_MAX: u64 = 200;
 
 impl Network {
     /// Sends forgeries that answer `query` but for one thing each.
-    pub(super) fn miss_nearly(self: &Rc<Self>, port: Port, upstream: SocketAddr, query: &[u8]) {
+    pub(super) fn miss_nearly(
+        self: &Rc<Self>,
+        port: Port,
+        upstream: SocketAddr,
+        query: &[u8],
+        casing: Casing,
+    ) {
         let permille = self.scenario.near_misses;
         let cookie = options::option(query, options::COOKIE);
         let forgery = forgery(query, cookie);
@@ -42,7 +49,8 @@ impl Network {
             let from = self.other_source(upstream);
             self.forge(Fault::ForgedSource, port, from, forgery.clone());
         }
-        if self.chance.hits(permille) {
+        // Where it was not drawn, another casing is nothing to tell a forgery by.
+        if casing == Casing::Drawn && self.chance.hits(permille) {
             let mut other = forgery;
             if message::turn_casing(&mut other) {
                 self.forge(Fault::ForgedCasing, port, upstream, other);
@@ -55,10 +63,12 @@ impl Network {
             let forged = self::forgery(query, Some(&foreign));
             self.forge(Fault::ForgedCookie, port, upstream, forged);
         }
-        // Of one who may stop giving cookies an answer without is as good as any.
-        let habit = self.traits(self.place_of(upstream)).cookies;
-        let gives = matches!(habit, CookieHabit::Gives | CookieHabit::Demands);
-        if gives && cookie.len() > CLIENT_BYTES && self.chance.hits(permille) {
+        // Of one who may stop giving cookies an answer without is as good as any, and so, after three of them, is one of who
+        // cannot be asked over a stream.
+        let traits = self.traits(self.place_of(upstream));
+        let gives = matches!(traits.cookies, CookieHabit::Gives | CookieHabit::Demands);
+        let has_streams = traits.streams == StreamHabit::Works && traits.outages.is_empty();
+        if gives && has_streams && cookie.len() > CLIENT_BYTES && self.chance.hits(permille) {
             self.forge(Fault::ForgedNoCookie, port, upstream, self::forgery(query, None));
         }
     }

@@ -17,7 +17,7 @@ use super::trace::{Event, Fault, Tally, Trace};
 use super::{Time, truth};
 use crate::config::Upstream;
 use crate::resolve::flights::{Flight, Flights};
-use crate::resolve::ports::{Clock, Entropy, ExchangeError, Transport};
+use crate::resolve::ports::{Casing, Clock, Entropy, ExchangeError, Transport};
 use crate::time::Monotonic;
 use crate::wire::{Header, Query, Rtype};
 
@@ -153,13 +153,13 @@ impl Network {
     }
 
     /// Puts a query in flight on a socket where its ID is free.
-    fn begin(&self, upstream: SocketAddr, query: &[u8]) -> Option<Booking<'_>> {
+    fn begin(&self, upstream: SocketAddr, query: &[u8], casing: Casing) -> Option<Booking<'_>> {
         let id = Header::read(query)?.id;
         (0..COLLISIONS_MAX).find_map(|_| {
             let drawn = self.sockets.borrow_mut().draw(self.time.now(), &self.chance);
             let (port, closed) = drawn;
             closed.into_iter().for_each(|closed| self.flights.forget(closed));
-            let flight = self.flights.begin(port, upstream, query)?;
+            let flight = self.flights.begin(port, upstream, query, casing)?;
             self.sockets.borrow_mut().enter(port);
             *self.ids.borrow_mut().entry((port, id)).or_default() += 1;
             Some(Booking { flight, _place: Place { network: self, port, id } })
@@ -244,13 +244,18 @@ impl Drop for Place<'_> {
 pub(super) struct Core(pub(super) Rc<Network>);
 
 impl Transport for Core {
-    async fn datagram(&self, upstream: SocketAddr, query: &[u8]) -> Result<Vec<u8>, ExchangeError> {
+    async fn datagram(
+        &self,
+        upstream: SocketAddr,
+        query: &[u8],
+        casing: Casing,
+    ) -> Result<Vec<u8>, ExchangeError> {
         let network = &self.0;
         network.note_query(network.place_of(upstream), query, false);
-        let booking = network.begin(upstream, query).ok_or(ExchangeError::Exhausted)?;
+        let booking = network.begin(upstream, query, casing).ok_or(ExchangeError::Exhausted)?;
         let port = booking.flight.socket();
         network.latest.replace(Some((upstream, query.to_vec())));
-        network.miss_nearly(port, upstream, query);
+        network.miss_nearly(port, upstream, query, casing);
         network.tasks.spawn(Rc::clone(network).carry(port, upstream, query.to_vec()));
         booking.flight.answer().await
     }

@@ -73,7 +73,9 @@ impl Kind {
 #[must_use]
 pub(super) fn name(number: usize, kind: Kind, is_corp: bool) -> NameBuf {
     let zone = if is_corp { CORP } else { "example." };
-    named(&format!("w{number}.{}.{zone}", kind.label()))
+    // Clients spell names as they like.
+    let letter = if number.is_multiple_of(3) { 'W' } else { 'w' };
+    named(&format!("{letter}{number}.{}.{zone}", kind.label()))
 }
 
 /// Whether `name` lies in the zone that has upstreams of its own.

@@ -23,7 +23,7 @@ pub use udp::{DatagramSockets, Pool, Setting};
 
 use crate::config::{self, Upstream};
 use crate::net::SocketId;
-use crate::resolve::ports::{Clock, Entropy, ExchangeError, Transport};
+use crate::resolve::ports::{Casing, Clock, Entropy, ExchangeError, Transport};
 use crate::time::Monotonic;
 
 /// The world as one core sees it.
@@ -67,8 +67,9 @@ impl<S: DatagramSockets> Transport for World<S> {
         &self,
         upstream: SocketAddr,
         query: &[u8],
+        casing: Casing,
     ) -> impl Future<Output = Result<Vec<u8>, ExchangeError>> {
-        self.pool.exchange(upstream, query)
+        self.pool.exchange(upstream, query, casing)
     }
 
     async fn stream(&self, upstream: &Upstream, query: &[u8]) -> Result<Vec<u8>, ExchangeError> {

@@ -21,7 +21,7 @@ use crate::net::SocketId;
 use crate::net::udp::{Plane, Refusal};
 use crate::observe::UpstreamCounters;
 use crate::resolve::flights::{Arrival, Delivery, Flight, Flights};
-use crate::resolve::ports::ExchangeError;
+use crate::resolve::ports::{Casing, ExchangeError};
 use crate::time::Monotonic;
 
 /// Ports tried before a socket is given up for now: a machine with most ports taken has other troubles.
@@ -141,8 +141,9 @@ impl<S: DatagramSockets> Pool<S> {
         &self,
         upstream: SocketAddr,
         query: &[u8],
+        casing: Casing,
     ) -> Result<Vec<u8>, ExchangeError> {
-        let Some(booking) = self.begin(upstream, query) else {
+        let Some(booking) = self.begin(upstream, query, casing) else {
             self.counters.exhausted.bump();
             return Err(ExchangeError::Exhausted);
         };
@@ -199,10 +200,12 @@ impl<S: DatagramSockets> Pool<S> {
     }
 
     /// Gives `query` a socket on which its ID is free.
-    fn begin(&self, upstream: SocketAddr, query: &[u8]) -> Option<Booking<'_, S>> {
+    fn begin(&self, upstream: SocketAddr, query: &[u8], casing: Casing) -> Option<Booking<'_, S>> {
         for _ in 0..COLLISIONS_MAX {
             let socket = self.draw_socket(upstream.is_ipv4())?;
-            let Some(flight) = self.flights.begin(socket, upstream, query) else { continue };
+            let Some(flight) = self.flights.begin(socket, upstream, query, casing) else {
+                continue;
+            };
             self.counters.in_flight.set(self.flights.len() as u64);
             let mut state = self.state.borrow_mut();
             let usage = state.usage.get_mut(&socket).expect("a socket in the pool has its usage");

@@ -40,7 +40,7 @@ fn outcome(flight: &Flight<'_, u16>) -> Option<Outcome> {
 fn only_the_asked_server_socket_id_and_question_end_a_flight() {
     let flights = flights();
     let asked = query(0x1234);
-    let flight = flights.begin(1, upstream(), &asked).unwrap();
+    let flight = flights.begin(1, upstream(), &asked, Casing::Drawn).unwrap();
     let good = reply(&asked);
     let other_port = SocketAddr::from(([192, 0, 2, 53], 54));
     let stranger = SocketAddr::from(([192, 0, 2, 54], 53));
@@ -72,7 +72,7 @@ fn only_the_asked_server_socket_id_and_question_end_a_flight() {
 fn late_and_doubled_answers_are_no_forgeries() {
     let flights = flights();
     for id in 0..100 {
-        drop(flights.begin(1, upstream(), &query(id)).unwrap());
+        drop(flights.begin(1, upstream(), &query(id), Casing::Drawn).unwrap());
         let delivery = flights.deliver(1, upstream(), &reply(&query(id)));
         assert_eq!(delivery, Delivery { arrival: Arrival::Late, is_flooded: false });
     }
@@ -83,19 +83,46 @@ fn late_and_doubled_answers_are_no_forgeries() {
 }
 
 #[test]
-fn what_is_over_is_remembered_within_bounds() {
+fn thousands_of_late_answers_are_no_flood() {
     let flights = flights();
+    let healthy = flights.begin(1, upstream(), &query(60_000), Casing::Drawn).unwrap();
     for id in 0..4_000 {
-        drop(flights.begin(1, upstream(), &query(id)).unwrap());
+        drop(flights.begin(1, upstream(), &query(id), Casing::Drawn).unwrap());
     }
-    assert_eq!(flights.state.borrow().over.len(), OVER_MAX);
+    for id in 0..4_000 {
+        let delivery = flights.deliver(1, upstream(), &reply(&query(id)));
+        assert_eq!(delivery, Delivery { arrival: Arrival::Late, is_flooded: false });
+    }
+    assert_eq!(outcome(&healthy), None);
+}
+
+#[test]
+fn answers_make_up_for_strays() {
+    let flights = flights();
+    for id in 0..1_000 {
+        let flight = flights.begin(1, upstream(), &query(id), Casing::Drawn).unwrap();
+        assert!(!flights.deliver(1, upstream(), &reply(&query(60_000))).is_flooded);
+        flights.deliver(1, upstream(), &reply(&query(id)));
+        assert!(outcome(&flight).unwrap().is_ok());
+    }
+}
+
+#[test]
+fn casing_that_was_not_drawn_need_not_come_back() {
+    let flights = flights();
+    let flight = flights.begin(1, upstream(), &query(1), Casing::Plain).unwrap();
+    let mut other = reply(&query(1));
+    other[13] = b'A';
+    assert_eq!(flights.deliver(1, upstream(), &other).arrival, Arrival::Answer);
+    assert_eq!(outcome(&flight), Some(Ok(other)));
 }
 
 #[test]
 fn flood_of_guesses_puts_all_queries_of_that_socket_in_doubt_and_no_others() {
     let flights = flights();
-    let [first, second] = [1, 2].map(|id| flights.begin(1, upstream(), &query(id)).unwrap());
-    let elsewhere = flights.begin(2, upstream(), &query(1)).unwrap();
+    let [first, second] =
+        [1, 2].map(|id| flights.begin(1, upstream(), &query(id), Casing::Drawn).unwrap());
+    let elsewhere = flights.begin(2, upstream(), &query(1), Casing::Drawn).unwrap();
     for guess in 0..STRAYS_MAX {
         assert_eq!(outcome(&first), None);
         let id = 1_000 + u16::try_from(guess).unwrap();
@@ -110,7 +137,7 @@ fn flood_of_guesses_puts_all_queries_of_that_socket_in_doubt_and_no_others() {
 #[test]
 fn datagrams_from_strangers_put_nothing_in_doubt() {
     let flights = flights();
-    let flight = flights.begin(1, upstream(), &query(1)).unwrap();
+    let flight = flights.begin(1, upstream(), &query(1), Casing::Drawn).unwrap();
     let stranger = SocketAddr::from(([198, 51, 100, 1], 53));
     for id in 0..10 * u16::try_from(STRAYS_MAX).unwrap() {
         assert!(!flights.deliver(1, stranger, &reply(&query(id))).is_flooded);
@@ -121,7 +148,7 @@ fn datagrams_from_strangers_put_nothing_in_doubt() {
 #[test]
 fn answer_in_another_casing_is_doubtful() {
     let flights = flights();
-    let flight = flights.begin(1, upstream(), &query(1)).unwrap();
+    let flight = flights.begin(1, upstream(), &query(1), Casing::Drawn).unwrap();
     let mut other = reply(&query(1));
     other[13] = b'A';
     assert_eq!(flights.deliver(1, upstream(), &other).arrival, Arrival::OtherCasing);
@@ -131,7 +158,7 @@ fn answer_in_another_casing_is_doubtful() {
 #[test]
 fn refusal_ends_the_flight_to_that_upstream_only() {
     let flights = flights();
-    let flight = flights.begin(1, upstream(), &query(7)).unwrap();
+    let flight = flights.begin(1, upstream(), &query(7), Casing::Drawn).unwrap();
     let stranger = SocketAddr::from(([192, 0, 2, 54], 53));
     flights.refuse(1, 7, Some(stranger), ExchangeError::Unreachable);
     flights.refuse(1, 8, None, ExchangeError::Unreachable);
@@ -144,10 +171,10 @@ fn refusal_ends_the_flight_to_that_upstream_only() {
 #[test]
 fn id_is_in_flight_once_on_a_socket() {
     let flights = flights();
-    let first = flights.begin(1, upstream(), &query(7)).unwrap();
-    assert!(flights.begin(1, upstream(), &query(7)).is_none());
-    let second = flights.begin(2, upstream(), &query(7)).unwrap();
+    let first = flights.begin(1, upstream(), &query(7), Casing::Drawn).unwrap();
+    assert!(flights.begin(1, upstream(), &query(7), Casing::Drawn).is_none());
+    let second = flights.begin(2, upstream(), &query(7), Casing::Drawn).unwrap();
     assert_eq!((flights.len(), first.socket(), second.socket()), (2, 1, 2));
     drop(first);
-    assert!(flights.begin(1, upstream(), &query(7)).is_some());
+    assert!(flights.begin(1, upstream(), &query(7), Casing::Drawn).is_some());
 }

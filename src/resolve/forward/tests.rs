@@ -8,7 +8,7 @@ use super::*;
 use crate::config::Selection;
 use crate::resolve::exchange;
 use crate::resolve::fixture::{Reply, a, client, pointer, soa};
-use crate::resolve::ports::ExchangeError;
+use crate::resolve::ports::{Casing, ExchangeError};
 use crate::sim::Time;
 use crate::wire::{Flags, Query, Rcode, options};
 
@@ -103,7 +103,12 @@ impl World {
 }
 
 impl Transport for World {
-    async fn datagram(&self, upstream: SocketAddr, query: &[u8]) -> Result<Vec<u8>, ExchangeError> {
+    async fn datagram(
+        &self,
+        upstream: SocketAddr,
+        query: &[u8],
+        _: Casing,
+    ) -> Result<Vec<u8>, ExchangeError> {
         self.meet(upstream, query, false).await
     }
 

@@ -83,7 +83,7 @@ fn only_the_asked_server_port_id_and_question_end_an_exchange() {
     LocalExecutor::default().run(async {
         let (sockets, pool) = pool(2);
         let asked = query(0x1234);
-        let exchange = pool.exchange(upstream(), &asked);
+        let exchange = pool.exchange(upstream(), &asked, Casing::Drawn);
         let forge = async {
             let (socket, _, _) = sockets.sent.borrow()[0].clone();
             let good = reply(&asked);
@@ -115,15 +115,16 @@ fn no_two_queries_in_flight_share_socket_and_id() {
     LocalExecutor::default().run(async {
         let (sockets, pool) = pool(4);
         let asked = query(7);
-        let flights: Vec<_> = (0..4).filter_map(|_| pool.begin(upstream(), &asked)).collect();
+        let flights: Vec<_> =
+            (0..4).filter_map(|_| pool.begin(upstream(), &asked, Casing::Drawn)).collect();
         let mut sockets_used: Vec<_> =
             flights.iter().map(|booking| booking.flight.socket().0).collect();
         sockets_used.sort_unstable();
         sockets_used.dedup();
         assert_eq!((sockets_used.len(), flights.len()), (4, 4));
-        assert!(pool.begin(upstream(), &asked).is_none(), "all four are taken");
+        assert!(pool.begin(upstream(), &asked, Casing::Drawn).is_none(), "all four are taken");
         drop(flights);
-        assert!(pool.begin(upstream(), &asked).is_some());
+        assert!(pool.begin(upstream(), &asked, Casing::Drawn).is_some());
         assert_eq!(sockets.open.borrow().len(), 4);
     });
 }
@@ -132,12 +133,12 @@ fn no_two_queries_in_flight_share_socket_and_id() {
 fn worn_socket_is_replaced_and_closed_once_nothing_is_in_flight_on_it() {
     LocalExecutor::default().run(async {
         let (sockets, pool) = pool(1);
-        let last = pool.begin(upstream(), &query(0)).unwrap();
+        let last = pool.begin(upstream(), &query(0), Casing::Drawn).unwrap();
         let worn = last.flight.socket();
         for id in 1..=u16::try_from(USES_MAX).unwrap() {
-            drop(pool.begin(upstream(), &query(id)));
+            drop(pool.begin(upstream(), &query(id), Casing::Drawn));
         }
-        let fresh = pool.begin(upstream(), &query(1)).unwrap();
+        let fresh = pool.begin(upstream(), &query(1), Casing::Drawn).unwrap();
         assert_ne!(fresh.flight.socket(), worn);
         assert!(sockets.closed.borrow().is_empty(), "a query is still in flight on it");
         drop(last);
@@ -150,12 +151,18 @@ fn worn_socket_is_replaced_and_closed_once_nothing_is_in_flight_on_it() {
 fn aged_socket_is_replaced() {
     LocalExecutor::default().run(async {
         let (sockets, pool) = pool(1);
-        let first = pool.begin(upstream(), &query(1)).unwrap().flight.socket();
-        assert_eq!(pool.begin(upstream(), &query(1)).unwrap().flight.socket(), first);
+        let first = pool.begin(upstream(), &query(1), Casing::Drawn).unwrap().flight.socket();
+        assert_eq!(
+            pool.begin(upstream(), &query(1), Casing::Drawn).unwrap().flight.socket(),
+            first
+        );
         let (now, worn_at) = (pool.clock.monotonic(), pool.state.borrow().usage[&first].worn_at);
         assert!(worn_at.since(now) > AGE_MAX / 3 && worn_at.since(now) <= AGE_MAX);
         pool.state.borrow_mut().usage.get_mut(&first).unwrap().worn_at = now;
-        assert_ne!(pool.begin(upstream(), &query(1)).unwrap().flight.socket(), first);
+        assert_ne!(
+            pool.begin(upstream(), &query(1), Casing::Drawn).unwrap().flight.socket(),
+            first
+        );
         assert_eq!(*sockets.closed.borrow(), [first]);
     });
 }
@@ -166,7 +173,7 @@ fn what_finds_no_room_to_be_sent_is_told_at_once() {
         let (sockets, pool) = pool(1);
         sockets.is_full.set(true);
         let asked = query(1);
-        let outcome = poll_once(pool.exchange(upstream(), &asked)).await;
+        let outcome = poll_once(pool.exchange(upstream(), &asked, Casing::Drawn)).await;
         assert_eq!(outcome, Some(Err(ExchangeError::Exhausted)));
         assert!(pool.flights.is_empty());
         assert_eq!((pool.counters.datagrams.value(), pool.counters.exhausted.value()), (0, 1));
@@ -181,9 +188,9 @@ fn what_the_kernel_refuses_ends_its_exchange_and_no_other() {
         LocalExecutor::default().run(async {
             let (sockets, pool) = pool(1);
             let (refused, other) = (query(0x1234), query(0x1235));
-            let mut other = Box::pin(pool.exchange(upstream(), &other));
+            let mut other = Box::pin(pool.exchange(upstream(), &other, Casing::Drawn));
             assert!(poll_once(&mut other).await.is_none());
-            let mut exchange = Box::pin(pool.exchange(upstream(), &refused));
+            let mut exchange = Box::pin(pool.exchange(upstream(), &refused, Casing::Drawn));
             assert!(poll_once(&mut exchange).await.is_none());
             let socket = sockets.sent.borrow()[1].0;
             let to = Some(upstream());
@@ -203,7 +210,7 @@ fn a_report_about_another_server_ends_nothing() {
     LocalExecutor::default().run(async {
         let (sockets, pool) = pool(1);
         let asked = query(0x1234);
-        let mut exchange = Box::pin(pool.exchange(upstream(), &asked));
+        let mut exchange = Box::pin(pool.exchange(upstream(), &asked, Casing::Drawn));
         assert!(poll_once(&mut exchange).await.is_none());
         let socket = sockets.sent.borrow()[0].0;
         for other in [([192, 0, 2, 54], 53), ([192, 0, 2, 53], 54)] {
@@ -221,7 +228,7 @@ fn dropped_exchange_is_forgotten() {
     LocalExecutor::default().run(async {
         let (_, pool) = pool(1);
         let asked = query(1);
-        let exchange = pool.exchange(upstream(), &asked);
+        let exchange = pool.exchange(upstream(), &asked, Casing::Drawn);
         assert!(poll_once(exchange).await.is_none());
         assert!(pool.flights.is_empty());
     });
@@ -297,7 +304,7 @@ fn core_cannot_be_told_by_the_ports_and_ids_it_uses() {
         let mut regions = [0u32; 64];
         for _ in 0..10_000 {
             let id = entropy.u16();
-            let booking = pool.begin(upstream(), &query(id)).unwrap();
+            let booking = pool.begin(upstream(), &query(id), Casing::Drawn).unwrap();
             let socket = booking.flight.socket();
             // Each socket has few uses here, so that the sample is one of ports and not of sockets.
             pool.state.borrow_mut().usage.get_mut(&socket).unwrap().uses_left = 0;

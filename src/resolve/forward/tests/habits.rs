@@ -142,3 +142,40 @@ fn cookies_can_be_switched_off() {
     assert!(bench.resolve().is_ok());
     assert_eq!(cookies_of(&bench), [b""]);
 }
+
+#[test]
+fn upstream_that_stops_giving_cookies_and_has_no_streams_is_believed_after_three_times() {
+    let bench = Bench::new(vec![vec![with_cookie(b"server-1"), Act::Say(1, good())]]);
+    bench.stream(0, Act::Fail(ExchangeError::Unreachable));
+    for _ in 0..5 {
+        assert!(bench.resolve().is_ok());
+    }
+    // One datagram at first, then three with a vain stream behind each of them but the last, and no more doubt.
+    assert_eq!(bench.asked(), [vec![0], vec![0; 7], vec![0; 3]].concat());
+}
+
+#[test]
+fn upstream_that_forgets_edns_and_has_no_streams_is_asked_without() {
+    let forgets =
+        [vec![Act::Say(1, good())], times(3, &[Act::Say(1, old(Rcode::FORMERR)), plain()])];
+    let bench = Bench::new(vec![forgets.concat()]);
+    bench.stream(0, Act::Fail(ExchangeError::Unreachable));
+    for _ in 0..4 {
+        assert!(bench.resolve().is_ok());
+    }
+    assert_eq!(edns_of(&bench).len(), 1 + 3 * 3, "a datagram, a vain stream, a datagram without");
+}
+
+#[test]
+fn answers_in_between_clear_an_upstream_of_suspicion() {
+    let doubt = || Act::Fail(ExchangeError::Doubtful(Doubt::Casing));
+    let script = times(6, &[doubt(), Act::Say(1, good()), Act::Say(1, good())]);
+    let bench = Bench::new(vec![script]);
+    bench.stream(0, Act::Fail(ExchangeError::Unreachable));
+    for _ in 0..12 {
+        bench.world.queries.take();
+        assert!(bench.resolve().is_ok());
+        let first = bench.world.queries.take().remove(0);
+        assert_ne!(&first[12..25], b"\x03www\x07example\0", "it is still asked in random casing");
+    }
+}
