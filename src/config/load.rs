@@ -124,7 +124,7 @@ impl Config {
         let file = &Source::new(file);
         let document = DeTable::parse(file.text).map_err(|error| ConfigError::Syntax {
             place: file.place(error.span().map_or(0, |span| span.start)),
-            problem: error.message().to_owned(),
+            problem: error.message().to_owned() + forward_hint(file.text),
         })?;
         for (table, content) in document.get_ref() {
             let place = || file.place(table.span().start);
@@ -267,6 +267,16 @@ impl<'a> Source<'a> {
         } else {
             format!("{}: records", self.place(start))
         }
+    }
+}
+
+/// What to do about a file that has both forms of the table, which TOML does not allow; nothing for all others.
+fn forward_hint(text: &str) -> &'static str {
+    let has = |header: &str| text.lines().any(|line| line.trim() == header);
+    if has("[forward]") && has("[[forward]]") {
+        " (beside [[forward]] tables with a zone, [forward] is written as [[forward]] without one)"
+    } else {
+        ""
     }
 }
 

@@ -219,6 +219,7 @@ fn mistakes_in_zones_name_the_place() {
         ("[[forward]]\nzone = \"a\"\nupstreams = [\"x\"]", "forward.upstreams = \"x\" (entry 1)"),
         ("[[forward]]\nhedge = 1\n[[forward]]\nhedge = 2", "without a zone"),
         ("forward = [\"192.0.2.1\"]", "[[forward]] tables"),
+        ("[forward]\nhedge = 1\n[[forward]]\nzone = \"a\"", "is written as [[forward]] without"),
         (
             "[[forward]]\nzone = \"a\"\nupstreams = [\"192.0.2.1\"]\n\
              [[forward]]\nzone = \"A.\"\nupstreams = [\"192.0.2.1\"]",
