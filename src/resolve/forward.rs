@@ -131,22 +131,23 @@ impl Forwarder {
         if !self.section.probe {
             return std::future::pending().await;
         }
-        loop {
-            let now = world.monotonic();
-            let due = |server: &&Server| server.health(|health| health.take_try(now));
-            let probes: Vec<_> =
-                self.servers.iter().filter(due).map(|it| self.try_out(world, it)).collect();
-            join_all(probes).await;
-            after_each();
-            self.rest_ends(world).await;
-        }
+        let after_each = &after_each;
+        let watches = self.servers.iter().map(async |server| {
+            loop {
+                self.rest_ends(world, server).await;
+                if server.health(|health| health.take_try(world.monotonic())) {
+                    self.try_out(world, server).await;
+                    after_each();
+                }
+            }
+        });
+        // Each for itself: a silent one keeps no other waiting.
+        join_all(watches.collect()).await;
     }
 
-    /// Waits until the rest of some upstream is over.
-    async fn rest_ends<W: Clock>(&self, world: &W) {
-        let due_at = || {
-            self.servers.iter().filter_map(|server| server.health(|health| health.due_at())).min()
-        };
+    /// Waits until a rest of `server` is over.
+    async fn rest_ends<W: Clock>(&self, world: &W, server: &Server) {
+        let due_at = || server.health(|health| health.due_at());
         loop {
             let due = due_at();
             let mut alarm = pin!(async {
@@ -157,7 +158,7 @@ impl Forwarder {
             });
             let is_over = poll_fn(|cx| {
                 self.prober.replace(Some(cx.waker().clone()));
-                // First rests are short: one that begins now may end before the others.
+                // It may have come back and gone again: then another rest counts.
                 let is_other = due_at() != due;
                 if is_other { Poll::Ready(false) } else { alarm.as_mut().poll(cx).map(|()| true) }
             });

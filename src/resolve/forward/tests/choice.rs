@@ -396,3 +396,28 @@ fn without_probes_a_resting_upstream_is_tried_before_all_others() {
     bench.world.pass(Duration::from_secs(3));
     assert_eq!(firsts(&bench, 3), [1, 0, 0]);
 }
+
+#[test]
+fn silent_probe_keeps_no_other_waiting() {
+    let scripts = vec![vec![Act::Silence], vec![Act::Silence, after(1)]];
+    let bench = Bench::with(scripts, |forward| forward.probe = true);
+    let now = bench.world.time.now();
+    for place in 0..2 {
+        let server = bench.forwarder.server(place);
+        server.health(|health| health.unreachable(now));
+        server.health(|health| health.unreachable(now.after(Duration::from_millis(10))));
+    }
+    bench.world.scripts.borrow_mut()[1].pop_front();
+    bench.world.time.run(async {
+        let mut probing = pin!(bench.forwarder.probe(&bench.world, || {}));
+        let mut end = pin!(bench.world.time.sleep(Duration::from_millis(2_100)));
+        poll_fn(|cx| {
+            assert!(probing.as_mut().poll(cx).is_pending());
+            end.as_mut().poll(cx)
+        })
+        .await;
+    });
+    assert_eq!(bench.asked(), [0, 1]);
+    let address = bench.forwarder.server(1).address();
+    assert_eq!(bench.forwarder.take_changes(), [(address, Change::Returned)]);
+}
