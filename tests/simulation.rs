@@ -122,7 +122,7 @@ fn returns(scenario: &Scenario, report: &Report, place: usize, found: &mut Vec<S
     let [Outage { from_s, until_s, .. }] = traits.outages[..] else { return };
     let flawless = Traits { outages: Vec::new(), ..traits.clone() };
     // Rests double, so one that began within the outage is at most as long, and the first has two seconds.
-    let rest_s = (until_s - from_s).max(2).saturating_add(1);
+    let rest_s = (until_s - from_s).max(2).saturating_add(2);
     let back_by = until_s.saturating_add(rest_s).saturating_mul(SECOND);
     if !flawless.is_healthy() || report.end.as_nanos() < back_by {
         return;

@@ -4,7 +4,8 @@
 //! Sockets are whatever the transport names them by. A socket to which somebody sends answers at random is found out
 //! by their number: then the queries in flight on it are asked over streams, where guessing does not help.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::hash::Hash;
 use std::net::SocketAddr;
@@ -21,6 +22,9 @@ use crate::wire::Header;
 /// Datagrams from an upstream's address that answer nothing, after which a socket's port is taken to be known to
 /// somebody who guesses IDs. At this point he has had one chance in four thousand, for each query in flight there.
 const STRAYS_MAX: u32 = 16;
+
+/// Answered queries that are remembered, because the network may double their answers: it does so at once.
+const ANSWERED_MAX: usize = 256;
 
 /// Sixty-fours of IDs.
 const ID_WORDS: usize = (u16::MAX as usize + 1) / 64;
@@ -64,13 +68,15 @@ pub struct Flights<K> {
 struct State<K> {
     pending: HashMap<(K, u16), Pending, RandomState>,
     pasts: HashMap<K, Past, RandomState>,
+    /// The latest that have been answered.
+    answered: VecDeque<(K, u16)>,
 }
 
 /// What has been on one socket.
 #[derive(Debug)]
 struct Past {
-    /// One bit for each ID that a query there has had: their late or doubled answers are no forgeries. A socket has far
-    /// fewer queries than there are IDs, so who guesses is found out all the same.
+    /// One bit for each ID of a query that was given up: its late answer is no forgery. A socket has far fewer queries than
+    /// there are IDs, so who guesses is found out all the same.
     used: Box<[u64; ID_WORDS]>,
     /// Datagrams that were nothing, less one for each answer since.
     strays: u32,
@@ -121,7 +127,11 @@ impl<K: Copy + Eq + Hash> Flights<K> {
     /// None in flight; only datagrams from `upstreams` are taken for attempts to forge.
     #[must_use]
     pub fn new(upstreams: impl Iterator<Item = SocketAddr>) -> Self {
-        let state = State { pending: HashMap::default(), pasts: HashMap::default() };
+        let state = State {
+            pending: HashMap::default(),
+            pasts: HashMap::default(),
+            answered: VecDeque::with_capacity(ANSWERED_MAX),
+        };
         Self { state: RefCell::new(state), upstreams: upstreams.map(plain).collect() }
     }
 
@@ -151,11 +161,10 @@ impl<K: Copy + Eq + Hash> Flights<K> {
         if state.pending.contains_key(&key) {
             return None;
         }
-        state.pasts.entry(socket).or_default().note(key.1);
         let slot = Rc::new(Slot::default());
         let (upstream, query) = (plain(upstream), query.into());
         state.pending.insert(key, Pending { upstream, query, casing, slot: Rc::clone(&slot) });
-        Some(Flight { flights: self, key, slot })
+        Some(Flight { flights: self, key, slot, is_answered: Cell::new(false) })
     }
 
     /// Takes a datagram that came from `from` to `socket`.
@@ -185,7 +194,9 @@ impl<K: Copy + Eq + Hash> Flights<K> {
 
     /// `socket` is closed: what is remembered of it goes.
     pub fn forget(&self, socket: K) {
-        self.state.borrow_mut().pasts.remove(&socket);
+        let state = &mut *self.state.borrow_mut();
+        state.pasts.remove(&socket);
+        state.answered.retain(|&(answered, _)| answered != socket);
     }
 
     fn judge(&self, socket: K, from: SocketAddr, datagram: &[u8]) -> Arrival {
@@ -193,8 +204,10 @@ impl<K: Copy + Eq + Hash> Flights<K> {
         let state = self.state.borrow();
         let pending = id.and_then(|id| state.pending.get(&(socket, id)));
         let Some(pending) = pending else {
-            let past = state.pasts.get(&socket);
-            let is_late = past.zip(id).is_some_and(|(past, id)| past.knows(id));
+            let is_late = id.is_some_and(|id| {
+                state.pasts.get(&socket).is_some_and(|past| past.knows(id))
+                    || state.answered.contains(&(socket, id))
+            });
             return match self.upstreams.contains(&from) {
                 false => Arrival::WrongSource,
                 true if is_late => Arrival::Late,
@@ -248,6 +261,7 @@ pub struct Flight<'a, K: Copy + Eq + Hash> {
     flights: &'a Flights<K>,
     key: (K, u16),
     slot: Rc<Slot>,
+    is_answered: Cell<bool>,
 }
 
 impl<K: Copy + Eq + Hash> Flight<'_, K> {
@@ -263,7 +277,10 @@ impl<K: Copy + Eq + Hash> Flight<'_, K> {
     /// [`ExchangeError`].
     pub async fn answer(&self) -> Result<Vec<u8>, ExchangeError> {
         poll_fn(|cx| match self.slot.outcome.take() {
-            Some(outcome) => Poll::Ready(outcome),
+            Some(outcome) => {
+                self.is_answered.set(outcome.is_ok());
+                Poll::Ready(outcome)
+            }
             None => {
                 self.slot.waker.replace(Some(cx.waker().clone()));
                 Poll::Pending
@@ -275,7 +292,15 @@ impl<K: Copy + Eq + Hash> Flight<'_, K> {
 
 impl<K: Copy + Eq + Hash> Drop for Flight<'_, K> {
     fn drop(&mut self) {
-        self.flights.state.borrow_mut().pending.remove(&self.key);
+        let state = &mut *self.flights.state.borrow_mut();
+        state.pending.remove(&self.key);
+        if !self.is_answered.get() {
+            return state.pasts.entry(self.key.0).or_default().note(self.key.1);
+        }
+        if state.answered.len() == ANSWERED_MAX {
+            state.answered.pop_front();
+        }
+        state.answered.push_back(self.key);
     }
 }
 

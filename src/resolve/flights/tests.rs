@@ -69,7 +69,7 @@ fn only_the_asked_server_socket_id_and_question_end_a_flight() {
 }
 
 #[test]
-fn late_and_doubled_answers_are_no_forgeries() {
+fn late_answers_are_no_forgeries() {
     let flights = flights();
     for id in 0..100 {
         drop(flights.begin(1, upstream(), &query(id), Casing::Drawn).unwrap());

@@ -100,8 +100,10 @@ fn only_the_asked_server_port_id_and_question_end_an_exchange() {
         };
         let (outcome, ()) = zip(exchange, forge).await;
         assert_eq!(outcome, Ok(reply(&asked)));
-        let socket = sockets.sent.borrow()[0].0;
-        pool.deliver(socket, upstream(), &reply(&asked));
+        let given_up = query(0x7777);
+        assert!(poll_once(pool.exchange(upstream(), &given_up, Casing::Drawn)).await.is_none());
+        let socket = sockets.sent.borrow()[1].0;
+        pool.deliver(socket, upstream(), &reply(&given_up));
         let counters = &pool.counters;
         let seen =
             [&counters.wrong_source, &counters.wrong_id, &counters.wrong_question, &counters.late];
