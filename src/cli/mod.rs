@@ -40,8 +40,9 @@ struct Arguments {
     /// Address to serve over UDP and TCP; may be repeated; replaces those of the config
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Vec<String>,
-    /// Resolver to forward to; may be repeated; replaces those of the config [default: /etc/resolv.conf]
-    #[arg(long, value_name = "ADDRESS[:PORT]")]
+    /// Resolver to forward to: ADDRESS[:PORT], tcp://ADDRESS or tls://ADDRESS#NAME (all forms: docs/CONFIGURATION.md);
+    /// may be repeated; replaces those of the config [default: /etc/resolv.conf]
+    #[arg(long, value_name = "UPSTREAM")]
     upstream: Vec<String>,
     /// Memory for everything: "auto" or a size such as "2GiB" [default: a cache of 256 MiB and what the rest needs]
     #[arg(long, value_name = "SIZE")]

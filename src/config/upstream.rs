@@ -44,7 +44,8 @@ pub enum Protocol {
 /// How an upstream proves over TLS that it is the right one (RFC 8310 §5).
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Authentication {
-    /// The name that its certificate must carry and that is sent as SNI. Without one it must carry the address.
+    /// The name that is sent as SNI, and that its certificate must carry unless it is known by its key (`pins`) or by
+    /// nothing (`is_opportunistic`). Without one the certificate must carry the address.
     pub name: Option<String>,
     /// If not empty, its key must be one of these, and then who signed the certificate does not matter.
     pub pins: Vec<[u8; PIN_BYTES]>,

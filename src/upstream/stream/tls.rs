@@ -127,7 +127,7 @@ fn needs_roots(upstream: &Upstream) -> bool {
         if pins.is_empty())
 }
 
-/// Whom the certificate must name, and SNI does, unless it is an address (RFC 6066 §3).
+/// Whom the certificate must name where roots vouch for it. Unless it is an address (RFC 6066 §3), SNI says it in any case.
 fn server_name(authentication: &Authentication, address: IpAddr) -> Option<ServerName<'static>> {
     match &authentication.name {
         Some(name) => ServerName::try_from(name.clone()).ok(),
