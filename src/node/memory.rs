@@ -14,6 +14,7 @@ use crate::cache::{Notice, SHARD_BYTES_MAX, Stored};
 use crate::config::{self, Config};
 use crate::net;
 use crate::resolve::inflight::{questions_in_all_max, waiters_in_all_max};
+use crate::upstream;
 
 /// The process before any worker: program text in use, main thread, logs.
 const PROCESS_BYTES: usize = 12 << 20;
@@ -40,10 +41,6 @@ const WAITER_BYTES: usize = 384;
 
 /// An idle stream, glommio's share included (measured by `idle_connections_cost_little_memory`, with room).
 const STREAM_BYTES: usize = 2 << 10;
-
-/// A connection to an upstream, of which each core has one at most: TLS state, queries that wait to be written, an answer
-/// that is put together (bounds of `upstream::stream`).
-const UPSTREAM_STREAM_BYTES: usize = 352 << 10;
 
 /// What a byte of a local zone's text becomes as ready answers.
 const LOCAL_BYTES: usize = 16;
@@ -107,7 +104,7 @@ impl Plan {
         let connections = config.node.listen.len() * tcp.connections_max;
         let mesh = if cores > 1 { MESH_BYTES } else { 0 };
         let snapshot = if config.snapshot.path.is_some() { super::snapshot::BYTES } else { 0 };
-        let upstreams = forward.all_upstreams().count() * UPSTREAM_STREAM_BYTES;
+        let upstreams = upstream::connections_max(forward) * upstream::CONNECTION_BYTES;
         let base = PROCESS_BYTES + cores * (WORKER_BYTES + mesh + snapshot + upstreams);
         let buffers = net::arena_bytes(&config.udp);
         let resolution = questions_in_all_max(forward) * QUESTION_BYTES
@@ -299,6 +296,23 @@ mod tests {
         let with = Plan::new(&config, 2, 0).unwrap();
         assert_eq!(with.base - without.base, 2 * super::super::snapshot::BYTES);
         assert!(with.shard < without.shard);
+    }
+
+    #[test]
+    fn all_connections_to_upstreams_are_part_of_the_plan() {
+        let base = |upstreams: Vec<config::Upstream>| {
+            let mut config = config(None, None);
+            config.forward.root.upstreams = upstreams;
+            Plan::new(&config, 2, 0).unwrap().base
+        };
+        let address = "192.0.2.1:53".parse().unwrap();
+        let one = base(vec![config::Upstream::udp(address)]);
+        assert_eq!(one - base(Vec::new()), 2 * 4 * upstream::CONNECTION_BYTES);
+        let authentication =
+            config::Authentication { is_opportunistic: true, ..config::Authentication::default() };
+        let protocol = config::Protocol::Tls(authentication);
+        let both = base(vec![config::Upstream { address, protocol }]);
+        assert_eq!(both - base(Vec::new()), 2 * 8 * upstream::CONNECTION_BYTES, "in clear, too");
     }
 
     #[test]

@@ -18,6 +18,7 @@ pub use clock::MonotonicClock;
 pub use entropy::{ChaCha, octets_from_kernel};
 pub use report::Report;
 pub use source_ports::SourcePorts;
+pub(crate) use stream::{CONNECTION_BYTES, connections_max};
 pub use stream::{Roots, Streams, Trust, TrustError};
 pub use udp::{DatagramSockets, Pool, Setting};
 

@@ -12,17 +12,32 @@ use std::time::Duration;
 
 use glommio::timer::Timer;
 
+use super::backoff::Backoff;
 use super::channel::{Channel, Fault};
-use super::flights::{Arrival, Flights, Lost, Slot};
-use super::{Core, Line};
+use super::flights::{Arrival, Flights, Lost, PLACES_BYTES_MAX, Slot};
+use super::{Core, Line, READ_BYTES};
 use crate::net::tcp::Bell;
 use crate::net::tcp::frame::{self, Frame, Input, Output};
 use crate::observe::StreamCounters;
 use crate::time::Monotonic;
 use crate::wire::options::{TCP_KEEPALIVE, option};
 
-/// Bytes of queries that wait to be written, per connection: as many queries of usual length as may be in flight.
-const OUTPUT_BYTES_MAX: usize = 256 << 10;
+/// Bytes of queries that wait to be written, per connection: one of the longest, or five hundred of those with padding.
+/// More go over another connection.
+const OUTPUT_BYTES_MAX: usize = 66 << 10;
+
+/// What an answer takes that is put together: the longest, and what was read with its end.
+const INPUT_BYTES_MAX: usize = (64 << 10) + READ_BYTES;
+
+/// What TLS holds: octets that wait to be sent, a record being put together, its cleartext, keys (rustls's own bounds).
+const TLS_BYTES_MAX: usize = 96 << 10;
+
+/// What a connection holds at worst, beside the queries and answers of those who wait.
+pub(crate) const CONNECTION_BYTES: usize = 320 << 10;
+
+const _: () = assert!(
+    OUTPUT_BYTES_MAX + INPUT_BYTES_MAX + TLS_BYTES_MAX + PLACES_BYTES_MAX <= CONNECTION_BYTES
+);
 
 /// Reads that one connection gets before others have their turn.
 const READS_PER_TURN: usize = 16;
@@ -59,6 +74,14 @@ pub(super) struct Connection {
     is_tls: bool,
     flights: RefCell<Flights>,
     output: RefCell<Output>,
+    /// It is connected, and TLS is agreed on where it is spoken.
+    is_open: Cell<bool>,
+    /// Queries that were put on it.
+    carried: Cell<usize>,
+    /// How many of them were answered.
+    answered: Cell<usize>,
+    /// Since when an octet is waited for, while one is.
+    silent_since: Cell<Option<Monotonic>>,
     /// It takes no more queries, and ends with those that it has.
     is_closing: Cell<bool>,
     bell: Bell,
@@ -72,14 +95,33 @@ impl Connection {
             is_tls,
             flights: RefCell::default(),
             output: RefCell::default(),
+            is_open: Cell::new(false),
+            carried: Cell::default(),
+            answered: Cell::default(),
+            silent_since: Cell::default(),
             is_closing: Cell::new(false),
             bell: Bell::default(),
         }
     }
 
-    /// Whether a query may be put on it.
-    pub(super) fn is_of_use(&self) -> bool {
-        !self.is_closing.get() && !self.flights.borrow().is_spent()
+    /// Whether `query` may be put on it, at the time `now`: it is not closing, has room, and has not kept those who wait
+    /// for an octet waiting for longer than `patience`.
+    pub(super) fn takes(&self, query: &[u8], now: Monotonic, patience: Duration) -> bool {
+        let is_silent = self.silent_since.get().is_some_and(|since| since.after(patience) <= now);
+        let waiting = self.output.borrow().len();
+        // A query that is too long for any connection is refused by the first.
+        let has_room = waiting == 0 || waiting + frame::span(query) <= OUTPUT_BYTES_MAX;
+        !self.is_closing.get() && !is_silent && has_room && self.flights.borrow().has_room()
+    }
+
+    /// Whether the way to the server is there.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open.get()
+    }
+
+    /// Queries that were put on it so far.
+    pub(super) fn carried(&self) -> usize {
+        self.carried.get()
     }
 
     /// Lets it end as soon as nobody waits for an answer on it.
@@ -89,7 +131,7 @@ impl Connection {
     }
 
     /// Queues a query. `None` without room.
-    pub(super) fn begin(self: &Rc<Self>, query: &[u8]) -> Option<Flight> {
+    pub(super) fn begin(self: &Rc<Self>, line: &Rc<Line>, query: &[u8]) -> Option<Flight> {
         let length = u16::try_from(query.len()).ok()?;
         let mut output = self.output.borrow_mut();
         if output.len() + frame::span(query) > OUTPUT_BYTES_MAX {
@@ -98,9 +140,26 @@ impl Connection {
         let queue = |on_wire: &[u8]| output.push(on_wire, length, OUTPUT_BYTES_MAX);
         let (id, slot) = self.flights.borrow_mut().begin(query, &*self.core.entropy, queue)?;
         self.bell.ring();
+        self.carried.set(self.carried.get() + 1);
         self.counters().queries.bump();
         self.counters().in_flight.raise();
-        Some(Flight { connection: Rc::clone(self), id, slot })
+        Some(Flight { connection: Rc::clone(self), line: Rc::clone(line), id, slot })
+    }
+
+    /// After its end: what that says about the server. Whether those who still wait should try another connection.
+    fn learn(&self, line: &Line) -> bool {
+        let (carried, answered) = (self.carried.get(), self.answered.get());
+        let backoff = line.backoff.get();
+        if self.flights.borrow().asked() == 0 {
+            line.allowance.set(line.allowance.get().after_good_end(carried));
+            return false;
+        }
+        line.allowance.set(line.allowance.get().after_break(answered));
+        if answered > 0 {
+            return true;
+        }
+        line.backoff.set(backoff.after_useless(self.core.clock.monotonic()));
+        backoff.has_grace()
     }
 
     fn counters(&self) -> &StreamCounters {
@@ -117,13 +176,14 @@ impl Drop for Connection {
 /// A query in flight, as its exchange holds it; given up when dropped.
 pub(super) struct Flight {
     connection: Rc<Connection>,
+    line: Rc<Line>,
     id: u16,
     slot: Rc<Slot>,
 }
 
 impl Flight {
     /// Waits for the answer.
-    pub(super) async fn answer(self) -> Result<Vec<u8>, Lost> {
+    pub(super) async fn answer(&self) -> Result<Vec<u8>, Lost> {
         self.slot.outcome().await
     }
 }
@@ -135,13 +195,16 @@ impl Drop for Flight {
         if self.connection.is_closing.get() {
             self.connection.bell.ring();
         }
+        self.line.tell_waiting();
     }
 }
 
 /// The task of one connection, from connect to close.
 pub(super) async fn keep(core: Rc<Core>, line: Rc<Line>, connection: Rc<Connection>) {
-    let was_proven = match open(&core, &line).await {
+    let is_made = match open(&core, &line).await {
         Ok(channel) => {
+            connection.is_open.set(true);
+            line.is_in_doubt.set(false);
             connection.counters().opened.bump();
             if channel.is_resumed() {
                 connection.counters().resumed.bump();
@@ -149,20 +212,21 @@ pub(super) async fn keep(core: Rc<Core>, line: Rc<Line>, connection: Rc<Connecti
             let mut conversation = Conversation::new(&connection, &line, channel);
             poll_fn(|cx| conversation.poll(cx)).await;
             conversation.channel.hang_up();
-            Some(conversation.is_proven)
+            true
         }
         Err(fault) => {
+            line.is_in_doubt.set(true);
             core.note(&line.upstream, &fault);
-            None
+            false
         }
     };
-    line.part_with(&connection);
-    let mut flights = connection.flights.borrow_mut();
-    // A connection that was made and then of no use to those who wait is as bad as none.
-    if was_proven.is_none() || was_proven == Some(false) && flights.asked() > 0 {
+    connection.is_closing.set(true);
+    let is_worth_another = is_made && connection.learn(&line);
+    if !is_made {
         line.backoff.set(line.backoff.get().after_failure(core.clock.monotonic()));
     }
-    flights.lose(Lost { was_proven: was_proven == Some(true) });
+    connection.flights.borrow_mut().lose(Lost { is_worth_another });
+    line.forget(&connection);
 }
 
 async fn open(core: &Core, line: &Line) -> Result<Channel, Fault> {
@@ -183,8 +247,6 @@ struct Conversation<'a> {
     line: &'a Line,
     channel: Channel,
     input: Input,
-    /// It has carried an answer.
-    is_proven: bool,
     unasked: u32,
     /// How long it may be idle.
     idle_max: Duration,
@@ -205,7 +267,6 @@ impl<'a> Conversation<'a> {
             line,
             channel,
             input: Input::default(),
-            is_proven: false,
             unasked: 0,
             idle_max,
             was_waiting: false,
@@ -318,16 +379,14 @@ impl<'a> Conversation<'a> {
                 return Err(End::Broken);
             }
         }
-        if !self.is_proven {
-            self.is_proven = true;
-            self.line.backoff.set(super::Backoff::default());
+        let answered = self.connection.answered.get();
+        self.connection.answered.set(answered + 1);
+        if answered == 0 {
+            self.line.backoff.set(Backoff::after_answer());
         }
         match keepalive(message) {
             None => {}
-            Some(Duration::ZERO) => {
-                self.line.part_with(self.connection);
-                self.connection.is_closing.set(true);
-            }
+            Some(Duration::ZERO) => self.connection.is_closing.set(true),
             Some(timeout) => self.idle_max = timeout,
         }
         Ok(())
@@ -347,6 +406,7 @@ impl<'a> Conversation<'a> {
             self.was_waiting = is_waiting;
             self.quiet_since = now;
         }
+        self.connection.silent_since.set(is_waiting.then_some(self.quiet_since));
         let (patience, end) = patience(is_waiting, self.idle_max);
         let deadline = self.quiet_since.after(patience);
         if deadline <= now {

@@ -13,25 +13,33 @@ use crate::resolve::exchange;
 use crate::resolve::ports::Entropy;
 use crate::wire::Header;
 
-/// Queries whose answer is awaited, per connection: one ID in sixteen, and a tenth of a second of 40 000 misses per
-/// second on one core.
-const ASKED_MAX: usize = 4_096;
+/// Queries whose answer is awaited, per connection: one ID in sixty-four. More go over another connection.
+pub(super) const ASKED_MAX: usize = 1_024;
 
 /// Queries that were given up and are still unanswered, per connection: their IDs cannot be used again. Beyond it the
 /// connection is spent and another one opened.
-const GIVEN_UP_MAX: usize = 4_096;
+const GIVEN_UP_MAX: usize = 768;
 
-/// IDs drawn before a query is refused. One in eight is taken at worst, so this many in vain never happen.
+/// IDs drawn before a query is refused. One in thirty-six is taken at worst, so this many in vain never happen.
 const DRAWS_MAX: u32 = 64;
 
 /// Places that an idle connection may keep.
 const PLACES_KEPT_MAX: usize = 64;
 
+/// Buckets of the table of places at worst: it holds seven eighths of them, and is made anew at the same size, not
+/// larger, as long as half of that is in use.
+const BUCKETS_MAX: usize = 4_096;
+
+/// Bytes of that table: each bucket has a place and one byte of the table's own.
+pub(super) const PLACES_BYTES_MAX: usize = BUCKETS_MAX * (size_of::<(u16, Place)>() + 1);
+
+const _: () = assert!(ASKED_MAX + GIVEN_UP_MAX <= BUCKETS_MAX / 8 * 7 / 2);
+
 /// The connection died before the answer came.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Lost {
-    /// It had carried an answer, so it may have been too old rather than its server out of order.
-    pub(super) was_proven: bool,
+    /// The server answers on other connections, or did on this one: it is worth to send the query once more.
+    pub(super) is_worth_another: bool,
 }
 
 /// What a message that arrived was.
@@ -75,14 +83,18 @@ impl Slot {
 /// What an ID on the wire stands for.
 #[derive(Debug)]
 enum Place {
-    Asked {
-        /// As it was sent.
-        query: Box<[u8]>,
-        /// The query's own ID.
-        id: [u8; 2],
-        slot: Rc<Slot>,
-    },
+    Asked(Box<Asked>),
     GivenUp,
+}
+
+/// A query whose answer is awaited.
+#[derive(Debug)]
+struct Asked {
+    /// As it was sent.
+    query: Box<[u8]>,
+    /// The query's own ID.
+    id: [u8; 2],
+    slot: Rc<Slot>,
 }
 
 /// The queries of one connection that are not answered yet, by their IDs on the wire.
@@ -104,8 +116,13 @@ impl Flights {
     }
 
     /// Whether too many of its IDs are lost to queries that were given up.
-    pub(super) const fn is_spent(&self) -> bool {
+    const fn is_spent(&self) -> bool {
         self.given_up >= GIVEN_UP_MAX
+    }
+
+    /// Whether one more query may be begun.
+    pub(super) fn has_room(&self) -> bool {
+        self.asked() < ASKED_MAX && !self.is_spent()
     }
 
     /// Gives `query` an ID that is free on this connection, writes it into the query, and `queue`s it.
@@ -128,15 +145,16 @@ impl Flights {
         let id = std::mem::replace(own, on_wire.to_be_bytes());
         queue(&query);
         let slot = Rc::new(Slot::default());
-        self.places.insert(on_wire, Place::Asked { query, id, slot: Rc::clone(&slot) });
+        let asked = Asked { query, id, slot: Rc::clone(&slot) };
+        self.places.insert(on_wire, Place::Asked(Box::new(asked)));
         Some((on_wire, slot))
     }
 
     /// Nobody waits at `slot` any more, which belonged to the query with the ID `on_wire`.
     pub(super) fn give_up(&mut self, on_wire: u16, slot: &Rc<Slot>) {
         // Once it is answered, its ID may be another query's.
-        if let Some(place @ Place::Asked { .. }) = self.places.get_mut(&on_wire)
-            && matches!(place, Place::Asked { slot: held, .. } if Rc::ptr_eq(held, slot))
+        if let Some(place) = self.places.get_mut(&on_wire)
+            && matches!(place, Place::Asked(asked) if Rc::ptr_eq(&asked.slot, slot))
         {
             *place = Place::GivenUp;
             self.given_up += 1;
@@ -152,15 +170,15 @@ impl Flights {
                 self.given_up -= 1;
                 Arrival::Late
             }
-            Some(Place::Asked { query, .. }) if !exchange::answers(query, message) => {
+            Some(Place::Asked(asked)) if !exchange::answers(&asked.query, message) => {
                 return Arrival::Foreign;
             }
-            Some(Place::Asked { id, slot, .. }) => {
+            Some(Place::Asked(asked)) => {
                 let mut answer = message.to_vec();
                 if let Some(on_wire) = answer.first_chunk_mut() {
-                    *on_wire = *id;
+                    *on_wire = asked.id;
                 }
-                slot.fill(Ok(answer));
+                asked.slot.fill(Ok(answer));
                 Arrival::Answer
             }
         };
@@ -174,8 +192,8 @@ impl Flights {
     /// Ends all: the connection is no more.
     pub(super) fn lose(&mut self, lost: Lost) {
         for (_, place) in self.places.drain() {
-            if let Place::Asked { slot, .. } = place {
-                slot.fill(Err(lost));
+            if let Place::Asked(asked) = place {
+                asked.slot.fill(Err(lost));
             }
         }
         self.given_up = 0;
@@ -301,7 +319,7 @@ mod tests {
         for (on_wire, _) in &slots[..999] {
             flights.arrive(&reply(*on_wire));
         }
-        let lost = Lost { was_proven: true };
+        let lost = Lost { is_worth_another: true };
         flights.lose(lost);
         assert_eq!(outcome(&slots[999].1), Some(Err(lost)));
         assert!(outcome(&slots[0].1).unwrap().is_ok(), "what came stays");

@@ -268,6 +268,41 @@ fn server_without_tls_is_a_failed_handshake() {
 }
 
 #[test]
+fn where_cleartext_will_do_nobody_waits_long_for_tls() {
+    // Connections are made by the kernel, and then nobody speaks on them.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let upstream = tls(listener.local_addr().unwrap(), opportunistic());
+    run(async move |streams| {
+        let counters = &streams.core.upstream_counters;
+        assert_eq!(streams.exchange(&upstream, &query(1)).await, UNREACHABLE);
+        // From now on at once, while the handshake has not even failed yet.
+        assert_eq!(poll_once(streams.exchange(&upstream, &query(2))).await, Some(UNREACHABLE));
+        let failed = counters.tls.handshakes_failed.value();
+        assert_eq!((failed, counters.tls.connections.value()), (0, 1));
+        // And also by those who cause the next try.
+        until(|| counters.tls.handshakes_failed.value() == 1).await;
+        let line = streams.line(&upstream).unwrap();
+        until(|| !line.backoff.get().forbids(streams.core.clock.monotonic())).await;
+        assert_eq!(poll_once(streams.exchange(&upstream, &query(3))).await, Some(UNREACHABLE));
+        assert_eq!(counters.tls.connections.value(), 1);
+    });
+}
+
+#[test]
+fn tls_that_comes_back_is_used_again_where_cleartext_will_do() {
+    let identity = Identity::create();
+    let (address, served) = secured(1, &TLS13, &identity.certified, |_, stream| answer_all(stream));
+    run(async move |streams| {
+        let upstream = tls(address, opportunistic());
+        streams.line(&upstream).unwrap().is_in_doubt.set(true);
+        assert_eq!(streams.exchange(&upstream, &query(1)).await, UNREACHABLE);
+        until(|| streams.core.upstream_counters.tls.opened.value() == 1).await;
+        assert_eq!(streams.exchange(&upstream, &query(2)).await, Ok(reply(&query(2))));
+    });
+    served.join().unwrap();
+}
+
+#[test]
 fn same_address_in_clear_and_over_tls_is_two_connections() {
     let (address, served) = server(2, |_, stream| {
         let mut first = [0; 2];
