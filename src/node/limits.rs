@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use crate::config::Config;
 use crate::sys::rlimit::Resource;
+use crate::upstream;
 
 /// glommio refuses to start below this many bytes of lockable memory.
 const LOCKED_BYTES_MIN: u64 = 512 << 10;
@@ -100,7 +101,8 @@ fn grant(
     let listeners = config.node.listen.len() as u64;
     let asked = config.forward.sockets as u64;
     let streams = listeners * config.tcp.connections_max as u64;
-    let per_worker = DESCRIPTORS_PER_WORKER + 2 * listeners + 2 * asked + streams;
+    let to_upstreams = upstream::connections_max(&config.forward) as u64;
+    let per_worker = DESCRIPTORS_PER_WORKER + 2 * listeners + 2 * asked + streams + to_upstreams;
     let wanted = DESCRIPTORS_BASE + count * per_worker;
     let least = WORKER_MIN + 2 * listeners + streams.min(listeners * STREAMS_MIN);
     let families = families(config);
@@ -162,6 +164,18 @@ mod tests {
         assert_eq!(tight.len(), 2);
         assert!(tight[0].contains("LimitNOFILE=2"), "{tight:?}");
         assert!(tight[1].ends_with("sysctl -w net.core.rmem_max=4194304"), "{tight:?}");
+    }
+
+    #[test]
+    fn connections_to_upstreams_are_part_of_the_limit_that_is_advised() {
+        let advised = |config: &Config| {
+            let Granted { warnings, .. } = grant(config, 2, 1024, u64::MAX).unwrap();
+            let (_, number) = warnings[0].rsplit_once("LimitNOFILE=").unwrap();
+            number.split(' ').next().unwrap().parse::<u64>().unwrap()
+        };
+        let mut more = config();
+        more.forward.root.upstreams.push(Upstream::udp("192.0.2.2:53".parse().unwrap()));
+        assert_eq!(advised(&more) - advised(&config()), 2 * 4);
     }
 
     #[test]
