@@ -1,7 +1,7 @@
 //! Question: what does a client notice when the way to an upstream is bad?
 //!
-//! A proxy for DNS over UDP and TCP that does to the traffic what networks do: loses, delays, doubles, reorders, resets,
-//! swallows, refuses. `scripts/faults` puts it between a node and real servers. All chances are drawn in the order in
+//! A proxy for DNS over UDP and TCP that does to the traffic what networks do: loses, delays, doubles, reorders, cuts, resets,
+//! mutes, swallows, refuses. `scripts/faults` puts it between a node and real servers. All chances are drawn in the order in
 //! which queries arrive, from one seed. Memory is bounded: what exceeds a bound is dropped.
 
 #![expect(
@@ -34,6 +34,8 @@ const PIECE_BYTES: usize = 4096;
 const STACK_BYTES: usize = 128 << 10;
 /// How much longer an answer takes that others are to overtake.
 const REORDER: Duration = Duration::from_millis(20);
+/// The flag of truncated answers, in the third octet.
+const TC: u8 = 0b10;
 /// How long to wait for a connection to the server.
 const CONNECT: Duration = Duration::from_secs(5);
 
@@ -52,6 +54,16 @@ struct Faults {
     /// Milliseconds that every answer takes longer.
     #[arg(long, default_value_t = 0)]
     delay: u16,
+    /// Milliseconds that every answer over TCP takes longer, beside that.
+    #[arg(long, default_value_t = 0)]
+    delay_tcp: u16,
+    /// Percent of answers over UDP that are marked as truncated.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
+    cut: u8,
+    /// Seconds after which nothing is carried any more on the TCP connections that are open then, without a word;
+    /// those opened later are sound.
+    #[arg(long)]
+    mute_after: Option<u16>,
     /// Percent of TCP connections that are reset when their first query arrives.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(..=100))]
     reset: u8,
@@ -119,6 +131,7 @@ struct Fate {
     loses_answer: bool,
     comes_twice: bool,
     is_overtaken: bool,
+    is_cut: bool,
 }
 
 impl Fate {
@@ -130,6 +143,7 @@ impl Fate {
             loses_answer: is_lost && !is_query,
             comes_twice: chance.happens(faults.duplicate),
             is_overtaken: chance.happens(faults.reorder),
+            is_cut: chance.happens(faults.cut),
         }
     }
 }
@@ -207,13 +221,16 @@ impl Datagrams {
         let mut number = 0;
         loop {
             let Ok(len) = self.server.recv(&mut bytes) else { continue };
-            let Some(&[high, low]) = bytes[..len].first_chunk() else { continue };
+            let Some(&[high, low, _flags]) = bytes[..len].first_chunk() else { continue };
             let place = usize::from(u16::from_be_bytes([high, low]));
             let Some(exchange) = locked(&self.exchanges)[place].take() else { continue };
             if exchange.fate.loses_answer {
                 continue;
             }
             bytes[..2].copy_from_slice(&exchange.id);
+            if exchange.fate.is_cut {
+                bytes[2] |= TC;
+            }
             let mut delay = Duration::from_millis(u64::from(self.faults.delay));
             if exchange.fate.is_overtaken {
                 delay += REORDER;
@@ -268,17 +285,19 @@ fn serve_streams(listener: &TcpListener, faults: Faults) {
     let open = Arc::new(AtomicUsize::new(0));
     // Its own sequence: how many datagrams came before must not matter.
     let chance = Arc::new(Mutex::new(Chance(!faults.seed)));
+    let all_mute = faults.mute_after.map(|s| Instant::now() + Duration::from_secs(u64::from(s)));
     for client in listener.incoming().flatten() {
         if open.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {
             open.fetch_sub(1, Ordering::Relaxed);
             continue;
         }
         let (open, chance) = (Arc::clone(&open), Arc::clone(&chance));
+        let mute = Mute(all_mute.filter(|&from| Instant::now() < from));
         let started = spawn_small({
             let open = Arc::clone(&open);
             move || {
                 // A broken connection is the end of it, for whatever reason.
-                let _ = carry_stream(client, &chance, faults);
+                let _ = carry_stream(client, &chance, faults, mute);
                 open.fetch_sub(1, Ordering::Relaxed);
             }
         });
@@ -288,30 +307,45 @@ fn serve_streams(listener: &TcpListener, faults: Faults) {
     }
 }
 
+/// From when on nothing is carried on a connection any more, if ever.
+#[derive(Clone, Copy)]
+struct Mute(Option<Instant>);
+
+impl Mute {
+    fn has_begun(self) -> bool {
+        self.0.is_some_and(|from| from <= Instant::now())
+    }
+}
+
 fn spawn_small(body: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
     thread::Builder::new().stack_size(STACK_BYTES).spawn(body)
 }
 
 /// Carries one connection until either side ends it, or chance resets it.
-fn carry_stream(client: TcpStream, chance: &Mutex<Chance>, faults: Faults) -> io::Result<()> {
+fn carry_stream(
+    client: TcpStream,
+    chance: &Mutex<Chance>,
+    faults: Faults,
+    mute: Mute,
+) -> io::Result<()> {
     let server = TcpStream::connect_timeout(&faults.to, CONNECT)?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (queue, pieces) = mpsc::sync_channel(PIECES_MAX);
-    let delay = Duration::from_millis(u64::from(faults.delay));
+    let delay = Duration::from_millis(u64::from(faults.delay) + u64::from(faults.delay_tcp));
     let (answers, replies) = (server.try_clone()?, client.try_clone()?);
     let reader = spawn_small(move || read_answers(answers, &queue, delay))?;
     let is_reset = Arc::new(AtomicBool::new(false));
     let writer = spawn_small({
         let is_reset = Arc::clone(&is_reset);
         move || {
-            write_answers(&replies, &pieces);
+            write_answers(&replies, &pieces, mute);
             if !is_reset.load(Ordering::Acquire) {
                 let _ = replies.shutdown(Shutdown::Both);
             }
         }
     })?;
-    let must_reset = carry_messages(&client, &server, chance, faults).unwrap_or(false);
+    let must_reset = carry_messages(&client, &server, chance, faults, mute).unwrap_or(false);
     is_reset.store(must_reset, Ordering::Release);
     // The threads end with the server's side, and with them their descriptors of the client's: the one that closes last,
     // with a query unread, makes the kernel send RST, not FIN.
@@ -327,6 +361,7 @@ fn carry_messages(
     mut server: &TcpStream,
     chance: &Mutex<Chance>,
     faults: Faults,
+    mute: Mute,
 ) -> io::Result<bool> {
     let is_doomed = locked(chance).happens(faults.reset);
     let mut message = Vec::new();
@@ -343,7 +378,9 @@ fn carry_messages(
         message.extend(length);
         message.resize(2 + usize::from(u16::from_be_bytes(length)), 0);
         client.read_exact(&mut message[2..])?;
-        server.write_all(&message)?;
+        if !mute.has_begun() {
+            server.write_all(&message)?;
+        }
     }
 }
 
@@ -356,10 +393,10 @@ fn read_answers(mut server: TcpStream, queue: &SyncSender<(Instant, Vec<u8>)>, d
     }
 }
 
-fn write_answers(mut client: &TcpStream, pieces: &Receiver<(Instant, Vec<u8>)>) {
+fn write_answers(mut client: &TcpStream, pieces: &Receiver<(Instant, Vec<u8>)>, mute: Mute) {
     for (due, piece) in pieces {
         thread::sleep(due.saturating_duration_since(Instant::now()));
-        if client.write_all(&piece).is_err() {
+        if !mute.has_begun() && client.write_all(&piece).is_err() {
             break;
         }
     }

@@ -244,6 +244,16 @@ fn reset_in_the_middle_loses_no_query() {
 }
 
 #[test]
+fn only_upstream_that_resets_each_connection_after_one_answer_answers_all() {
+    let authority = Authority::create();
+    let conduct = Conduct { reset_after: Some(1), resets: usize::MAX, ..Conduct::default() };
+    let server = Dot::start_at(ports::own(), &authority.certify(&[NAME]), conduct);
+    let node = Setup::new().upstream(named(&server)).config(&authority.config()).start();
+    ask_many(&node, "a", 100);
+    assert!(server.accepted() >= 100);
+}
+
+#[test]
 fn upstream_that_resets_every_connection_costs_no_client_its_answer() {
     let authority = Authority::create();
     let certified = authority.certify(&[NAME]);
