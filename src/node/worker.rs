@@ -149,7 +149,8 @@ impl Worker {
     /// Starts the resolution of a question that nobody has asked yet.
     fn ask(&self, asking: Box<Asking>) {
         let worker = self.this.upgrade().expect("a worker that answers is alive");
-        glommio::spawn_local(async move { worker.resolve(asking).await }).detach();
+        // Pinned before it is spawned: on its way into the executor it is moved several times, and it is large.
+        glommio::spawn_local(Box::pin(async move { worker.resolve(asking).await })).detach();
     }
 
     async fn resolve(&self, mut asking: Box<Asking>) {

@@ -31,8 +31,8 @@ pub struct Bound {
 
 /// Opens and binds a UDP socket.
 ///
-/// A socket bound to a wildcard address says for each datagram where it was sent to (`IP_PKTINFO`); each says how many
-/// it had to drop (`SO_RXQ_OVFL`). Datagrams carry DF and path-MTU messages are not believed (`IP_PMTUDISC_PROBE`), so
+/// A shared socket bound to a wildcard address says for each datagram where it was sent to (`IP_PKTINFO`), so that replies
+/// leave from there; each socket says how many it had to drop (`SO_RXQ_OVFL`). Datagrams carry DF and path-MTU messages are not believed (`IP_PMTUDISC_PROBE`), so
 /// whoever forges one can neither make us fragment nor make sends fail (RFC 9715 §3.1); what exceeds the interface's
 /// own MTU is refused with `EMSGSIZE`. Without DF the kernel also chooses an IPv4 ID for each datagram: 2.6 % of an
 /// echo's CPU samples (`perf record` on `benchmarks/echo.rs`).
@@ -44,7 +44,7 @@ pub fn bind_udp(address: SocketAddr, settings: UdpSettings) -> io::Result<Bound>
     if settings.is_shared {
         set(&fd, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
     }
-    if address.ip().is_unspecified() {
+    if settings.is_shared && address.ip().is_unspecified() {
         match address {
             SocketAddr::V4(_) => set(&fd, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?,
             SocketAddr::V6(_) => set(&fd, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?,

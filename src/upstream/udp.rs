@@ -6,15 +6,12 @@
 //! has learnt are soon worth nothing.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-
-use ahash::RandomState;
 
 use super::{ChaCha, MonotonicClock, SourcePorts};
 use crate::net::SocketId;
@@ -84,11 +81,39 @@ struct Usage {
     is_retired: bool,
 }
 
+/// Those of all sockets, by their numbers, which are small.
+#[derive(Debug, Default)]
+struct Usages(Vec<Option<Usage>>);
+
+impl Usages {
+    fn get(&self, socket: SocketId) -> Option<&Usage> {
+        self.0.get(usize::from(socket.0))?.as_ref()
+    }
+
+    fn get_mut(&mut self, socket: SocketId) -> Option<&mut Usage> {
+        self.0.get_mut(usize::from(socket.0))?.as_mut()
+    }
+
+    fn insert(&mut self, socket: SocketId, usage: Usage) {
+        let place = usize::from(socket.0);
+        if self.0.len() <= place {
+            self.0.resize_with(place + 1, || None);
+        }
+        self.0[place] = Some(usage);
+    }
+
+    fn remove(&mut self, socket: SocketId) {
+        if let Some(usage) = self.0.get_mut(usize::from(socket.0)) {
+            *usage = None;
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
     v4: Vec<SocketId>,
     v6: Vec<SocketId>,
-    usage: HashMap<SocketId, Usage, RandomState>,
+    usage: Usages,
 }
 
 /// What a core's pool is made of.
@@ -177,7 +202,7 @@ impl<S: DatagramSockets> Pool<S> {
         if is_flooded {
             self.counters.floods.bump();
             // Somebody knows this port: the next query goes out from another one.
-            if let Some(usage) = self.state.borrow_mut().usage.get_mut(&socket) {
+            if let Some(usage) = self.state.borrow_mut().usage.get_mut(socket) {
                 usage.uses_left = 0;
             }
         }
@@ -208,7 +233,7 @@ impl<S: DatagramSockets> Pool<S> {
             };
             self.counters.in_flight.set(self.flights.len() as u64);
             let mut state = self.state.borrow_mut();
-            let usage = state.usage.get_mut(&socket).expect("a socket in the pool has its usage");
+            let usage = state.usage.get_mut(socket).expect("a socket in the pool has its usage");
             usage.uses_left = usage.uses_left.saturating_sub(1);
             usage.in_flight += 1;
             return Some(Booking { flight, _place: Place { pool: self, socket } });
@@ -232,7 +257,7 @@ impl<S: DatagramSockets> Pool<S> {
         let socket = self.state.borrow_mut().sockets(is_v4)[place];
         let now = self.clock.monotonic();
         let is_worn = |usage: &Usage| usage.uses_left == 0 || now >= usage.worn_at;
-        let is_worn = self.state.borrow().usage.get(&socket).is_some_and(is_worn);
+        let is_worn = self.state.borrow().usage.get(socket).is_some_and(is_worn);
         match if is_worn { self.open(is_v4) } else { None } {
             Some(fresh) => {
                 self.state.borrow_mut().sockets(is_v4)[place] = fresh;
@@ -274,7 +299,7 @@ impl<S: DatagramSockets> Pool<S> {
 
     /// Lets a socket go as soon as nothing is in flight on it.
     fn retire(&self, socket: SocketId) {
-        if let Some(usage) = self.state.borrow_mut().usage.get_mut(&socket) {
+        if let Some(usage) = self.state.borrow_mut().usage.get_mut(socket) {
             usage.is_retired = true;
         }
         self.close_if_done(socket);
@@ -283,8 +308,8 @@ impl<S: DatagramSockets> Pool<S> {
     fn close_if_done(&self, socket: SocketId) {
         let mut state = self.state.borrow_mut();
         let is_done = |usage: &Usage| usage.is_retired && usage.in_flight == 0;
-        if state.usage.get(&socket).is_some_and(is_done) {
-            state.usage.remove(&socket);
+        if state.usage.get(socket).is_some_and(is_done) {
+            state.usage.remove(socket);
             self.flights.forget(socket);
             self.sockets.close(socket);
         }
@@ -313,10 +338,13 @@ impl<S: DatagramSockets> Drop for Place<'_, S> {
     fn drop(&mut self) {
         let pool = self.pool;
         pool.counters.in_flight.set(pool.flights.len() as u64);
-        if let Some(usage) = pool.state.borrow_mut().usage.get_mut(&self.socket) {
+        let is_retired = pool.state.borrow_mut().usage.get_mut(self.socket).is_some_and(|usage| {
             usage.in_flight -= 1;
+            usage.is_retired
+        });
+        if is_retired {
+            pool.close_if_done(self.socket);
         }
-        pool.close_if_done(self.socket);
     }
 }
 

@@ -158,9 +158,10 @@ fn aged_socket_is_replaced() {
             pool.begin(upstream(), &query(1), Casing::Drawn).unwrap().flight.socket(),
             first
         );
-        let (now, worn_at) = (pool.clock.monotonic(), pool.state.borrow().usage[&first].worn_at);
+        let (now, worn_at) =
+            (pool.clock.monotonic(), pool.state.borrow().usage.get(first).unwrap().worn_at);
         assert!(worn_at.since(now) > AGE_MAX / 3 && worn_at.since(now) <= AGE_MAX);
-        pool.state.borrow_mut().usage.get_mut(&first).unwrap().worn_at = now;
+        pool.state.borrow_mut().usage.get_mut(first).unwrap().worn_at = now;
         assert_ne!(
             pool.begin(upstream(), &query(1), Casing::Drawn).unwrap().flight.socket(),
             first
@@ -309,7 +310,7 @@ fn core_cannot_be_told_by_the_ports_and_ids_it_uses() {
             let booking = pool.begin(upstream(), &query(id), Casing::Drawn).unwrap();
             let socket = booking.flight.socket();
             // Each socket has few uses here, so that the sample is one of ports and not of sockets.
-            pool.state.borrow_mut().usage.get_mut(&socket).unwrap().uses_left = 0;
+            pool.state.borrow_mut().usage.get_mut(socket).unwrap().uses_left = 0;
             let port = sockets.open.borrow().iter().find(|open| open.0 == socket).unwrap().1;
             regions[usize::from(port >> 13) * 8 + usize::from(id >> 13)] += 1;
         }
