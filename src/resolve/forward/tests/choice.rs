@@ -22,6 +22,19 @@ fn firsts(bench: &Bench, count: usize) -> Vec<usize> {
     (0..count).map(first).collect()
 }
 
+/// Lets the background have `duration`.
+fn probe_for(bench: &Bench, duration: Duration) {
+    bench.world.time.run(async {
+        let mut probing = pin!(bench.forwarder.probe(&bench.world, || {}));
+        let mut end = pin!(bench.world.time.sleep(duration));
+        poll_fn(|cx| {
+            assert!(probing.as_mut().poll(cx).is_pending());
+            end.as_mut().poll(cx)
+        })
+        .await;
+    });
+}
+
 /// As many questions as make an upstream's habits known.
 fn warm(bench: &Bench) {
     firsts(bench, 40);
@@ -159,15 +172,7 @@ fn probe_brings_a_dead_upstream_back_without_a_client() {
     bench.world.pass(Duration::from_secs(10));
     assert_eq!(firsts(&bench, 3), [1, 1, 1], "clients' questions do not try it");
     bench.asked();
-    bench.world.time.run(async {
-        let mut probing = pin!(bench.forwarder.probe(&bench.world, || {}));
-        let mut end = pin!(bench.world.time.sleep(Duration::from_secs(20)));
-        poll_fn(|cx| {
-            assert!(probing.as_mut().poll(cx).is_pending());
-            end.as_mut().poll(cx)
-        })
-        .await;
-    });
+    probe_for(&bench, Duration::from_secs(20));
     assert_eq!(bench.asked(), [0, 0], "one in vain, one answered, and then no more");
     assert_eq!(bench.forwarder.take_changes(), [(address, Change::Returned)]);
     assert_eq!(firsts(&bench, 3), [0, 0, 0]);
@@ -181,15 +186,7 @@ fn nothing_is_asked_in_the_background_while_nobody_rests_or_when_told_so() {
         let _ = bench.resolve();
         let _ = bench.resolve();
         let asked = bench.asked().len();
-        bench.world.time.run(async {
-            let mut probing = pin!(bench.forwarder.probe(&bench.world, || {}));
-            let mut end = pin!(bench.world.time.sleep(Duration::from_secs(60)));
-            poll_fn(|cx| {
-                assert!(probing.as_mut().poll(cx).is_pending());
-                end.as_mut().poll(cx)
-            })
-            .await;
-        });
+        probe_for(&bench, Duration::from_secs(60));
         assert!(asked > 0);
         assert!(bench.asked().is_empty());
     }
@@ -371,15 +368,7 @@ fn refused_probe_ends_a_rest_for_silence() {
     let bench = Bench::with(vec![script, vec![after(1)]], |forward| forward.probe = true);
     firsts(&bench, 2);
     assert_eq!(firsts(&bench, 1), [1]);
-    bench.world.time.run(async {
-        let mut probing = pin!(bench.forwarder.probe(&bench.world, || {}));
-        let mut end = pin!(bench.world.time.sleep(Duration::from_secs(5)));
-        poll_fn(|cx| {
-            assert!(probing.as_mut().poll(cx).is_pending());
-            end.as_mut().poll(cx)
-        })
-        .await;
-    });
+    probe_for(&bench, Duration::from_secs(5));
     bench.asked();
     assert_eq!(firsts(&bench, 2), [0, 0]);
 }
@@ -408,15 +397,7 @@ fn silent_probe_keeps_no_other_waiting() {
         server.health(|health| health.unreachable(now.after(Duration::from_millis(10))));
     }
     bench.world.scripts.borrow_mut()[1].pop_front();
-    bench.world.time.run(async {
-        let mut probing = pin!(bench.forwarder.probe(&bench.world, || {}));
-        let mut end = pin!(bench.world.time.sleep(Duration::from_millis(2_100)));
-        poll_fn(|cx| {
-            assert!(probing.as_mut().poll(cx).is_pending());
-            end.as_mut().poll(cx)
-        })
-        .await;
-    });
+    probe_for(&bench, Duration::from_millis(2_100));
     assert_eq!(bench.asked(), [0, 1]);
     let address = bench.forwarder.server(1).address();
     assert_eq!(bench.forwarder.take_changes(), [(address, Change::Returned)]);
