@@ -216,7 +216,7 @@ mod tests {
         let text = describe(&config, "config", &Plan::new(&config, 1, 0).unwrap());
         for part in [
             "\nupstreams: tls://192.0.2.1:853#dns.example, tls://192.0.2.2:853?opportunistic, \
-             tls://192.0.2.3:853?pin=...; fastest, 800ms per attempt (from config), 5s in all\n",
+             tls://192.0.2.3:853?pin=00000000...; fastest, 800ms per attempt (from config), 5s in all\n",
             "TLS roots /etc/corp.pem\n",
             "\nzones:     corp.example., 10.in-addr.arpa. to 10.0.0.53:53, tcp://10.0.0.54:53; \
              fastest, 800ms per attempt\n           lab.test. to 10.0.0.55:53; ordered, 800ms per attempt\n",

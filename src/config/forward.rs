@@ -137,20 +137,32 @@ pub(super) fn selection(text: &str) -> Option<Selection> {
     }
 }
 
-/// The apex of a forward zone: a domain name with or without its final dot, or the prefix whose reverse zone is meant.
-pub(super) fn apex(text: &str) -> Option<Apex> {
-    let name = match text.parse::<IpNet>() {
-        Ok(prefix) => reverse_zone(prefix)?,
-        Err(_) => NameBuf::from_text(text).ok()?,
-    };
-    (!name.as_name().is_root()).then(|| Apex::new(name))
+/// The apexes that one text stands for: a domain name with or without its final dot, or the prefix or address whose reverse
+/// zones are meant.
+pub(super) fn apexes(text: &str) -> Option<Vec<Apex>> {
+    let address = || text.parse::<IpAddr>().ok().map(IpNet::from);
+    if let Some(prefix) = text.parse::<IpNet>().ok().or_else(address) {
+        return reverse_zones(prefix);
+    }
+    // A wildcard would be a label like any other, and so would what is no ASCII.
+    let is_plain = text.is_ascii() && !text.contains('*');
+    let name = NameBuf::from_text(text).ok().filter(|name| is_plain && !name.as_name().is_root());
+    name.map(|name| vec![Apex::new(name)])
 }
 
-/// The zone of the addresses in `prefix`, if one zone holds just them (RFC 1035 §3.5, RFC 3596 §2.5).
-fn reverse_zone(prefix: IpNet) -> Option<NameBuf> {
+/// The zones of the addresses in `prefix` (RFC 1035 §3.5, RFC 3596 §2.5): one where it ends with a label, up to 128 where it
+/// does not.
+fn reverse_zones(prefix: IpNet) -> Option<Vec<Apex>> {
     if prefix.addr() != prefix.network() || prefix.prefix_len() == 0 {
         return None;
     }
+    let bits_per_label = if prefix.addr().is_ipv4() { 8 } else { 4 };
+    let whole = prefix.prefix_len().next_multiple_of(bits_per_label);
+    prefix.subnets(whole).ok()?.map(|part| reverse_zone(part).map(Apex::new)).collect()
+}
+
+/// The zone of the addresses in `prefix`, which ends with a label.
+fn reverse_zone(prefix: IpNet) -> Option<NameBuf> {
     let (labels, bits_per_label, suffix): (Vec<String>, u8, _) = match prefix.addr() {
         IpAddr::V4(v4) => {
             (v4.octets().iter().map(ToString::to_string).collect(), 8, "in-addr.arpa.")
@@ -160,9 +172,6 @@ fn reverse_zone(prefix: IpNet) -> Option<NameBuf> {
             (nibbles.map(|nibble| format!("{nibble:x}")).collect(), 4, "ip6.arpa.")
         }
     };
-    if !prefix.prefix_len().is_multiple_of(bits_per_label) {
-        return None;
-    }
     let count = usize::from(prefix.prefix_len() / bits_per_label);
     let reversed = labels.iter().take(count).rev().map(|label| format!("{label}."));
     NameBuf::from_text(&(reversed.collect::<String>() + suffix)).ok()
@@ -173,7 +182,9 @@ mod tests {
     use super::*;
 
     fn shown(text: &str) -> Option<String> {
-        apex(text).map(|name| name.as_name().to_string())
+        let apexes = apexes(text)?;
+        let names: Vec<String> = apexes.iter().map(|apex| format!("{apex:?}")).collect();
+        Some(names.join(" "))
     }
 
     #[test]
@@ -187,14 +198,23 @@ mod tests {
             ("192.0.2.1/32", "1.2.0.192.in-addr.arpa."),
             ("2001:db8::/32", "8.b.d.0.1.0.0.2.ip6.arpa."),
             ("fd00::/8", "d.f.ip6.arpa."),
+            ("192.0.2.1", "1.2.0.192.in-addr.arpa."),
+            ("192.168.6.0/23", "6.168.192.in-addr.arpa. 7.168.192.in-addr.arpa."),
         ] {
             assert_eq!(shown(text).as_deref(), Some(expected), "{text}");
         }
     }
 
     #[test]
+    fn prefix_between_labels_stands_for_several_zones() {
+        let zones = apexes("172.16.0.0/12").unwrap();
+        assert_eq!((zones.len(), format!("{:?}", zones[15])), (16, "31.172.in-addr.arpa.".into()));
+        assert_eq!(apexes("fc00::/7").unwrap().len(), 2);
+    }
+
+    #[test]
     fn what_is_no_zone_of_its_own_is_refused() {
-        for bad in ["", ".", "a..b", "10.0.0.0/9", "10.0.0.1/8", "0.0.0.0/0", "2001:db8::/33"] {
+        for bad in ["", ".", "a..b", "*.a", "bücher.example", "10.0.0.1/8", "0.0.0.0/0"] {
             assert_eq!(shown(bad), None, "{bad}");
         }
     }

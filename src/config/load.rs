@@ -163,7 +163,10 @@ impl Config {
         for (name, value) in keys {
             let Some(key) = find(table, name.get_ref()) else {
                 let of_table = KEYS.iter().filter(|key| key.table == table);
-                let names: Vec<String> = of_table.map(|key| key.name.to_owned()).collect();
+                let mut names: Vec<String> = of_table.map(|key| key.name.to_owned()).collect();
+                if table == "forward" {
+                    names.push("zone".into());
+                }
                 let place = file.place(name.span().start);
                 return Err(unknown(place, "key", &format!("{table}.{}", name.get_ref()), &names));
             };
@@ -182,8 +185,7 @@ impl Config {
         let mut has_root = false;
         for table in tables {
             let place = || file.place(table.span().start);
-            let syntax =
-                |problem: &str| ConfigError::Syntax { place: place(), problem: problem.into() };
+            let syntax = |problem: &str| ConfigError::Conflict(format!("{}: {problem}", place()));
             let DeValue::Table(keys) = table.get_ref() else {
                 return Err(syntax(
                     "forwarding is written as a [forward] table or [[forward]] tables",
@@ -328,7 +330,8 @@ fn read_zone(file: &Source<'_>, keys: &DeTable<'_>) -> Result<ForwardZone, Confi
         match find("forward", word) {
             Some(key) => scratch.set(key, &value, here)?,
             None => {
-                apexes = Some(value.list(forward::apex).ok_or_else(|| ConfigError::Value {
+                let listed = value.list(forward::apexes).map(|lists| lists.concat());
+                apexes = Some(listed.ok_or_else(|| ConfigError::Value {
                     place: here(),
                     key: "forward.zone".into(),
                     value: shortened(&value.to_string()),
@@ -341,8 +344,8 @@ fn read_zone(file: &Source<'_>, keys: &DeTable<'_>) -> Result<ForwardZone, Confi
     let apexes = apexes.unwrap_or_default();
     if zone.upstreams.is_empty() {
         let place = keys.values().next().map_or(0, |value| value.span().start);
-        let problem = "a [[forward]] table with a zone needs upstreams of its own".into();
-        return Err(ConfigError::Syntax { place: file.place(place), problem });
+        let problem = "a [[forward]] table with a zone needs upstreams of its own";
+        return Err(ConfigError::Conflict(format!("{}: {problem}", file.place(place))));
     }
     Ok(ForwardZone { apexes, ..zone })
 }

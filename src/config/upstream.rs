@@ -102,7 +102,7 @@ impl Upstream {
     }
 }
 
-/// As the operator would write it, but for the pins themselves.
+/// As the operator would write it, but for the pins: the first octets of the first, in hexadecimal.
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Authentication { name, pins, is_opportunistic } = match &self.protocol {
@@ -114,8 +114,9 @@ impl fmt::Display for Upstream {
         if *is_opportunistic {
             f.write_str("?opportunistic")?;
         }
-        if !pins.is_empty() {
-            f.write_str("?pin=...")?;
+        if let Some([a, b, c, d, ..]) = pins.first() {
+            // Enough to tell two upstreams apart.
+            write!(f, "?pin={a:02x}{b:02x}{c:02x}{d:02x}...")?;
         }
         name.as_ref().map_or(Ok(()), |name| write!(f, "#{name}"))
     }
@@ -220,7 +221,10 @@ mod tests {
             ("tls://192.0.2.1#DNS.example.", "tls://192.0.2.1:853#dns.example"),
             ("tls://[2001:db8::1]:8853#a.b", "tls://[2001:db8::1]:8853#a.b"),
             ("tls://192.0.2.1?opportunistic", "tls://192.0.2.1:853?opportunistic"),
-            (&format!("tls://192.0.2.1?pin={PIN},{PIN}#a.b"), "tls://192.0.2.1:853?pin=...#a.b"),
+            (
+                &format!("tls://192.0.2.1?pin={PIN},{PIN}#a.b"),
+                "tls://192.0.2.1:853?pin=e3b0c442...#a.b",
+            ),
         ] {
             assert_eq!(shown(text).as_deref(), Some(expected), "{text}");
         }

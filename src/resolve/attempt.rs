@@ -121,9 +121,18 @@ impl<W: Transport + Clock + Entropy> Attempt<'_, W> {
             // RFC 8310 §5: encryption is a bonus, an answer is the duty.
             Err(Failure::Unreachable) if upstream.is_opportunistic() && self.has_budget() => {
                 self.lap.renew(self.world.monotonic(), self.patience);
-                self.over_datagrams(self.server.plain.address).await
+                let outcome = self.over_datagrams(self.server.plain.address).await;
+                if outcome.is_ok() {
+                    self.server.note_privacy(true);
+                }
+                outcome
             }
-            outcome => outcome,
+            outcome => {
+                if outcome.is_ok() {
+                    self.server.note_privacy(false);
+                }
+                outcome
+            }
         }
     }
 

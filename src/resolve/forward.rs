@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -44,7 +43,7 @@ pub struct Forwarder {
     rules: Rules,
     counters: Arc<ForwardCounters>,
     hedges_saved: Cell<u32>,
-    changes: RefCell<Vec<(SocketAddr, Change)>>,
+    changes: RefCell<Vec<(Upstream, Change)>>,
     /// Who asks in the background, while nothing is to be asked yet.
     prober: RefCell<Option<Waker>>,
 }
@@ -96,7 +95,7 @@ impl Forwarder {
 
     /// What has become of upstreams since this was last asked, oldest first.
     #[must_use]
-    pub fn take_changes(&self) -> Vec<(SocketAddr, Change)> {
+    pub fn take_changes(&self) -> Vec<(Upstream, Change)> {
         self.changes.take()
     }
 
@@ -227,11 +226,13 @@ impl Forwarder {
         let rules = &self.rules;
         let attempt = Attempt { world, rules, server, question, lap, budget, patience };
         let (mut attempt, mut eviction) = (pin!(attempt.run()), place.evicted());
-        poll_fn(|cx| match attempt.as_mut().poll(cx) {
+        let outcome = poll_fn(|cx| match attempt.as_mut().poll(cx) {
             Poll::Pending => Pin::new(&mut eviction).poll(cx).map(|()| Err(Failure::Displaced)),
             ended => ended,
-        })
-        .await
+        });
+        let outcome = outcome.await;
+        self.note(server, server.take_news());
+        outcome
     }
 
     /// The order in which the servers of `group` are asked one question.
@@ -259,7 +260,7 @@ impl Forwarder {
         let Some(change) = change else { return };
         let mut changes = self.changes.borrow_mut();
         if changes.len() < CHANGES_MAX {
-            changes.push((server.address(), change));
+            changes.push((server.upstream.clone(), change));
         }
         if let Some(prober) = self.prober.take() {
             prober.wake();

@@ -30,6 +30,10 @@ pub enum Change {
     },
     /// It has answered usefully, and stands in its old place.
     Returned,
+    /// TLS cannot be had, and as it is opportunistic, questions go in clear.
+    InClear,
+    /// TLS can be had again.
+    Encrypted,
 }
 
 /// Why an upstream rests.

@@ -67,6 +67,10 @@ struct State {
     edns: Quirk,
     /// It does not keep the casing of names.
     casing: Quirk,
+    /// Its questions go in clear for want of TLS.
+    is_in_clear: bool,
+    /// That this has changed, until it is told.
+    news: Option<Change>,
     has_spoken_edns: bool,
     /// Answers in a row without EDNS from one that has spoken it, and no stream to ask over.
     edns_denied: u8,
@@ -95,6 +99,8 @@ impl Server {
             health: Health::default(),
             edns: Quirk::default(),
             casing: Quirk::default(),
+            is_in_clear: false,
+            news: None,
             has_spoken_edns: false,
             edns_denied: 0,
             cookie: Cookie::new(secret.client_part(upstream.address.ip(), 0)),
@@ -150,6 +156,20 @@ impl Server {
     /// It has sent something useful.
     pub(super) fn answered(&self) -> Option<Change> {
         self.state.borrow_mut().health.answered()
+    }
+
+    /// It has answered, over TLS or in clear for want of it.
+    pub(super) fn note_privacy(&self, is_in_clear: bool) {
+        let state = &mut *self.state.borrow_mut();
+        if state.is_in_clear != is_in_clear {
+            state.is_in_clear = is_in_clear;
+            state.news = Some(if is_in_clear { Change::InClear } else { Change::Encrypted });
+        }
+    }
+
+    /// What is to be told of [`Server::note_privacy`].
+    pub(super) fn take_news(&self) -> Option<Change> {
+        self.state.borrow_mut().news.take()
     }
 
     /// Whether it may be sent an OPT record.

@@ -103,7 +103,11 @@ pub fn run(scenario: &Scenario) -> Report {
     ask_all(&network, &forwarder, &asked, &chance);
     let turns = RefCell::new(Vec::new());
     let note_turns = || {
-        for (address, change) in forwarder.take_changes() {
+        for (upstream, change) in forwarder.take_changes() {
+            let address = upstream.address;
+            if matches!(change, Change::InClear | Change::Encrypted) {
+                continue;
+            }
             let place = network.place_of(address);
             turns.borrow_mut().push(Turn { at: network.time.now(), place, change });
         }

@@ -3,9 +3,9 @@
 
 use std::cell::RefCell;
 use std::fmt::Write as _;
-use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::config::Upstream;
 use crate::resolve::{Change, Failure, Reason};
 use crate::time::Monotonic;
 
@@ -60,24 +60,24 @@ impl Report {
     }
 
     /// Tells what has become of upstreams.
-    pub fn changed(&self, changes: &[(SocketAddr, Change)], now: Monotonic) {
-        for &(upstream, change) in changes {
+    pub fn changed(&self, changes: &[(Upstream, Change)], now: Monotonic) {
+        for &(ref upstream, change) in changes {
             let Some(text) = self.change(upstream, change, now) else { continue };
             match change {
-                Change::Rests { .. } => tracing::warn!("{text}"),
-                Change::Returned => tracing::info!("{text}"),
+                Change::Rests { .. } | Change::InClear => tracing::warn!("{text}"),
+                Change::Returned | Change::Encrypted => tracing::info!("{text}"),
             }
         }
     }
 
-    /// Tells that a question got no answer, if that is because nobody gave any.
+    /// Tells that a question got no answer, if that is because nobody gave any, or because the upstreams are not for us.
     pub fn failed(&self, failure: Failure, now: Monotonic) {
         if let Some(text) = self.failure(failure, now) {
             tracing::warn!("{text}");
         }
     }
 
-    fn change(&self, upstream: SocketAddr, change: Change, now: Monotonic) -> Option<String> {
+    fn change(&self, upstream: &Upstream, change: Change, now: Monotonic) -> Option<String> {
         let unsaid = self.state.borrow_mut().changes.admit(now, CHANGES_MAX)?;
         let core = self.core;
         let mut text = match change {
@@ -89,6 +89,10 @@ impl Report {
                 format!("core {core}: upstream {upstream} {why}: it is asked last for {length:?}")
             }
             Change::Returned => format!("core {core}: upstream {upstream} answers again"),
+            Change::InClear => format!(
+                "core {core}: upstream {upstream}: TLS cannot be had, questions go in clear"
+            ),
+            Change::Encrypted => format!("core {core}: upstream {upstream} speaks TLS again"),
         };
         if unsaid > 0 {
             // Writing to a string cannot fail.
@@ -98,7 +102,12 @@ impl Report {
     }
 
     fn failure(&self, failure: Failure, now: Monotonic) -> Option<String> {
-        if !matches!(failure, Failure::NobodyAnswered | Failure::Unreachable) {
+        // What one name alone may be the cause of is told to its client only.
+        let is_general = matches!(
+            failure,
+            Failure::NobodyAnswered | Failure::Unreachable | Failure::Refused | Failure::Lame
+        );
+        if !is_general {
             return None;
         }
         let count = 1 + self.state.borrow_mut().unanswered.admit(now, 1)?;
@@ -131,13 +140,13 @@ mod tests {
     #[test]
     fn flapping_upstream_does_not_fill_the_log() {
         let report = Report::new(0);
-        let upstream = "192.0.2.1:53".parse().unwrap();
+        let upstream = Upstream::udp("192.0.2.1:53".parse().unwrap());
         let rest = Change::Rests { reason: Reason::Silence, length: Duration::from_secs(2) };
-        let told = |second| report.change(upstream, rest, at(second));
+        let told = |second| report.change(&upstream, rest, at(second));
         let first = told(1).unwrap();
         assert!(first.contains("192.0.2.1:53") && first.ends_with("for 2s"), "{first}");
         assert_eq!((0..100).filter_map(|_| told(2)).count(), CHANGES_MAX as usize - 1);
-        let next = report.change(upstream, Change::Returned, at(11)).unwrap();
+        let next = report.change(&upstream, Change::Returned, at(11)).unwrap();
         assert!(next.contains("answers again (93 such"), "{next}");
     }
 }

@@ -124,7 +124,7 @@ fn upstream_with_another_key_than_the_pinned_gets_no_query() {
     let node = Setup::new().upstream(upstream).config(&authority.config()).start();
     assert_eq!(ask(&node, "a.test").extended_error(), Some(NO_REACHABLE_AUTHORITY));
     let line = node.wait_for_line("its key is none of those pinned");
-    assert!(line.contains(&format!("tls://{}?pin=...#{NAME}", server.address)), "{line}");
+    assert!(line.contains(&format!("tls://{}?pin=", server.address)), "{line}");
     assert_eq!(server.count(), 0);
 }
 

@@ -165,9 +165,9 @@ fn probe_brings_a_dead_upstream_back_without_a_client() {
     let bench = Bench::with(vec![first, vec![after(1)]], |forward| forward.probe = true);
     firsts(&bench, 2);
     let rests = |length| Change::Rests { reason: Reason::Silence, length };
-    let address = bench.forwarder.server(0).address();
+    let address = bench.forwarder.server(0).upstream.clone();
     let two = Duration::from_secs(2);
-    assert_eq!(bench.forwarder.take_changes(), [(address, rests(two))]);
+    assert_eq!(bench.forwarder.take_changes(), [(address.clone(), rests(two))]);
     assert_eq!(firsts(&bench, 3), [1, 1, 1]);
     bench.world.pass(Duration::from_secs(10));
     assert_eq!(firsts(&bench, 3), [1, 1, 1], "clients' questions do not try it");
@@ -348,7 +348,7 @@ fn short_rest_ends_in_time_beside_a_long_one() {
         .await;
     });
     assert_eq!(bench.asked(), [1, 2, 1, 2, 1], "the last one is a probe");
-    let address = bench.forwarder.server(1).address();
+    let address = bench.forwarder.server(1).upstream.clone();
     assert_eq!(bench.forwarder.take_changes()[1..], [(address, Change::Returned)]);
 }
 
@@ -399,6 +399,6 @@ fn silent_probe_keeps_no_other_waiting() {
     bench.world.scripts.borrow_mut()[1].pop_front();
     probe_for(&bench, Duration::from_millis(2_100));
     assert_eq!(bench.asked(), [0, 1]);
-    let address = bench.forwarder.server(1).address();
+    let address = bench.forwarder.server(1).upstream.clone();
     assert_eq!(bench.forwarder.take_changes(), [(address, Change::Returned)]);
 }
