@@ -8,6 +8,7 @@ mod error;
 mod forward;
 mod keys;
 mod load;
+mod rate;
 pub mod resolv;
 mod upstream;
 mod value;
@@ -23,6 +24,7 @@ pub use error::ConfigError;
 pub use forward::{Apex, Forward, ForwardZone, Selection};
 pub use keys::{KEYS, Key};
 pub use load::{FILE_BYTES_MAX, File, Flag};
+pub use rate::Rate;
 pub use upstream::{Authentication, PIN_BYTES, Protocol, Upstream};
 pub use value::Value;
 

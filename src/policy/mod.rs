@@ -3,12 +3,14 @@
 pub mod acl;
 pub mod identity;
 pub mod local;
+pub mod rate;
 
 use std::net::IpAddr;
 
 pub use acl::Acl;
 pub use identity::Identity;
 pub use local::{LocalData, LocalError};
+pub use rate::{Excess, RateLimiter};
 
 use crate::time::CacheTime;
 use crate::wire::{Answer, AnswerBuf, Class, Ede, Flags, Query, Rcode, Rtype};
