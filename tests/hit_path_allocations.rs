@@ -9,9 +9,9 @@ use std::sync::Arc;
 use heimdall_uring::cache::Shard;
 use heimdall_uring::config;
 use heimdall_uring::observe::Transport;
-use heimdall_uring::policy::{Acl, Identity, LocalData, Policy};
+use heimdall_uring::policy::{Acl, Identity, LocalData, Policy, RateLimiter};
 use heimdall_uring::serve::{Admission, Client, Core, Sections, Unresolved, Verdict};
-use heimdall_uring::time::{CacheTime, Now};
+use heimdall_uring::time::{CacheTime, Monotonic, Now};
 use heimdall_uring::wire::answer::AnswerBuilder;
 use heimdall_uring::wire::response::Section;
 use heimdall_uring::wire::{Class, Ede, Encoder, Flags, Header, NameBuf, Rcode, Rtype};
@@ -172,6 +172,40 @@ fn denials_stale_answers_and_failures_of_a_moment_ago_allocate_nothing() {
     let failure = Unresolved { ede: Ede::NETWORK_ERROR, is_ours: false };
     core.finish(&mut asking, Err(failure), now, &mut out, |(), _| {});
     assert_free(&mut core, "stale answer", CLIENT, &late, now);
+}
+
+#[test]
+fn clients_within_and_over_their_limit_allocate_nothing() {
+    let rate = config::Rate {
+        queries_per_second: 1,
+        slip: 1,
+        allow: Vec::new(),
+        clients_max: 64,
+        ..Default::default()
+    };
+    let limiter = RateLimiter::new(&rate, ahash::RandomState::with_seeds(1, 2, 3, 4));
+    let mut core = core().limited(limiter);
+    let hit = query("www.example.com.", Rtype::A, true);
+    resolve(&mut core, &hit, 1);
+    let later = |second: u64| Now {
+        monotonic: Monotonic::from_nanos(second * 1_000_000_000),
+        ..Now::default()
+    };
+    for second in 1..100 {
+        assert_free(&mut core, "hit within the limit", CLIENT, &hit, later(second));
+        assert_free(&mut core, "query over the limit", CLIENT, &hit, later(second));
+    }
+    let stream = Client { transport: Transport::Tcp, ..CLIENT };
+    for what in ["hit over a stream", "refusal", "refusal"] {
+        assert_free(&mut core, what, stream, &hit, later(100));
+    }
+    for [.., high, low] in (0..1_000u32).map(u32::to_be_bytes) {
+        let stranger = Client { address: [10, 0, high, low].into(), ..CLIENT };
+        assert_free(&mut core, "one of more clients than buckets", stranger, &hit, later(100));
+    }
+    assert!(core.counters().rate_forgotten.value() > 900, "the table was full");
+    assert_eq!(core.counters().rate_refused.value(), 2);
+    assert_eq!(core.counters().rate_slipped.value(), 99);
 }
 
 #[test]

@@ -14,6 +14,7 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         cache,
         snapshot,
         acl,
+        rate,
         forward,
         identity,
         local,
@@ -37,6 +38,7 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         ("late", late(cache)),
         ("snapshot", survives(snapshot)),
         ("allowed", format!("{} prefix(es)", acl.allow.len())),
+        ("rate", limited(rate)),
         ("local", locals),
         ("simd", switch(optimizations.simd).to_owned()),
         ("identity", format!("id {}, version {}", told(&identity.id), told(&identity.version))),
@@ -164,6 +166,28 @@ fn survives(snapshot: &config::Snapshot) -> String {
     }
 }
 
+/// How much a client may ask.
+fn limited(rate: &config::Rate) -> String {
+    if !rate.is_on() {
+        return "not limited".to_owned();
+    }
+    let over = match rate.slip {
+        0 => "dropped".to_owned(),
+        1 => "all answered by TC".to_owned(),
+        slip => format!("dropped but for one in {slip}, which gets TC"),
+    };
+    format!(
+        "{} queries per second, transport and client (IPv4 /{}, IPv6 /{}), {} at once; over it UDP is {over}, \
+         TCP refused; {} clients per core; {} prefix(es) not limited",
+        rate.queries_per_second,
+        rate.ipv4_prefix,
+        rate.ipv6_prefix,
+        rate.burst(),
+        rate.clients_max,
+        rate.allow.len()
+    )
+}
+
 const fn switch(is_on: bool) -> &'static str {
     if is_on { "on" } else { "off" }
 }
@@ -195,11 +219,22 @@ mod tests {
             "replies up to 1232 bytes, 1024 receive and 1024 send buffers per core",
             "1024 connections per listener and core, 128 per client, 64 queries each",
             "9 prefix(es)",
+            "rate:      not limited\n",
             "id \"here\", version refused",
             "drain:     2s",
         ] {
             assert!(text.contains(part), "no `{part}` in:\n{text}");
         }
+    }
+
+    #[test]
+    fn rate_says_whom_it_limits_to_what_and_how() {
+        let mut config = Config::default();
+        config.rate.queries_per_second = 50;
+        let text = describe(&config, "config", &Plan::new(&config, 1, 0).unwrap());
+        let line = "rate:      50 queries per second, transport and client (IPv4 /32, IPv6 /64), 50 at once; over it \
+            UDP is dropped but for one in 2, which gets TC, TCP refused; 16384 clients per core; 2 prefix(es) not limited\n";
+        assert!(text.contains(line), "{text}");
     }
 
     #[test]

@@ -33,8 +33,8 @@ impl Key {
 }
 
 /// Keys that take a list, of which a mistake names the one item.
-pub(super) const LISTS: [(&str, &str); 3] =
-    [("node", "listen"), ("acl", "allow"), ("forward", "upstreams")];
+pub(super) const LISTS: [(&str, &str); 4] =
+    [("node", "listen"), ("acl", "allow"), ("rate", "allow"), ("forward", "upstreams")];
 
 /// Receive buffers of a core. The ring needs two completions for each, and the kernel gives no ring more than 65 536.
 const RECEIVE_BUFFERS_MAX: u64 = 16_384;
@@ -132,6 +132,22 @@ keys! {
     acl.allow = "loopback, private, shared and link-local ranges",
         "prefixes such as [\"192.0.2.0/24\", \"::1\"], each once, without bits behind the prefix",
         |c, v| assign(&mut c.acl.allow, v.list_or_none(value::prefix));
+
+    rate.queries_per_second = "0", "a number from 1 to 1000000, or 0 for no limit",
+        |c, v| assign(&mut c.rate.queries_per_second, v.count(0..=1_000_000));
+    rate.burst = "\"auto\"", "\"auto\" or a number from 1 to 1000000",
+        |c, v| assign(&mut c.rate.burst, v.count_or_auto(1..=1_000_000));
+    rate.slip = "2", "a number from 0 to 100",
+        |c, v| assign(&mut c.rate.slip, v.count(0..=100));
+    rate.ipv4_prefix = "32", "a number of bits from 8 to 32",
+        |c, v| assign(&mut c.rate.ipv4_prefix, v.count(8..=32));
+    rate.ipv6_prefix = "64", "a number of bits from 16 to 128",
+        |c, v| assign(&mut c.rate.ipv6_prefix, v.count(16..=128));
+    rate.allow = "[\"127.0.0.0/8\", \"::1/128\"]",
+        "prefixes such as [\"192.0.2.0/24\", \"::1\"], each once, without bits behind the prefix",
+        |c, v| assign(&mut c.rate.allow, v.list_or_none(value::prefix));
+    rate.clients_max = "16384", "a number from 64 to 16777216",
+        |c, v| assign(&mut c.rate.clients_max, v.count(64..=1 << 24));
 
     forward.upstreams = "the servers of /etc/resolv.conf",
         "addresses, each once, such as [\"192.0.2.1\", \"tcp://[2001:db8::1]:5300\", \"tls://192.0.2.2#dns.example\"]",

@@ -43,6 +43,8 @@ pub struct Config {
     pub snapshot: Snapshot,
     /// Who may ask.
     pub acl: Acl,
+    /// How much a client may ask.
+    pub rate: Rate,
     /// Whom we ask, how long we wait.
     pub forward: Forward,
     /// What CHAOS questions learn about us.

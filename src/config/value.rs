@@ -67,6 +67,11 @@ impl Value {
         range.contains(&number).then_some(number).and_then(|number| T::try_from(number).ok())
     }
 
+    /// As [`Value::count`], or `auto` for none.
+    pub(super) fn count_or_auto(&self, range: RangeInclusive<u64>) -> Option<Option<u32>> {
+        if self.text() == Some("auto") { Some(None) } else { self.count(range).map(Some) }
+    }
+
     /// A power of two within `range`.
     pub(super) fn power_of_two(&self, range: RangeInclusive<u64>) -> Option<u16> {
         self.count(range).filter(|number: &u16| number.is_power_of_two())

@@ -13,6 +13,7 @@ use crate::cache::key::KEY_BYTES_MAX;
 use crate::cache::{Notice, SHARD_BYTES_MAX, Stored};
 use crate::config::{self, Config};
 use crate::net;
+use crate::policy::rate;
 use crate::resolve::inflight::{questions_in_all_max, waiters_in_all_max};
 use crate::upstream;
 
@@ -105,7 +106,8 @@ impl Plan {
         let mesh = if cores > 1 { MESH_BYTES } else { 0 };
         let snapshot = if config.snapshot.path.is_some() { super::snapshot::BYTES } else { 0 };
         let upstreams = upstream::connections_max(forward) * upstream::CONNECTION_BYTES;
-        let base = PROCESS_BYTES + cores * (WORKER_BYTES + mesh + snapshot + upstreams);
+        let clients = rate::bytes(&config.rate);
+        let base = PROCESS_BYTES + cores * (WORKER_BYTES + mesh + snapshot + upstreams + clients);
         let buffers = net::arena_bytes(&config.udp);
         let resolution = questions_in_all_max(forward) * QUESTION_BYTES
             + waiters_in_all_max(forward) * WAITER_BYTES;
@@ -295,6 +297,17 @@ mod tests {
         config.snapshot.path = Some("/var/cache/x".into());
         let with = Plan::new(&config, 2, 0).unwrap();
         assert_eq!(with.base - without.base, 2 * super::super::snapshot::BYTES);
+        assert!(with.shard < without.shard);
+    }
+
+    #[test]
+    fn buckets_of_clients_are_part_of_the_plan_when_they_are_limited() {
+        let mut config = config(Some(1 << 30), None);
+        config.rate.clients_max = 1 << 20;
+        let without = Plan::new(&config, 2, 0).unwrap();
+        config.rate.queries_per_second = 100;
+        let with = Plan::new(&config, 2, 0).unwrap();
+        assert_eq!(with.base - without.base, 2 * (16 << 20));
         assert!(with.shard < without.shard);
     }
 

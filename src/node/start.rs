@@ -33,7 +33,7 @@ use crate::mesh::{self, Ends};
 use crate::net::tcp::{self, Tcp};
 use crate::net::udp::{self, Plane, Setup};
 use crate::observe::{Exposition, ForwardCounters, ServingCounters, UpstreamCounters};
-use crate::policy::{Acl, Identity, LocalData, LocalError, Policy};
+use crate::policy::{Acl, Identity, LocalData, LocalError, Policy, RateLimiter};
 use crate::resolve::{CookieSecret, Forwarder};
 use crate::serve::{Core, Sections};
 use crate::sys::adopt::adopt;
@@ -474,7 +474,8 @@ fn assemble(
         optimizations: config.optimizations,
     };
     let peers = shared.heartbeats.len() - 1;
-    let core = Core::new(policy, shard, sections, serving).among(peers);
+    let rate = RateLimiter::new(&config.rate, shared.hasher.clone());
+    let core = Core::new(policy, shard, sections, serving).among(peers).limited(rate);
     let entropy = ChaCha::from_kernel();
     let entropy = entropy.map_err(no_entropy)?;
     let sockets = config.forward.sockets;

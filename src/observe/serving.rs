@@ -90,6 +90,14 @@ pub struct ServingCounters {
     pub truncated: Counter,
     /// Queries that got no reply by decision.
     pub dropped: Counter,
+    /// Queries over their client's limit that got no reply.
+    pub rate_dropped: Counter,
+    /// Queries over their client's limit that got an empty reply with TC.
+    pub rate_slipped: Counter,
+    /// Queries over their client's limit that were refused.
+    pub rate_refused: Counter,
+    /// Clients whose bucket made room before it was full again.
+    pub rate_forgotten: Gauge,
     /// Queries answered from the cache.
     pub hits: Counter,
     /// Queries that the cache could not answer.
@@ -187,6 +195,14 @@ impl ServingCounters {
             let labels = [("rcode", rcode)];
             counter("dns_responses_total", "Replies sent", &labels, count.value());
         }
+        for (verdict, count) in [
+            ("dropped", &self.rate_dropped),
+            ("slipped", &self.rate_slipped),
+            ("refused", &self.rate_refused),
+        ] {
+            let (name, help) = ("dns_rate_limited_total", "Queries over their client's limit");
+            counter(name, help, &[("verdict", verdict)], count.value());
+        }
         let plain = [
             ("dns_truncated_total", "Replies cut, with TC", &self.truncated),
             ("dns_dropped_total", "Queries without a reply", &self.dropped),
@@ -206,6 +222,7 @@ impl ServingCounters {
             counter(name, help, &[], count.value());
         }
         for (name, help, count) in [
+            ("dns_rate_forgotten_total", "Clients forgotten for others", &self.rate_forgotten),
             ("dns_cache_evictions_total", "Answers evicted before their time", &self.evictions),
             ("dns_cache_expirations_total", "Answers that were over", &self.expirations),
             ("dns_cache_returns_total", "Answers back soon after eviction", &self.returns),

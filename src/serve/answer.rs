@@ -9,7 +9,7 @@ use super::reply;
 use crate::cache::{Explanation, Failures, Key, Lookup, Outbox, Shard};
 use crate::config;
 use crate::observe::{ServingCounters, Transport};
-use crate::policy::{Policy, Ruling};
+use crate::policy::{Excess, Policy, RateLimiter, Ruling};
 use crate::time::Now;
 use crate::wire::case::Folding;
 use crate::wire::{AnswerBuf, Ede, NameBuf, Query, Rcode};
@@ -57,6 +57,7 @@ pub enum Warmth {
 #[derive(Debug)]
 pub struct Core<P> {
     pub(super) policy: Arc<Policy>,
+    pub(super) rate: Option<RateLimiter>,
     pub(super) shard: Shard,
     pub(super) waiting: Waiting<P>,
     pub(super) counters: Arc<ServingCounters>,
@@ -95,6 +96,7 @@ impl<P> Core<P> {
         let vectors = if sections.optimizations.simd { Folding::vectors() } else { None };
         Self {
             policy,
+            rate: None,
             shard: shard.divided_at(sections.zones),
             waiting: Waiting::new(sections.forward),
             counters,
@@ -111,6 +113,13 @@ impl<P> Core<P> {
     #[must_use]
     pub fn among(mut self, peers: usize) -> Self {
         self.outbox = Outbox::new(peers);
+        self
+    }
+
+    /// The same, with clients limited to what `rate` grants them.
+    #[must_use]
+    pub fn limited(mut self, rate: Option<RateLimiter>) -> Self {
+        self.rate = rate;
         self
     }
 
@@ -154,6 +163,9 @@ impl<P> Core<P> {
     /// clock or, but for a miss, allocates: every transport calls it in place.
     pub fn answer(&mut self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
         self.counters.query(client.transport);
+        if let Some(excess) = self.charge(client, now) {
+            return self.answer_excess(excess, message, client, now, out);
+        }
         let query = match Query::parse(message) {
             Ok(query) => query,
             Err(malformed) => {
@@ -198,6 +210,18 @@ impl<P> Core<P> {
                 Verdict::Miss(Ticket::open(&query, &self.key, client, None))
             }
         }
+    }
+
+    /// Charges `client` for a message, if it is served at all; says what becomes of it when that is too much.
+    #[inline]
+    fn charge(&mut self, client: Client, now: Now) -> Option<Excess> {
+        let rate = self.rate.as_mut()?;
+        if !self.policy.serves(client.address) {
+            return None;
+        }
+        let excess = rate.charge(client.address, client.transport, now.monotonic);
+        self.counters.rate_forgotten.set(rate.forgotten());
+        excess
     }
 
     /// When only a stale answer is there: somebody is asked first, unless that is known to be vain or slow (RFC 8767 §5).

@@ -4,6 +4,7 @@
 
 mod answer;
 mod coherence;
+mod excess;
 mod miss;
 mod reply;
 

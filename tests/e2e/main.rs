@@ -22,6 +22,7 @@ mod node;
 mod ports;
 mod process;
 mod questions;
+mod rate;
 mod restart;
 mod scripted;
 mod spoofing;

@@ -25,7 +25,7 @@ fn empty_file_gives_the_defaults() {
 #[test]
 fn stated_defaults_are_the_real_ones() {
     let is_value = |default: &str| {
-        default == "true" || default.starts_with(['"', '[', '0', '1', '3', '4', '5', '6', '8'])
+        default == "true" || default.starts_with(['"', '[', '0', '1', '2', '3', '4', '5', '6', '8'])
     };
     for key in KEYS.iter().filter(|key| is_value(key.default)) {
         let text = format!("[{}]\n{} = {}\n", key.table, key.name, key.default);

@@ -458,3 +458,93 @@ fn stranger_is_refused_with_the_reason() {
     let Verdict::Reply(len) = core.answer(broken, stranger, at(0), &mut out) else { panic!() };
     assert_eq!((len, Header::read(&out).unwrap().flags.rcode()), (12, Rcode::REFUSED));
 }
+
+fn limited(slip: u32) -> Core<u32> {
+    let rate = config::Rate {
+        queries_per_second: 1,
+        burst: Some(2),
+        slip,
+        allow: Vec::new(),
+        ..Default::default()
+    };
+    core().limited(RateLimiter::new(&rate, ahash::RandomState::with_seeds(5, 6, 7, 8)))
+}
+
+#[test]
+fn client_over_its_limit_gets_tc_or_silence_over_udp_and_refused_over_tcp() {
+    let mut core = limited(2);
+    let message = with_opt(query(7, "wWw.example."), 1232);
+    let any = with_opt(query(1, "www.example."), 1232);
+    assert_eq!(asking(&mut core, &any, 0).map(|_| ()), Some(()));
+    assert_eq!(asking(&mut core, &any, 0).map(|_| ()), None, "joins");
+    assert_eq!(replied(&mut core, &message, at(0)), None);
+    let reply = replied(&mut core, &message, at(0)).unwrap();
+    let response = Response::parse(&reply).unwrap();
+    assert!(response.header.flags.has(Flags::TC) && response.records.is_empty());
+    assert_eq!((response.header.id, response.rcode()), (7, Rcode::NOERROR));
+    assert_eq!(response.question.unwrap().qname.to_string(), "wWw.example.");
+    assert_eq!(reply.len(), message.len());
+    let stream = Client { transport: Transport::Tcp, ..CLIENT };
+    let mut out = [0; 512];
+    for _ in 0..2 {
+        assert!(matches!(core.answer(&message, stream, at(0), &mut out), Verdict::Miss(_)));
+    }
+    let Verdict::Reply(len) = core.answer(&message, stream, at(0), &mut out) else { panic!() };
+    assert_eq!(Response::parse(&out[..len]).unwrap().rcode(), Rcode::REFUSED);
+    assert!(out[..len].ends_with(b"\0\x12too many queries from this client"));
+    let counters = &core.counters;
+    let limited = [&counters.rate_dropped, &counters.rate_slipped, &counters.rate_refused];
+    assert_eq!(limited.map(crate::observe::Counter::value), [1, 1, 1]);
+    assert_eq!((counters.dropped.value(), counters.truncated.value()), (1, 1));
+}
+
+#[test]
+fn malformed_messages_count_and_are_dropped_over_the_limit() {
+    let mut core = limited(1);
+    let message = query(7, "www.example.");
+    let broken = &message[..message.len() - 1];
+    for _ in 0..2 {
+        assert_eq!(replied(&mut core, broken, at(0)).unwrap().len(), 12);
+    }
+    for end in 0..message.len() {
+        assert_eq!(replied(&mut core, &message[..end], at(0)), None, "{end}");
+    }
+    assert!(replied(&mut core, &message, at(0)).is_some(), "a query slips");
+    let stream = Client { transport: Transport::Tcp, ..CLIENT };
+    let mut out = [0; 512];
+    for rcode in [Rcode::FORMERR, Rcode::FORMERR, Rcode::REFUSED] {
+        let Verdict::Reply(len) = core.answer(broken, stream, at(0), &mut out) else { panic!() };
+        assert_eq!((len, Header::read(&out).unwrap().flags.rcode()), (12, rcode));
+    }
+    assert!(matches!(core.answer(&message[..5], stream, at(0), &mut out), Verdict::Drop));
+    assert_eq!(core.counters.rate_dropped.value(), message.len() as u64 + 1);
+}
+
+#[test]
+fn client_outside_the_acl_is_refused_and_never_charged() {
+    let mut core = limited(0);
+    let stranger = Client { address: [8, 8, 8, 8].into(), ..CLIENT };
+    let mut out = [0; 512];
+    for _ in 0..10 {
+        let verdict = core.answer(&query(1, "www.example."), stranger, at(0), &mut out);
+        assert!(matches!(verdict, Verdict::Reply(_)));
+    }
+    assert_eq!(core.counters.rate_dropped.value(), 0);
+}
+
+#[test]
+fn tokens_come_back_by_the_monotonic_clock() {
+    let mut core = limited(0);
+    let message = query(1, "www.example.");
+    let mut first = asking(&mut core, &message, 0).unwrap();
+    let outcome = Ok(answer(&first, 1));
+    core.finish(&mut first, outcome, at(0), &mut [0; 4096], |_, _| {});
+    let late = |millis: u64| Now {
+        monotonic: crate::time::Monotonic::from_nanos(millis * 1_000_000),
+        ..Now::default()
+    };
+    assert!(replied(&mut core, &message, late(0)).is_some());
+    for (millis, is_served) in [(999, false), (1_000, true), (1_999, false), (9_000, true)] {
+        assert_eq!(replied(&mut core, &message, late(millis)).is_some(), is_served, "{millis}");
+    }
+}

@@ -1,0 +1,63 @@
+//! What clients get that ask more than they may: silence, a hint to come over TCP, or a refusal.
+
+use super::answer::{Client, Core, Verdict};
+use super::reply::{self, Reply};
+use crate::policy::Excess;
+use crate::time::Now;
+use crate::wire::{AnswerBuf, Ede, Flags, Query, Rcode};
+
+/// What refused clients are told (RFC 8914 §4.19).
+const TOO_MANY_QUERIES: &str = "too many queries from this client";
+
+impl<P> Core<P> {
+    /// Deals with a message over its client's limit. Of datagrams that are no query none gets a reply.
+    #[cold]
+    pub(super) fn answer_excess(
+        &mut self,
+        excess: Excess,
+        message: &[u8],
+        client: Client,
+        now: Now,
+        out: &mut [u8],
+    ) -> Verdict {
+        let verdict = match excess {
+            Excess::Drop => self.drop_excess(),
+            Excess::Slip => self.slip(message, client, now, out),
+            Excess::Refuse => self.refuse_excess(message, client, now, out),
+        };
+        let counter = match (&verdict, excess) {
+            (Verdict::Reply(_), Excess::Slip) => &self.counters.rate_slipped,
+            (Verdict::Reply(_), Excess::Refuse) => &self.counters.rate_refused,
+            _ => &self.counters.rate_dropped,
+        };
+        counter.bump();
+        verdict
+    }
+
+    fn drop_excess(&self) -> Verdict {
+        self.counters.dropped.bump();
+        Verdict::Drop
+    }
+
+    /// No larger than the query but for OPT, so that it is of no use to one who forges addresses.
+    fn slip(&self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
+        let Ok(query) = Query::parse(message) else { return self.drop_excess() };
+        let mut cut = AnswerBuf::empty(Rcode::NOERROR);
+        cut.shape.flags = Flags::TC;
+        let reply = Reply { query: &query, client, limits: self.limits };
+        reply.write(&cut.view(now.cache), None, now, &self.counters, out)
+    }
+
+    fn refuse_excess(&self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
+        let query = match Query::parse(message) {
+            Ok(query) => query,
+            Err(malformed) => {
+                return reply::reject(malformed, message, false, &self.counters, out);
+            }
+        };
+        let refusal = AnswerBuf::empty(Rcode::REFUSED);
+        let ede = Some(Ede::PROHIBITED.with_text(TOO_MANY_QUERIES));
+        let reply = Reply { query: &query, client, limits: self.limits };
+        reply.write(&refusal.view(now.cache), ede, now, &self.counters, out)
+    }
+}
