@@ -13,9 +13,9 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use heimdall_uring::cache::{Key, Lookup, Shard};
 use heimdall_uring::config;
 use heimdall_uring::observe::Transport;
-use heimdall_uring::policy::{Acl, Identity, LocalData, Policy};
+use heimdall_uring::policy::{Acl, Identity, LocalData, Policy, RateLimiter};
 use heimdall_uring::serve::{Admission, Client, Core, Sections, Verdict};
-use heimdall_uring::time::{CacheTime, Now};
+use heimdall_uring::time::{CacheTime, Monotonic, Now};
 use heimdall_uring::wire::answer::AnswerBuilder;
 use heimdall_uring::wire::case::Folding;
 use heimdall_uring::wire::response::Section;
@@ -258,5 +258,47 @@ fn folding(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, parse, hit, shard, folding);
+/// What every client may ask, so much that nobody is over it.
+fn limiter() -> RateLimiter {
+    let rate = config::Rate {
+        queries_per_second: 1_000_000,
+        burst: Some(1_000_000),
+        allow: Vec::new(),
+        ..Default::default()
+    };
+    RateLimiter::new(&rate, ahash::RandomState::with_seeds(5, 6, 7, 8)).unwrap()
+}
+
+/// What does it cost that clients are limited: in a hit, and alone, for so many clients at random?
+fn rate(criterion: &mut Criterion) {
+    let mut nanos = 0;
+    let mut tick = || {
+        nanos += 2_000;
+        Monotonic::from_nanos(nanos)
+    };
+    for (title, is_limited) in [("not limited", false), ("limited", true)] {
+        let Filled { core, queries, .. } = filled(1);
+        let mut core = core.limited(is_limited.then(limiter));
+        let mut out = vec![0; 1232];
+        criterion.bench_function(&format!("hit of one name, clients {title}"), |bencher| {
+            bencher.iter(|| {
+                let now = Now { monotonic: tick(), ..now() };
+                core.answer(black_box(&queries[0]), CLIENT, now, &mut out)
+            });
+        });
+    }
+    for clients in [1, 4_096, 1 << 20] {
+        let mut limiter = limiter();
+        let mut state = 1u32;
+        criterion.bench_function(&format!("charge/{clients} clients"), |bencher| {
+            bencher.iter(|| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let client = Ipv4Addr::from_bits(0x0A00_0000 | ((state >> 8) & (clients - 1)));
+                limiter.charge(client.into(), Transport::Udp, tick())
+            });
+        });
+    }
+}
+
+criterion_group!(benches, parse, hit, shard, folding, rate);
 criterion_main!(benches);

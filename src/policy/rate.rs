@@ -150,13 +150,12 @@ impl RateLimiter {
         let place = (u64::from(u32::from_le_bytes(high)) * self.sets.len() as u64) >> 32;
         let place = usize::try_from(place).expect("below the number of sets");
         let Set(ways) = &mut self.sets[place];
-        let known = ways.iter().position(|bucket| bucket.tag == tag);
-        let way = known.unwrap_or_else(|| {
-            let fullest = fullest(ways);
-            self.forgotten += u64::from(ways[fullest].full_at > now);
-            ways[fullest] = Bucket { tag, ..Bucket::default() };
-            fullest
-        });
+        let mut way = way_of(tag, ways);
+        if way == WAYS {
+            way = fullest(ways);
+            self.forgotten += u64::from(ways[way].full_at > now);
+            ways[way] = Bucket { tag, ..Bucket::default() };
+        }
         &mut ways[way]
     }
 
@@ -186,6 +185,14 @@ impl Bucket {
             }
         }
     }
+}
+
+/// Where the bucket with `tag` is; [`WAYS`] when there is none.
+#[inline]
+fn way_of(tag: u32, ways: &[Bucket; WAYS]) -> usize {
+    // All are looked at, without a branch: which one it is cannot be foretold, and a wrong guess costs more than that.
+    let numbered = (0..WAYS).zip(ways);
+    numbered.fold(WAYS, |found, (way, bucket)| if bucket.tag == tag { way } else { found })
 }
 
 /// The bucket that will be full before the others.
