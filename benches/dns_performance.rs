@@ -74,7 +74,7 @@ fn core() -> Core<()> {
     let policy = Policy::new(
         Acl::new(&config::Acl::default()),
         Identity::new(&config::Identity::default()),
-        LocalData::new(&[local]).unwrap(),
+        LocalData::beside(&[local], config::Special::default(), &forward).unwrap(),
     );
     let shard = Shard::new(
         &config::Cache::default(),

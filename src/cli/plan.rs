@@ -18,6 +18,8 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         forward,
         identity,
         local,
+        special,
+        rebinding,
         optimizations,
         log,
     } = config;
@@ -40,6 +42,8 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         ("allowed", format!("{} prefix(es)", acl.allow.len())),
         ("rate", limited(rate)),
         ("local", locals),
+        ("special", held_back(*special)),
+        ("rebinding", guarded(rebinding)),
         ("simd", switch(optimizations.simd).to_owned()),
         ("identity", format!("id {}, version {}", told(&identity.id), told(&identity.version))),
         ("drain", format!("{:?}", node.drain)),
@@ -188,6 +192,34 @@ fn limited(rate: &config::Rate) -> String {
     )
 }
 
+/// Which special names are answered here.
+fn held_back(special: config::Special) -> String {
+    let groups = [
+        ("localhost", special.localhost),
+        ("invalid", special.invalid),
+        ("test", special.test),
+        ("onion", special.onion),
+        ("alt", special.alt),
+        ("home.arpa", special.home_arpa),
+        ("resolver.arpa", special.resolver_arpa),
+        ("reverse zones of private addresses", special.reverse),
+    ];
+    let held = groups.iter().filter(|(_, is_held)| *is_held).map(|(name, _)| *name);
+    let held: Vec<&str> = held.collect();
+    if held.is_empty() { "none".to_owned() } else { held.join(", ") }
+}
+
+/// What becomes of private addresses for public names.
+fn guarded(rebinding: &config::Rebinding) -> String {
+    if !rebinding.protect {
+        return "not prevented".to_owned();
+    }
+    let allowed: Vec<String> =
+        rebinding.allow.iter().map(|apex| apex.as_name().to_string()).collect();
+    let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
+    format!("prevented; private addresses are allowed for {allowed}")
+}
+
 const fn switch(is_on: bool) -> &'static str {
     if is_on { "on" } else { "off" }
 }
@@ -207,6 +239,7 @@ mod tests {
         config.node.listen = vec!["127.0.0.1:53".parse().unwrap()];
         config.forward.root.upstreams = vec![Upstream::udp("192.0.2.1:53".parse().unwrap())];
         config.identity.id = Some("here".into());
+        config.special.test = false;
         config.snapshot.path = Some("/var/cache/x".into());
         let text = describe(&config, "config", &Plan::new(&config, 1, 0).unwrap());
         for part in [
@@ -220,6 +253,7 @@ mod tests {
             "1024 connections per listener and core, 128 per client, 64 queries each",
             "9 prefix(es)",
             "rate:      not limited\n",
+            "special:   localhost, invalid, onion, alt, home.arpa, resolver.arpa, reverse zones of",
             "id \"here\", version refused",
             "drain:     2s",
         ] {

@@ -33,8 +33,13 @@ impl Key {
 }
 
 /// Keys that take a list, of which a mistake names the one item.
-pub(super) const LISTS: [(&str, &str); 4] =
-    [("node", "listen"), ("acl", "allow"), ("rate", "allow"), ("forward", "upstreams")];
+pub(super) const LISTS: [(&str, &str); 5] = [
+    ("node", "listen"),
+    ("acl", "allow"),
+    ("rate", "allow"),
+    ("forward", "upstreams"),
+    ("rebinding", "allow"),
+];
 
 /// Receive buffers of a core. The ring needs two completions for each, and the kernel gives no ring more than 65 536.
 const RECEIVE_BUFFERS_MAX: u64 = 16_384;
@@ -182,6 +187,28 @@ keys! {
         |c, v| assign(&mut c.identity.version, Some(Some(v.text()?.to_owned())));
     identity.id = "refused", "a text",
         |c, v| assign(&mut c.identity.id, Some(Some(v.text()?.to_owned())));
+
+    special.localhost = "true", "true or false",
+        |c, v| assign(&mut c.special.localhost, v.switch());
+    special.invalid = "true", "true or false",
+        |c, v| assign(&mut c.special.invalid, v.switch());
+    special.test = "true", "true or false",
+        |c, v| assign(&mut c.special.test, v.switch());
+    special.onion = "true", "true or false",
+        |c, v| assign(&mut c.special.onion, v.switch());
+    special.alt = "true", "true or false",
+        |c, v| assign(&mut c.special.alt, v.switch());
+    special.home_arpa = "true", "true or false",
+        |c, v| assign(&mut c.special.home_arpa, v.switch());
+    special.resolver_arpa = "true", "true or false",
+        |c, v| assign(&mut c.special.resolver_arpa, v.switch());
+    special.reverse = "true", "true or false",
+        |c, v| assign(&mut c.special.reverse, v.switch());
+
+    rebinding.protect = "false", "true or false",
+        |c, v| assign(&mut c.rebinding.protect, v.switch());
+    rebinding.allow = "[]", "domain names below the root, each once, such as [\"plex.direct\", \"corp.example\"]",
+        |c, v| assign(&mut c.rebinding.allow, v.list_or_none(forward::apexes).map(|lists| lists.concat()));
 
     optimizations.simd = "true", "true or false",
         |c, v| assign(&mut c.optimizations.simd, v.switch());

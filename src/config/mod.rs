@@ -51,6 +51,10 @@ pub struct Config {
     pub identity: Identity,
     /// Zones answered from the config itself.
     pub local: Vec<LocalZone>,
+    /// Names that never leave the node unless the operator says so.
+    pub special: Special,
+    /// Which addresses upstreams may give to public names.
+    pub rebinding: Rebinding,
     /// What can be switched off.
     pub optimizations: Optimizations,
     /// How much is logged.
@@ -206,6 +210,67 @@ pub struct LocalZone {
     /// Where the first line of `records` stands, for error messages: `file:line`. No number at its end says that the
     /// lines of the text are not lines of the file (it was written with escapes).
     pub place: String,
+}
+
+/// `[special]`: which of the names that mean nothing to the world's servers are answered here. What is switched off is
+/// forwarded like any other name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch of its own")]
+pub struct Special {
+    /// `localhost.` and the names below: this machine (RFC 6761 §6.3).
+    pub localhost: bool,
+    /// `invalid.`: never exists (RFC 6761 §6.4).
+    pub invalid: bool,
+    /// `test.`: does not exist unless the operator makes it (RFC 6761 §6.2).
+    pub test: bool,
+    /// `onion.`: for Tor alone (RFC 7686 §2).
+    pub onion: bool,
+    /// `alt.`: not for DNS (RFC 9476 §2).
+    pub alt: bool,
+    /// `home.arpa.`: the home's own names (RFC 8375 §4).
+    pub home_arpa: bool,
+    /// `resolver.arpa.`: about whoever is asked (RFC 9462 §6.4).
+    pub resolver_arpa: bool,
+    /// The addresses of private, shared, link-local, loopback and documentation networks (RFC 6303 §4, RFC 7793 §2).
+    pub reverse: bool,
+}
+
+impl Special {
+    /// None of them.
+    pub const NONE: Self = Self {
+        localhost: false,
+        invalid: false,
+        test: false,
+        onion: false,
+        alt: false,
+        home_arpa: false,
+        resolver_arpa: false,
+        reverse: false,
+    };
+}
+
+impl Default for Special {
+    fn default() -> Self {
+        Self {
+            localhost: true,
+            invalid: true,
+            test: true,
+            onion: true,
+            alt: true,
+            home_arpa: true,
+            resolver_arpa: true,
+            reverse: true,
+        }
+    }
+}
+
+/// `[rebinding]`: protection from public names that lead to private addresses.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Rebinding {
+    /// Such answers are withheld.
+    pub protect: bool,
+    /// Zones whose names may have any address, beside those of `[[forward]]` tables.
+    pub allow: Vec<Apex>,
 }
 
 /// `[optimizations]`: what can be switched off, to compare or to be safe.

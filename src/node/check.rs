@@ -28,7 +28,7 @@ pub struct Checked {
 /// # Errors
 /// [`NodeError`] for what would keep the node from starting.
 pub fn check(config: &Config) -> Result<Checked, NodeError> {
-    LocalData::new(&config.local)?;
+    LocalData::beside(&config.local, config.special, &config.forward)?;
     start::trust_of(&config.forward)?;
     let seats = placement::choose(&Topology::detect(), &config.node.cores)?;
     let warm_list = WarmList::read(&config.cache, seats.len())?;

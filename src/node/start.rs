@@ -33,7 +33,7 @@ use crate::mesh::{self, Ends};
 use crate::net::tcp::{self, Tcp};
 use crate::net::udp::{self, Plane, Setup};
 use crate::observe::{Exposition, ForwardCounters, ServingCounters, UpstreamCounters};
-use crate::policy::{Acl, Identity, LocalData, LocalError, Policy, RateLimiter};
+use crate::policy::{Acl, Identity, LocalData, LocalError, Policy, RateLimiter, Rebinding};
 use crate::resolve::{CookieSecret, Forwarder};
 use crate::serve::{Core, Sections};
 use crate::sys::adopt::adopt;
@@ -191,8 +191,9 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
 
 /// What clients may have.
 fn policy_of(config: &Config) -> Result<Policy, LocalError> {
-    let local = LocalData::new(&config.local)?;
-    Ok(Policy::new(Acl::new(&config.acl), Identity::new(&config.identity), local))
+    let local = LocalData::beside(&config.local, config.special, &config.forward)?;
+    let policy = Policy::new(Acl::new(&config.acl), Identity::new(&config.identity), local);
+    Ok(policy.against(Rebinding::new(&config.rebinding, &config.forward)))
 }
 
 /// By which the certificates of the upstreams are judged.

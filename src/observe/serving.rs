@@ -118,6 +118,8 @@ pub struct ServingCounters {
     pub failures: Counter,
     /// Queries answered by a failure of a moment ago.
     pub failures_cached: Counter,
+    /// Answers of upstreams that held private addresses for public names.
+    pub rebindings: Counter,
     /// Queries answered past the answer's lifetime.
     pub stale: Counter,
     /// Questions asked without a client that waits: ahead of an end, behind it, or for the warm-up list.
@@ -215,6 +217,7 @@ impl ServingCounters {
             ("dns_local_total", "Queries answered from local data", &self.local),
             ("dns_resolution_failures_total", "Questions nobody answered", &self.failures),
             ("dns_cached_failures_total", "Queries not tried again yet", &self.failures_cached),
+            ("dns_rebinding_answers_total", "Answers withheld for an address", &self.rebindings),
             ("dns_stale_total", "Queries answered past the lifetime", &self.stale),
             ("dns_refreshes_total", "Questions asked without a client that waits", &self.refreshes),
         ];

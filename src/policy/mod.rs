@@ -4,6 +4,7 @@ pub mod acl;
 pub mod identity;
 pub mod local;
 pub mod rate;
+pub mod rebinding;
 
 use std::net::IpAddr;
 
@@ -11,9 +12,10 @@ pub use acl::Acl;
 pub use identity::Identity;
 pub use local::{LocalData, LocalError};
 pub use rate::{Excess, RateLimiter};
+pub use rebinding::Rebinding;
 
 use crate::time::CacheTime;
-use crate::wire::{Answer, AnswerBuf, Class, Ede, Flags, Query, Rcode, Rtype};
+use crate::wire::{Answer, AnswerBuf, Class, Ede, Flags, Name, Query, Rcode, Rtype};
 
 /// What the policy says to a query.
 #[derive(Debug)]
@@ -32,6 +34,7 @@ pub struct Policy {
     acl: Acl,
     identity: Identity,
     local: LocalData,
+    rebinding: Rebinding,
     any: AnswerBuf,
 }
 
@@ -39,13 +42,49 @@ impl Policy {
     /// Joins the parts.
     #[must_use]
     pub fn new(acl: Acl, identity: Identity, local: LocalData) -> Self {
-        Self { acl, identity, local, any: local::any_answer() }
+        Self { acl, identity, local, rebinding: Rebinding::default(), any: local::any_answer() }
+    }
+
+    /// The same, with `rebinding` for the answers of upstreams.
+    #[must_use]
+    pub fn against(mut self, rebinding: Rebinding) -> Self {
+        self.rebinding = rebinding;
+        self
+    }
+
+    /// What is to be stored and told instead of `answer`, which an upstream gave for `query`; `None` when nothing is
+    /// wrong with it. `folded` is the query's name in lower case.
+    #[must_use]
+    pub fn replacement(
+        &self,
+        query: &Query<'_>,
+        folded: &[u8],
+        answer: &AnswerBuf,
+    ) -> Option<AnswerBuf> {
+        if query.qclass != Class::IN {
+            return None;
+        }
+        self.rebinding.replacement(Name::parse(folded).ok()?, query.qtype, answer)
+    }
+
+    /// Why an answer of the cache is what it is, if a replacement is kept there.
+    #[inline]
+    #[must_use]
+    pub fn reason(answer: &Answer<'_>) -> Option<Ede> {
+        (answer.shape.flags & Flags::AA != 0).then_some(rebinding::WITHHELD)
     }
 
     /// Whether a client at `address` is served at all.
     #[must_use]
     pub fn serves(&self, address: IpAddr) -> bool {
         self.acl.allows(address)
+    }
+
+    /// Whether the answer to `qtype` at the name that is `folded` (lower case, wire form) is the operator's own: nobody
+    /// else is asked.
+    #[must_use]
+    pub fn holds(&self, folded: &[u8], qtype: Rtype) -> bool {
+        self.local.lookup(folded, qtype).is_some()
     }
 
     /// Rules over `query` from `client`. `folded` is the query's name in lower case; `now` becomes the time of local

@@ -145,6 +145,9 @@ impl<P> Core<P> {
     pub fn warm(&mut self, message: &[u8], now: Now) -> Warmth {
         let Ok(query) = Query::parse(message) else { return Warmth::Known };
         self.key.set(&query, DEFAULT_GROUP, self.folding);
+        if self.policy.holds(self.key.folded_name(), query.qtype) {
+            return Warmth::Known;
+        }
         if let Explanation::Fresh(_) | Explanation::Denied(_) =
             self.shard.explain(&mut self.key, now.cache)
         {
@@ -190,7 +193,8 @@ impl<P> Core<P> {
         match self.shard.lookup(&mut self.key, now) {
             Lookup::Fresh { answer, is_due } => {
                 self.counters.hits.bump();
-                let verdict = reply.write(&answer, None, now, &self.counters, out);
+                let reason = Policy::reason(&answer);
+                let verdict = reply.write(&answer, reason, now, &self.counters, out);
                 if is_due { self.refresh(verdict, &query, now) } else { verdict }
             }
             Lookup::Denied(answer) => {

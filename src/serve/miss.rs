@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::answer::{Client, Core, Verdict};
 use super::reply::Reply;
 use crate::cache::{Insertion, Key, Lookup};
+use crate::policy::Policy;
 use crate::resolve::{Elsewhere, Ended, Eviction, Inflight, Joined};
 use crate::time::{CacheTime, Now};
 use crate::wire::{AnswerBuf, Ede, Query, QueryBuf, Rcode};
@@ -196,6 +197,7 @@ impl<P> Core<P> {
         let ended = self.end(asking);
         let (answer, ede) = match outcome {
             Ok(answer) => {
+                let answer = self.vet(asking, answer);
                 self.keep(asking, &answer, ended.elsewhere, now);
                 (answer, None)
             }
@@ -250,10 +252,12 @@ impl<P> Core<P> {
             let verdict = match &known {
                 Lookup::Stale(stale) => reply.write_stale(stale, &self.counters, out),
                 Lookup::Fresh { answer, .. } | Lookup::Denied(answer) => {
-                    reply.write(answer, None, now, &self.counters, out)
+                    reply.write(answer, Policy::reason(answer), now, &self.counters, out)
                 }
                 Lookup::Absent => {
-                    reply.write(&answer.view(now.cache), ede, now, &self.counters, out)
+                    let answer = answer.view(now.cache);
+                    let ede = ede.or_else(|| Policy::reason(&answer));
+                    reply.write(&answer, ede, now, &self.counters, out)
                 }
             };
             send(&waiter.path, written(&verdict, out));
@@ -264,6 +268,18 @@ impl<P> Core<P> {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.waiting.len()
+    }
+
+    /// The answer that may be kept and told: `answer`, or what the policy puts in its place.
+    fn vet(&self, asking: &Asking, answer: AnswerBuf) -> AnswerBuf {
+        let folded = asking.key.folded_name();
+        match self.policy.replacement(&asking.query.view(), folded, &answer) {
+            Some(replacement) => {
+                self.counters.rebindings.bump();
+                replacement
+            }
+            None => answer,
+        }
     }
 
     fn keep(&mut self, asking: &mut Asking, answer: &AnswerBuf, elsewhere: Elsewhere, now: Now) {

@@ -78,6 +78,19 @@ impl AnswerBuf {
         self.shape.is_denial()
     }
 
+    /// Type and RDATA of each record of the answer section.
+    pub fn answers(&self) -> impl Iterator<Item = (Rtype, &[u8])> {
+        let [answers, ..] = self.shape.counts;
+        let offsets = self.ttls.as_chunks().0.iter().take(usize::from(answers));
+        offsets.filter_map(|pair| {
+            let ttl_at = usize::from(u16::from_le_bytes(*pair));
+            let fixed = self.body.get(ttl_at.checked_sub(4)?..)?;
+            let ([t0, t1, _, _, _, _, _, _, l0, l1], rest) = fixed.split_first_chunk()?;
+            let rdata = rest.get(..usize::from(u16::from_be_bytes([*l0, *l1])))?;
+            Some((Rtype(u16::from_be_bytes([*t0, *t1])), rdata))
+        })
+    }
+
     /// Views the answer as of `stored`.
     #[must_use]
     pub fn view(&self, stored: CacheTime) -> Answer<'_> {
@@ -266,6 +279,8 @@ mod tests {
             answer.ttls.as_chunks().0.iter().map(|pair| u16::from_le_bytes(*pair)).collect();
         assert_eq!(offsets, [6, 22, 38]);
         assert_eq!(answer.body[22..26], 60u32.to_be_bytes());
+        let address: &[u8] = &[192, 0, 2, 1];
+        assert_eq!(answer.answers().collect::<Vec<_>>(), [(Rtype::A, address); 2]);
     }
 
     #[test]

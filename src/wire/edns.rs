@@ -107,6 +107,8 @@ impl Ede {
     pub const CACHED_ERROR: Self = Self { code: 13, text: "" };
     /// 19: as 3, and the answer says that the name does not exist.
     pub const STALE_NXDOMAIN: Self = Self { code: 19, text: "" };
+    /// 15: withheld by what the operator of this server has decided.
+    pub const BLOCKED: Self = Self { code: 15, text: "" };
     /// 18: the client may not ask.
     pub const PROHIBITED: Self = Self { code: 18, text: "" };
     /// 20: not a question for this server.

@@ -52,9 +52,12 @@ impl Rtype {
     pub const AAAA: Self = Self(28);
     pub const DNAME: Self = Self(39);
     pub const OPT: Self = Self(41);
+    pub const DS: Self = Self(43);
     pub const RRSIG: Self = Self(46);
     pub const NSEC: Self = Self(47);
     pub const NSEC3: Self = Self(50);
+    pub const SVCB: Self = Self(64);
+    pub const HTTPS: Self = Self(65);
     pub const TKEY: Self = Self(249);
     pub const TSIG: Self = Self(250);
     pub const IXFR: Self = Self(251);

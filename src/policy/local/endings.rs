@@ -6,33 +6,31 @@ use super::Apexes;
 const BITS: usize = 1_024;
 
 /// The last octets of all apexes, as a filter with false alarms and no misses.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Endings {
-    /// How many octets are compared: as many as all apexes have.
-    len: Len,
-    bits: [u64; BITS / 64],
+    /// Of apexes of eight octets and more, the last eight: most have company at the end of their names.
+    long: Bits,
+    /// Of shorter ones the last four.
+    short: Bits,
+    /// Some apex is still shorter: every name has to be looked up.
+    is_any: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Len {
-    Eight,
-    Four,
-    /// Some apex is so short that every name has to be looked up.
-    None,
-}
+/// One bit for each ending, drawn by its octets.
+#[derive(Debug, Default)]
+struct Bits([u64; BITS / 64]);
 
 impl Endings {
     /// A filter for `apexes`, in lower case.
     pub(super) fn new(apexes: &Apexes) -> Self {
-        let len = match apexes.iter().map(|apex| apex.len()).min() {
-            Some(8..) => Len::Eight,
-            Some(4..) => Len::Four,
-            _ => Len::None,
-        };
-        let mut endings = Self { len, bits: [0; BITS / 64] };
+        let mut endings = Self::default();
         for apex in apexes {
-            if let Some(bit) = endings.bit(apex) {
-                endings.bits[bit / 64] |= 1 << (bit % 64);
+            if let Some(ending) = apex.last_chunk() {
+                endings.long.set(u64::from_le_bytes(*ending));
+            } else if let Some(ending) = apex.last_chunk() {
+                endings.short.set(u32::from_le_bytes(*ending).into());
+            } else {
+                endings.is_any = true;
             }
         }
         endings
@@ -41,30 +39,34 @@ impl Endings {
     /// Whether some apex may be at the end of the name `folded`.
     #[inline]
     pub(super) fn may_end(&self, folded: &[u8]) -> bool {
-        match (self.len, self.bit(folded)) {
-            (Len::None, _) => true,
-            (Len::Eight | Len::Four, Some(bit)) => self.bits[bit / 64] >> (bit % 64) & 1 != 0,
-            // Shorter than any apex.
-            (Len::Eight | Len::Four, None) => false,
-        }
-    }
-
-    #[inline]
-    fn bit(&self, name: &[u8]) -> Option<usize> {
-        let ending = match self.len {
-            Len::Eight => u64::from_le_bytes(*name.last_chunk()?),
-            Len::Four => u32::from_le_bytes(*name.last_chunk()?).into(),
-            Len::None => return None,
+        let is_near = if let Some(ending) = folded.last_chunk() {
+            let ending = u64::from_le_bytes(*ending);
+            self.long.has(ending) | self.short.has(ending >> 32)
+        } else {
+            let ending = folded.last_chunk().map(|ending| u32::from_le_bytes(*ending));
+            ending.is_some_and(|ending| self.short.has(ending.into()))
         };
-        // Fibonacci hashing: the upper bits depend on all octets.
-        let mixed = ending.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - BITS.ilog2());
-        usize::try_from(mixed).ok()
+        is_near | self.is_any
     }
 }
 
-impl Default for Endings {
-    fn default() -> Self {
-        Self { len: Len::Eight, bits: [0; BITS / 64] }
+impl Bits {
+    fn set(&mut self, ending: u64) {
+        let bit = Self::place(ending);
+        self.0[bit / 64] |= 1 << (bit % 64);
+    }
+
+    #[inline]
+    fn has(&self, ending: u64) -> bool {
+        let bit = Self::place(ending);
+        self.0[bit / 64] >> (bit % 64) & 1 != 0
+    }
+
+    /// Fibonacci hashing: the upper bits depend on all octets.
+    #[inline]
+    fn place(ending: u64) -> usize {
+        let mixed = ending.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (64 - BITS.ilog2());
+        usize::try_from(mixed).unwrap_or_default()
     }
 }
 
@@ -81,6 +83,7 @@ mod tests {
         for apexes in [
             &[b"\x04corp\x07example\0".as_slice(), b"\x04home\x04arpa\0"] as &[&[u8]],
             &[b"\x04corp\x07example\0", b"\x04test\0"],
+            &[b"\x03alt\0", b"\x05onion\0", b"\x04home\x04arpa\0"],
             &[b"\x01a\0", b"\x04test\0"],
             &[b"\0"],
         ] {
@@ -101,5 +104,14 @@ mod tests {
         });
         assert!(alarms.count() < 100);
         assert!(!endings.may_end(b"\x03com\0") && !Endings::default().may_end(b"\x03com\0"));
+    }
+
+    #[test]
+    fn short_apex_does_not_make_all_names_under_the_others_top_worth_a_look() {
+        let endings = endings(&[b"\x03alt\0", b"\x03lab\x04corp\x07example\0"]);
+        assert!(endings.may_end(b"\x03www\x03lab\x04corp\x07example\0"));
+        assert!(endings.may_end(b"\x03alt\0") && endings.may_end(b"\x03www\x03alt\0"));
+        assert!(!endings.may_end(b"\x03www\x06sample\0"));
+        assert!(!endings.may_end(b"\x03ple\0"));
     }
 }

@@ -1,18 +1,22 @@
-//! Hot path. Zones that the operator answers himself. Everything is an answer in wire form before the first query comes.
+//! Hot path. Zones that the operator answers himself, and special names. Everything is an answer in wire form before the first query comes.
 
+mod apexes;
 mod endings;
 mod records;
+mod special;
 mod zone;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use ahash::RandomState;
 use thiserror::Error;
 
 use crate::config;
 use crate::wire::answer::AnswerBuilder;
-use crate::wire::{AnswerBuf, Class, Name, NameBuf, Rcode, Rtype};
+use crate::wire::{AnswerBuf, Class, Name, Rcode, Rtype};
+use apexes::{Apexes, key_of};
 use endings::Endings;
+use special::{Kind, Special};
 use zone::Zone;
 
 /// TTL of the answer to ANY, in seconds (RFC 8482 §4.2 advises a long one).
@@ -33,52 +37,71 @@ pub struct LocalError {
     pub problem: String,
 }
 
-/// The folded wire forms of all apexes.
-type Apexes = HashSet<Box<[u8]>, RandomState>;
+/// Who has the names at and below an apex.
+#[derive(Debug)]
+enum Held {
+    /// This zone.
+    Zone(Zone),
+    /// Upstreams, though a special name above is answered here.
+    Upstreams,
+}
 
 /// All local zones by apex.
 #[derive(Debug, Default)]
 pub struct LocalData {
     /// Keyed by the folded wire form of the apex.
-    zones: HashMap<Box<[u8]>, Zone, RandomState>,
+    zones: HashMap<Box<[u8]>, Held, RandomState>,
     /// Bit `n` is set when some apex has `n` labels: other suffixes need no look-up.
     apex_depths: u128,
     endings: Endings,
 }
 
 impl LocalData {
-    /// Compiles the zones of the config.
+    /// Compiles the zones of the config, and nothing beside them.
     ///
     /// # Errors
     /// [`LocalError`] for the first zone that is broken or named twice.
     pub fn new(sections: &[config::LocalZone]) -> Result<Self, LocalError> {
-        let fail = |section: &config::LocalZone, problem: &str| LocalError {
-            place: section.place.clone(),
-            zone: section.zone.clone(),
-            problem: problem.into(),
-        };
-        let mut apexes = Vec::with_capacity(sections.len());
-        let mut keys = Apexes::default();
-        for section in sections {
-            let apex = NameBuf::from_text(&section.zone)
-                .map_err(|_| fail(section, "is not a domain name such as \"corp.example.\""))?;
-            if !keys.insert(apex.as_name().as_bytes().to_ascii_lowercase().into()) {
-                return Err(fail(section, "is defined twice: join the two"));
-            }
-            apexes.push(apex);
-        }
+        Self::beside(sections, config::Special::NONE, &config::Forward::default())
+    }
+
+    /// Compiles the zones of the config and those special names that are neither answered by one of them nor forwarded
+    /// to upstreams of their own.
+    ///
+    /// # Errors
+    /// [`LocalError`] for the first zone that is broken or named twice.
+    pub fn beside(
+        sections: &[config::LocalZone],
+        special: config::Special,
+        forward: &config::Forward,
+    ) -> Result<Self, LocalError> {
+        let (apexes, mut keys) = apexes::of_sections(sections)?;
+        let specials = special::zones(special, &keys, forward);
+        let upstreams = apexes::of_upstreams(&specials, &keys, forward);
+        keys.extend(specials.iter().map(|special| key_of(special.apex.as_name())));
+        keys.extend(upstreams.iter().map(|&apex| key_of(apex)));
         let mut data = Self { endings: Endings::new(&keys), ..Self::default() };
         for (section, apex) in sections.iter().zip(&apexes) {
-            let apex = apex.as_name();
-            let zone = Zone::compile(section, apex, &keys)?;
-            data.apex_depths |= 1 << apex.labels().count();
-            data.zones.insert(apex.as_bytes().to_ascii_lowercase().into(), zone);
+            let zone = Zone::compile(section, apex.as_name(), &keys, Kind::Whole)?;
+            data.insert(apex.as_name(), Held::Zone(zone));
+        }
+        for Special { zone, apex, kind } in &specials {
+            let zone = Zone::compile(zone, apex.as_name(), &keys, *kind)?;
+            data.insert(apex.as_name(), Held::Zone(zone));
+        }
+        for apex in upstreams {
+            data.insert(apex, Held::Upstreams);
         }
         Ok(data)
     }
 
+    fn insert(&mut self, apex: Name<'_>, held: Held) {
+        self.apex_depths |= 1 << apex.labels().count();
+        self.zones.insert(key_of(apex), held);
+    }
+
     /// The operator's answer to `qtype` at the name that is `folded` (lower case, wire form): `None` when no zone of his
-    /// holds the name.
+    /// holds the name, nor is it special.
     #[inline]
     #[must_use]
     pub fn lookup(&self, folded: &[u8], qtype: Rtype) -> Option<&AnswerBuf> {
@@ -101,8 +124,10 @@ impl LocalData {
                 continue;
             }
             let start = usize::from(start);
-            if let Some(zone) = self.zones.get(&folded[start..]) {
-                return Some(zone.lookup(folded, start, qtype));
+            match self.zones.get(&folded[start..]) {
+                Some(Held::Zone(zone)) => return zone.lookup(folded, start, qtype),
+                Some(Held::Upstreams) => return None,
+                None => {}
             }
         }
         None

@@ -6,6 +6,7 @@ use std::collections::{BTreeSet, HashMap};
 use ahash::RandomState;
 
 use super::records::{self, Mistake, Records, RrSet, Sets, folded};
+use super::special::Kind;
 use super::{Apexes, LocalError};
 use crate::config;
 use crate::wire::answer::AnswerBuilder;
@@ -30,12 +31,15 @@ pub(super) struct Zone {
     /// By folded owner. Empty non-terminals (RFC 4592 §2.2.2) have a node without answers.
     nodes: HashMap<Box<[u8]>, Node, RandomState>,
     nodata: AnswerBuf,
-    nxdomain: AnswerBuf,
+    /// For names that the zone lacks.
+    missing: AnswerBuf,
+    /// Whether DS records of the apex are asked of the parent.
+    has_parent: bool,
 }
 
 impl Zone {
-    /// Compiles the section, whose apex is `apex`. Names below another one of
-    /// `apexes` that is within this zone belong to that one.
+    /// Compiles the section, whose apex is `apex`, as `kind` wants it. Names below another one of `apexes` that is
+    /// within this zone belong to that one.
     ///
     /// # Errors
     /// [`LocalError`] with the place of the first mistake.
@@ -43,18 +47,25 @@ impl Zone {
         section: &config::LocalZone,
         apex: Name<'_>,
         apexes: &Apexes,
+        kind: Kind,
     ) -> Result<Self, LocalError> {
         let fail = |place, problem| LocalError { place, zone: section.zone.clone(), problem };
         let records = records::read(section, apex)
             .map_err(|Mistake { line, problem }| fail(section.place_of(line), problem))?;
         let compiler = Compiler::new(apex, apexes, &records);
-        compiler.zone().map_err(|Full| {
+        compiler.zone(kind).map_err(|Full| {
             fail(section.place.clone(), "an answer would exceed 65535 bytes".to_owned())
         })
     }
 
-    /// The answer for the folded `qname`, whose part from `apex_at` on is this zone's apex.
-    pub(super) fn lookup(&self, qname: &[u8], apex_at: usize, qtype: Rtype) -> &AnswerBuf {
+    /// The answer for the folded `qname`, whose part from `apex_at` on is this zone's apex; `None` when that is for the
+    /// parent to say.
+    pub(super) fn lookup(&self, qname: &[u8], apex_at: usize, qtype: Rtype) -> Option<&AnswerBuf> {
+        let is_for_parent = self.has_parent && qtype == Rtype::DS && apex_at == 0;
+        if is_for_parent { None } else { Some(self.find(qname, apex_at, qtype)) }
+    }
+
+    fn find(&self, qname: &[u8], apex_at: usize, qtype: Rtype) -> &AnswerBuf {
         if let Some(node) = self.nodes.get(qname) {
             return self.at(node, qtype);
         }
@@ -68,10 +79,10 @@ impl Zone {
                 wildcard[..2].copy_from_slice(b"\x01*");
                 wildcard[2..len].copy_from_slice(&qname[at..]);
                 let node = self.nodes.get(&wildcard[..len]);
-                return node.map_or(&self.nxdomain, |node| self.at(node, qtype));
+                return node.map_or(&self.missing, |node| self.at(node, qtype));
             }
         }
-        &self.nxdomain
+        &self.missing
     }
 
     fn at<'a>(&'a self, node: &'a Node, qtype: Rtype) -> &'a AnswerBuf {
@@ -122,9 +133,9 @@ impl<'a> Compiler<'a> {
         Self { apex, apexes, records, names, soa }
     }
 
-    fn zone(&self) -> Result<Zone, Full> {
+    fn zone(&self, kind: Kind) -> Result<Zone, Full> {
         let mut nodes: HashMap<Box<[u8]>, Node, RandomState> = HashMap::default();
-        for &name in &self.names {
+        for &name in self.names.iter().filter(|_| kind != Kind::Denied) {
             let node = match self.records.get(name) {
                 Some(sets) => self.node(Name::parse(name).map_err(|_| Full)?, sets)?,
                 None => Node::default(),
@@ -134,7 +145,8 @@ impl<'a> Compiler<'a> {
         Ok(Zone {
             nodes,
             nodata: self.negative(Rcode::NOERROR)?,
-            nxdomain: self.negative(Rcode::NXDOMAIN)?,
+            missing: self.negative(kind.missing())?,
+            has_parent: kind.has_parent(),
         })
     }
 
