@@ -74,6 +74,8 @@ SIGUSR2 writes the cache to its snapshot file.";
 enum Refusal {
     #[error("--config {path}: {cause}")]
     Unreadable { path: String, cause: io::Error },
+    #[error("{place}: local.file = \"{path}\": {cause}")]
+    ZoneFile { place: String, path: String, cause: io::Error },
     #[error("{0}")]
     Config(#[from] ConfigError),
     #[error(
@@ -100,6 +102,7 @@ impl Refusal {
             ) => EXIT_USAGE,
             Self::Node(_) => EXIT_FAILURE,
             Self::Unreadable { .. }
+            | Self::ZoneFile { .. }
             | Self::Config(_)
             | Self::NoUpstream(_)
             | Self::AsksItself { .. } => EXIT_USAGE,
@@ -167,6 +170,14 @@ fn assemble(arguments: &Arguments) -> Result<Assembled, Refusal> {
     let environment: Vec<(String, String)> = environment.collect();
     let mut warnings = config::stray_variables(&environment);
     let mut config = Config::load(file, environment, &flags(arguments))?;
+    for file in std::mem::take(&mut config.local_files) {
+        let records = read_bounded(&file.path).map_err(|cause| Refusal::ZoneFile {
+            place: file.place.clone(),
+            path: file.path.display().to_string(),
+            cause,
+        })?;
+        config.local.push(file.with_records(records));
+    }
     let mut source = "flag, environment or config".to_owned();
     if config.forward.root.upstreams.is_empty() && !arguments.print_topology {
         let (servers, passed_over) = system_upstreams()?;

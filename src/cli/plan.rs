@@ -18,6 +18,7 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         forward,
         identity,
         local,
+        local_files: _,
         special,
         rebinding,
         optimizations,

@@ -6,7 +6,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::keys::{KEYS, Key, LISTS};
-use super::{Config, ConfigError, ForwardZone, LocalZone, Value, environment, forward, upstream};
+use super::{
+    Config, ConfigError, ForwardZone, LocalFile, LocalZone, Value, environment, forward, upstream,
+};
 
 /// Largest config file that is read, in bytes: local zones may be long, but not endless.
 pub const FILE_BYTES_MAX: usize = 16 << 20;
@@ -27,7 +29,12 @@ const ZONE_KEYS: [&str; 4] = ["zone", "upstreams", "policy", "attempt_timeout"];
 const ZONE_EXPECTED: &str = "a domain name below the root or a prefix such as \"corp.example\" or \"10.0.0.0/8\", or a list of them, each once";
 
 /// Keys of a `[[local]]` table.
-const LOCAL_KEYS: [&str; 2] = ["zone", "records"];
+const LOCAL_KEYS: [&str; 3] = ["zone", "records", "file"];
+
+/// What they take.
+const ZONE_NAME: &str = "a domain name such as \"corp.example.\"";
+const ZONE_RECORDS: &str = "records in zone-file syntax, in \"\"\"three quotes\"\"\"";
+const ZONE_FILE: &str = "the absolute path of a zone file such as \"/etc/heimdall-uring/lab.zone\"";
 
 /// A config file.
 #[derive(Clone, Copy, Debug)]
@@ -131,7 +138,7 @@ impl Config {
             match (table.get_ref().as_ref(), content.get_ref()) {
                 ("local", DeValue::Array(zones)) => {
                     for zone in zones {
-                        self.local.push(read_local(file, zone)?);
+                        self.read_local(file, zone)?;
                     }
                 }
                 ("forward", DeValue::Array(tables)) => self.read_forward(file, tables)?,
@@ -203,6 +210,63 @@ impl Config {
                 return Err(syntax("only one [[forward]] table may be without a zone"));
             } else {
                 self.read_table(file, "forward", keys)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads one `[[local]]` table.
+    fn read_local(
+        &mut self,
+        file: &Source<'_>,
+        zone: &Spanned<DeValue<'_>>,
+    ) -> Result<(), ConfigError> {
+        let place = file.place(zone.span().start);
+        let syntax =
+            |place, problem: &str| Err(ConfigError::Syntax { place, problem: problem.into() });
+        let DeValue::Table(keys) = zone.get_ref() else {
+            return syntax(place, "local zones are written as [[local]] tables");
+        };
+        let (mut apex, mut records, mut path) = (String::new(), None, None);
+        for (name, value) in keys {
+            let word = name.get_ref().as_ref();
+            let written = plain(value, file);
+            let (is_taken, expected) = match word {
+                "zone" => (written.text().map(|text| text.clone_into(&mut apex)), ZONE_NAME),
+                "records" => {
+                    let text = written.text().map(str::to_owned);
+                    let place = text.as_ref().map(|text| file.place_of_lines(value, text));
+                    records = text.zip(place);
+                    (records.is_some().then_some(()), ZONE_RECORDS)
+                }
+                "file" => {
+                    path = written.path();
+                    (path.is_some().then_some(()), ZONE_FILE)
+                }
+                other => {
+                    let place = file.place(name.span().start);
+                    let names = LOCAL_KEYS.map(str::to_owned);
+                    return Err(unknown(place, "key", &format!("local.{other}"), &names));
+                }
+            };
+            if is_taken.is_none() {
+                let place = file.place(value.span().start);
+                let (key, value) = (format!("local.{word}"), shortened(&written.to_string()));
+                return Err(ConfigError::Value { place, key, value, expected });
+            }
+        }
+        if apex.is_empty() {
+            let (key, value) = ("local.zone".into(), "\"\"".into());
+            return Err(ConfigError::Value { place, key, value, expected: ZONE_NAME });
+        }
+        match (records, path) {
+            (Some(_), Some(_)) => {
+                return syntax(place, "a local zone has either records or a file, not both");
+            }
+            (None, Some(path)) => self.local_files.push(LocalFile { zone: apex, path, place }),
+            (records, None) => {
+                let (records, place) = records.unwrap_or_else(|| (String::new(), place));
+                self.local.push(LocalZone { zone: apex, records, place });
             }
         }
         Ok(())
@@ -348,49 +412,6 @@ fn read_zone(file: &Source<'_>, keys: &DeTable<'_>) -> Result<ForwardZone, Confi
         return Err(ConfigError::Conflict(format!("{}: {problem}", file.place(place))));
     }
     Ok(ForwardZone { apexes, ..zone })
-}
-
-fn read_local(file: &Source<'_>, zone: &Spanned<DeValue<'_>>) -> Result<LocalZone, ConfigError> {
-    let place = file.place(zone.span().start);
-    let DeValue::Table(keys) = zone.get_ref() else {
-        let problem = "local zones are written as [[local]] tables".into();
-        return Err(ConfigError::Syntax { place, problem });
-    };
-    let mut local = LocalZone { zone: String::new(), records: String::new(), place: place.clone() };
-    for (name, value) in keys {
-        let here = file.place(value.span().start);
-        let (target, expected) = match name.get_ref().as_ref() {
-            "zone" => (&mut local.zone, "a domain name such as \"corp.example.\""),
-            "records" => {
-                if let DeValue::String(text) = value.get_ref() {
-                    local.place = file.place_of_lines(value, text);
-                }
-                (&mut local.records, "records in zone-file syntax, in \"\"\"three quotes\"\"\"")
-            }
-            other => {
-                let names = LOCAL_KEYS.map(str::to_owned);
-                let place = file.place(name.span().start);
-                return Err(unknown(place, "key", &format!("local.{other}"), &names));
-            }
-        };
-        let value = plain(value, file);
-        let Some(text) = value.text() else {
-            let key = format!("local.{}", name.get_ref());
-            return Err(ConfigError::Value {
-                place: here,
-                key,
-                value: value.to_string(),
-                expected,
-            });
-        };
-        text.clone_into(target);
-    }
-    if local.zone.is_empty() {
-        let (key, value) = ("local.zone".into(), "\"\"".into());
-        let expected = "a domain name such as \"corp.example.\"";
-        return Err(ConfigError::Value { place, key, value, expected });
-    }
-    Ok(local)
 }
 
 fn unknown(place: String, what: &'static str, name: &str, allowed: &[String]) -> ConfigError {

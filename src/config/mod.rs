@@ -51,6 +51,8 @@ pub struct Config {
     pub identity: Identity,
     /// Zones answered from the config itself.
     pub local: Vec<LocalZone>,
+    /// Zones whose records stand in files of their own, which are read by whoever may.
+    pub local_files: Vec<LocalFile>,
     /// Names that never leave the node unless the operator says so.
     pub special: Special,
     /// Which addresses upstreams may give to public names.
@@ -210,6 +212,26 @@ pub struct LocalZone {
     /// Where the first line of `records` stands, for error messages: `file:line`. No number at its end says that the
     /// lines of the text are not lines of the file (it was written with escapes).
     pub place: String,
+}
+
+/// `[[local]]` with `file`: a zone whose records stand in a file of their own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LocalFile {
+    /// Apex of the zone, as in [`LocalZone::zone`].
+    pub zone: String,
+    /// The file, an absolute path.
+    pub path: PathBuf,
+    /// Where the config names it: `file:line`.
+    pub place: String,
+}
+
+impl LocalFile {
+    /// The zone with `records`, the text of the file.
+    #[must_use]
+    pub fn with_records(self, records: String) -> LocalZone {
+        let place = format!("{}:1", self.path.display());
+        LocalZone { zone: self.zone, records, place }
+    }
 }
 
 /// `[special]`: which of the names that mean nothing to the world's servers are answered here. What is switched off is

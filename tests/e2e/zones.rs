@@ -3,6 +3,7 @@
 use crate::client::{dig, exchange};
 use crate::message::{self, A, NOERROR, NXDOMAIN, query};
 use crate::node::Setup;
+use crate::ports::Directory;
 use crate::scripted::{Asked, Scripted, Step};
 
 fn answering(address: [u8; 4]) -> Scripted {
@@ -51,4 +52,41 @@ fn denial_above_a_zone_says_nothing_about_it() {
     assert_eq!(root.count("other.example."), 0, "what does not exist has nothing below it");
     assert_eq!(rcode("host.corp.example"), NOERROR);
     assert_eq!(rcode("corp.example"), NOERROR);
+}
+
+/// A node with one local zone, in a file that holds `records`.
+fn with_zone_file(directory: &Directory, records: &str) -> Setup {
+    let path = directory.write("lab.zone", records);
+    Setup::new().config(&format!("[[local]]\nzone = 'lab.example.'\nfile = '{}'", path.display()))
+}
+
+#[test]
+fn zone_file_is_answered_and_its_mistakes_have_their_line() {
+    let directory = Directory::create();
+    let records = "$TTL 300\n@ SOA @ hostmaster (\n 1 2 3 4\n 60 )\n  NS @\nnas A 192.168.1.2\n\
+                   www CNAME nas\n*.app A 192.168.1.3\n";
+    let node = with_zone_file(&directory, records).start();
+    let reply = dig(node.address, "www.lab.example A");
+    assert_eq!(reply.rdata("A"), ["192.168.1.2"]);
+    assert!(reply.has("aa"));
+    assert_eq!(dig(node.address, "x.app.lab.example A").rdata("A"), ["192.168.1.3"]);
+    let missing = dig(node.address, "no.lab.example A");
+    assert_eq!((missing.status.as_str(), missing.authority[0].rtype.as_str()), ("NXDOMAIN", "SOA"));
+    assert_eq!(missing.authority[0].rdata, "lab.example. hostmaster.lab.example. 1 2 3 4 60");
+    for (records, expected) in [
+        (
+            Some("nas A 192.168.1.2\n\nwww A 300.1.1.1\n"),
+            "lab.zone:3: local zone \"lab.example.\": ",
+        ),
+        (None, "node.toml:1: local.file = \""),
+    ] {
+        let directory = Directory::create();
+        let setup = with_zone_file(&directory, records.unwrap_or_default());
+        if records.is_none() {
+            std::fs::remove_file(directory.path().join("lab.zone")).unwrap();
+        }
+        let mut node = setup.spawn();
+        assert_eq!(node.wait_for_exit().code(), Some(2));
+        assert!(node.log().contains(expected), "{}", node.log());
+    }
 }

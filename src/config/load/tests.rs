@@ -83,6 +83,28 @@ fn local_zones_know_where_their_records_begin() {
 }
 
 #[test]
+fn local_zone_may_stand_in_a_file_of_its_own() {
+    let config = load("[[local]]\nzone = 'a.'\nfile = '/etc/a.zone'\n").unwrap();
+    let [file] = &config.local_files[..] else { panic!("{config:?}") };
+    assert_eq!((file.place.as_str(), config.local.len()), ("node.toml:1", 0));
+    let zone = file.clone().with_records("www A 192.0.2.1\nx".into());
+    assert_eq!((zone.zone.as_str(), zone.place_of(2).as_str()), ("a.", "/etc/a.zone:2"));
+    for (keys, expected) in [
+        (
+            "zone = 'a.'\nfile = 'a.zone'",
+            "node.toml:3: local.file = \"a.zone\": expected the absolute",
+        ),
+        ("zone = 'a.'\nfile = 7", "node.toml:3: local.file = 7: expected the absolute path"),
+        ("zone = 'a.'\nrecords = ''\nfile = '/a'", "either records or a file, not both"),
+        ("file = '/a'", "local.zone = \"\": expected a domain name"),
+        ("zone = 'a.'\nfil = '/a'", "did you mean \"file\"?"),
+    ] {
+        let error = error(&format!("[[local]]\n{keys}\n"));
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn lines_of_records_are_lines_of_the_file() {
     let place_of = |records: &str, line| {
         let text = format!("# zones\n[[local]]\nrecords = {records}\nzone = \"a.\"\n");

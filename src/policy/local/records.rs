@@ -111,6 +111,7 @@ fn add_record(
     let mut rdata = Vec::new();
     record.data().compose_rdata(&mut rdata).map_err(|_| format!("{name}: RDATA is too long"))?;
     let rtype = Rtype(record.rtype().to_int());
+    let rdata = without_at(rtype, &rdata).unwrap_or(rdata);
     let set = records.entry(folded(name)).or_default().entry(rtype).or_default();
     let ttl = record.ttl().as_secs();
     // All records of an RRset share one TTL (RFC 2181 §5.2).
@@ -118,6 +119,31 @@ fn add_record(
     set.rdata.insert(rdata);
     set.line = line;
     Ok(())
+}
+
+/// RDATA in which the origin, written `@`, is what it stands for (RFC 1035 §5.1): the reader knows it as an owner only, and
+/// makes a label of it before the origin. Nobody has names that really begin so. `None` for RDATA without names.
+fn without_at(rtype: Rtype, rdata: &[u8]) -> Option<Vec<u8>> {
+    let (lead, names) = match rtype.0 {
+        // NS CNAME PTR
+        2 | 5 | 12 => (0, 1),
+        // SOA
+        6 => (0, 2),
+        // MX AFSDB KX, SVCB HTTPS
+        15 | 18 | 36 | 64 | 65 => (2, 1),
+        // SRV
+        33 => (6, 1),
+        _ => return None,
+    };
+    let (head, mut rest) = rdata.split_at_checked(lead)?;
+    let mut spelled = head.to_vec();
+    for _ in 0..names {
+        let name = Name::parse(rest).ok()?.as_bytes();
+        spelled.extend(name.strip_prefix(b"\x01@").unwrap_or(name));
+        rest = &rest[name.len()..];
+    }
+    spelled.extend(rest);
+    Some(spelled)
 }
 
 fn check(records: &Records, apex: Name<'_>) -> Result<(), Mistake> {

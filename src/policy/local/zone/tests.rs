@@ -169,6 +169,24 @@ fn owner_and_defaults_carry_over_from_entry_to_entry() {
 }
 
 #[test]
+fn at_sign_is_the_origin_in_rdata_too() {
+    let records = "@ 60 SOA @ @ 1 2 3 4 5\n@ 60 MX 10 @\nwww 60 CNAME @\n@ 60 TXT @\n\
+                   $ORIGIN sub.corp.example.\n_s._tcp 60 SRV 1 2 3 @\n";
+    for (name, rtype, rdata_len) in [
+        ("corp.example.", Rtype::SOA, 2 * 14 + 20),
+        ("corp.example.", Rtype::MX, 2 + 14),
+        ("www.corp.example.", Rtype::CNAME, 14),
+        ("corp.example.", Rtype::TXT, 2),
+        ("_s._tcp.sub.corp.example.", Rtype(33), 6 + 18),
+    ] {
+        let (_, answers) = ask_of(&[section(records)], name, rtype).unwrap();
+        assert_eq!(answers, [format!("{name} {} {rdata_len} 60", rtype.0)]);
+    }
+    let (rcode, answers) = ask_of(&[section(records)], "www.corp.example.", Rtype::MX).unwrap();
+    assert_eq!((rcode, answers.len()), (Rcode::NOERROR, 2), "the alias leads to the apex");
+}
+
+#[test]
 fn mistakes_are_named_with_their_place() {
     for (records, line, part) in [
         ("www A 300.1.1.1", 7, "expected IPv4 address"),
