@@ -240,6 +240,25 @@ fn time_inserts(shard: &mut Shard, keys: &mut [Key], fresh: &AnswerBuf) -> Durat
     begin.elapsed()
 }
 
+/// What do special names cost a question that is none of theirs, and one that is?
+fn local(criterion: &mut Criterion) {
+    let forward = config::Forward::default();
+    let special = LocalData::beside(&[], config::Special::default(), &forward).unwrap();
+    for (data, set) in [(LocalData::default(), "no zones"), (special, "special names")] {
+        for (title, name) in [
+            ("another name", "host0000001.site001.example.com."),
+            ("reverse name of the world", "1.0.113.8.in-addr.arpa."),
+            ("reverse name of a site", "1.0.113.10.in-addr.arpa."),
+        ] {
+            let name = NameBuf::from_text(name).unwrap();
+            criterion.bench_function(&format!("local lookup, {set}/{title}"), |bencher| {
+                let name = name.as_name().as_bytes();
+                bencher.iter(|| data.lookup(black_box(name), black_box(Rtype::A)));
+            });
+        }
+    }
+}
+
 /// Is a name folded faster by vectors than by words?
 fn folding(criterion: &mut Criterion) {
     let kernels = [("words", Some(Folding::WORDS)), ("vectors", Folding::vectors())];
@@ -300,5 +319,5 @@ fn rate(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, parse, hit, shard, folding, rate);
+criterion_group!(benches, parse, hit, local, shard, folding, rate);
 criterion_main!(benches);
