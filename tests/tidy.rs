@@ -55,13 +55,14 @@ const ROOMS: [(&str, &[&str]); 14] = [
 const JOINERS: [&str; 4] = ["node", "cli", "main", "lib"];
 
 /// Crates that live in some rooms only.
-const CRATES: [(&str, &[&str]); 24] = [
+const CRATES: [(&str, &[&str]); 25] = [
     ("toml", &["config"]),
     ("hdrhistogram", &["observe"]),
     ("hashbrown", &["cache", "policy", "resolve"]),
-    ("crc32fast", &["cache"]),
+    ("crc32fast", &["cache", "policy"]),
     ("ahash", &["cache", "policy", "resolve", "upstream"]),
     ("domain", &["policy", "resolve"]),
+    ("idna", &["policy"]),
     ("siphasher", &["cache", "resolve"]),
     ("libc", &["sys"]),
     ("io_uring", &["sys"]),

@@ -1,6 +1,7 @@
 //! Hot path. What a client may have: whether it may ask at all, and what the operator answers in the world's stead.
 
 pub mod acl;
+pub mod filter;
 pub mod identity;
 pub mod local;
 pub mod rate;

@@ -1,0 +1,399 @@
+//! From the rules of all lists to one image. See `layout` for its form.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+
+use ahash::RandomState;
+use ipnet::IpNet;
+use thiserror::Error;
+
+use super::extras;
+use super::hash::{self, Key};
+use super::layout::{BUCKET_BYTES, COVERED_AT, HEAD_BYTES, Head, SLOTS, SPILL_MAX};
+use super::rule::{Kind, Owner, Rule};
+use super::stored::{StoredRule, class};
+use crate::wire::{Name, name::NAME_BYTES_MAX};
+
+/// Bits of the filter per name: by calculation, 12 let some 1 in 100 strangers through, to the buckets.
+const FILTER_BITS_PER_NAME: u64 = 12;
+
+/// Slots per two names: two thirds of the slots are taken, so that few names spill.
+const SLOTS_PER_TWO_NAMES: usize = 3;
+
+/// Different rules, their names apart. They share a word with the length of a name while they are sorted.
+const RULES_MAX: u32 = 1 << 24;
+
+/// Why an image cannot be built, or no further rule be taken.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum CompileError {
+    /// More rules that differ in more than their names than an image can hold.
+    #[error("there are more than {RULES_MAX} different rules")]
+    Rules,
+    /// More octets of names than an image can hold.
+    #[error("the names take more than 4 GiB")]
+    Names,
+    /// A set of types or clients, or a record, is too large.
+    #[error("a rule names more than 255 types or clients, or too long a record")]
+    Extras,
+    /// Too many hashes lie close together; with another key they will not.
+    #[error("the names crowd under this key: take another")]
+    Crowded,
+}
+
+/// A name and one rule for it.
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    hash: u64,
+    /// Where the name begins among all names.
+    name: u32,
+    /// The rule, and above it the octets of the name. After grouping, the bundle.
+    rule_and_len: u32,
+}
+
+impl Entry {
+    const fn rule(self) -> u32 {
+        self.rule_and_len & (RULES_MAX - 1)
+    }
+
+    fn name(self, names: &[u8]) -> &[u8] {
+        let start = self.name as usize;
+        &names[start..start + (self.rule_and_len >> 24) as usize]
+    }
+}
+
+/// A name and its bundle, on the way into its bucket.
+struct Placed {
+    entry: Entry,
+    bundle: u32,
+}
+
+/// Takes rules and makes an image of them.
+///
+/// It needs 16 octets and the length of its name for each rule, until the image is built.
+#[derive(Debug)]
+pub struct Compiler {
+    key_octets: [u8; 16],
+    key: Key,
+    names: Vec<u8>,
+    entries: Vec<Entry>,
+    depths: u128,
+    root: Vec<u32>,
+    networks: BTreeMap<(u8, u128), Vec<u32>>,
+    rules: Vec<StoredRule>,
+    numbers: HashMap<StoredRule, u32, RandomState>,
+    /// The rule of the line before, which mostly is that of this line, too.
+    last: Option<(StoredRule, u32)>,
+    extras: Vec<u8>,
+    places: HashMap<Box<[u8]>, u32, RandomState>,
+}
+
+impl Compiler {
+    /// Begins an image under a secret key.
+    #[must_use]
+    pub fn new(key: [u8; 16]) -> Self {
+        let key_octets = Key::spread(key);
+        Self {
+            key_octets,
+            key: Key::of(key_octets),
+            names: Vec::new(),
+            entries: Vec::new(),
+            depths: 0,
+            root: Vec::new(),
+            networks: BTreeMap::new(),
+            rules: Vec::new(),
+            numbers: HashMap::default(),
+            last: None,
+            // 0 means that a rule has none.
+            extras: vec![0],
+            places: HashMap::default(),
+        }
+    }
+
+    /// Adds a rule of the list with the number `list`. The order of a list's rules is kept where nothing else decides.
+    ///
+    /// # Errors
+    /// [`CompileError`] when there is no room; what was added before stays.
+    pub fn add(&mut self, list: u8, kind: Kind, rule: &Rule<'_>) -> Result<(), CompileError> {
+        let number = self.number(list, kind, rule)?;
+        match rule.owner {
+            Owner::Addresses(net) => {
+                self.networks.entry(network(net)).or_default().push(number);
+                Ok(())
+            }
+            Owner::Name(name) if name.is_root() => {
+                self.root.push(number);
+                Ok(())
+            }
+            Owner::Name(name) => self.add_name(name, number),
+        }
+    }
+
+    fn add_name(&mut self, name: Name<'_>, number: u32) -> Result<(), CompileError> {
+        let start = u32::try_from(self.names.len()).map_err(|_| CompileError::Names)?;
+        let wire = name.as_bytes();
+        let wire = &wire[..wire.len() - 1];
+        self.names.extend(wire);
+        let folded = &mut self.names[start as usize..];
+        folded.make_ascii_lowercase();
+        let (hash, depth) = hash_name(self.key, folded);
+        self.depths |= 1 << depth;
+        let len = u32::try_from(wire.len()).map_err(|_| CompileError::Names)?;
+        self.entries.push(Entry { hash, name: start, rule_and_len: number | len << 24 });
+        Ok(())
+    }
+
+    /// The number of the rule without its owner.
+    fn number(&mut self, list: u8, kind: Kind, rule: &Rule<'_>) -> Result<u32, CompileError> {
+        let mut stored = StoredRule::of(list, kind, rule);
+        if !rule.types.is_all() {
+            stored.types = self.place(|out| extras::write_types(rule.types, out))?;
+        }
+        if !rule.clients.is_all() {
+            stored.clients = self.place(|out| extras::write_clients(rule.clients, out))?;
+        }
+        if let Some(record) = rule.record.filter(|_| stored.has_record()) {
+            stored.record = self.place(|out| extras::write_record(&record, out))?;
+        }
+        if let Some((_, number)) = self.last.filter(|(last, _)| *last == stored) {
+            return Ok(number);
+        }
+        let number = match self.numbers.get(&stored) {
+            Some(&number) => number,
+            None if self.rules.len() >= RULES_MAX as usize => return Err(CompileError::Rules),
+            None => {
+                let number = u32::try_from(self.rules.len()).map_err(|_| CompileError::Rules)?;
+                self.rules.push(stored);
+                self.numbers.insert(stored, number);
+                number
+            }
+        };
+        self.last = Some((stored, number));
+        Ok(number)
+    }
+
+    /// Where the octets lie among the extras that `write` writes.
+    fn place(
+        &mut self,
+        write: impl FnOnce(&mut Vec<u8>) -> Option<()>,
+    ) -> Result<u32, CompileError> {
+        let mut octets = Vec::new();
+        write(&mut octets).ok_or(CompileError::Extras)?;
+        if let Some(&at) = self.places.get(octets.as_slice()) {
+            return Ok(at);
+        }
+        let at = u32::try_from(self.extras.len()).map_err(|_| CompileError::Extras)?;
+        self.extras.extend(&octets);
+        self.places.insert(octets.into(), at);
+        Ok(at)
+    }
+
+    /// Builds the image. `stamp` is kept in it for the caller: say, a fingerprint of what it was made of.
+    ///
+    /// # Errors
+    /// [`CompileError`].
+    pub fn finish(mut self, stamp: u64) -> Result<Vec<u8>, CompileError> {
+        let mut bundles = Bundles::default();
+        let placed = self.group(&mut bundles)?;
+        let root = (!self.root.is_empty()).then(|| bundles.number(&mut self.root, &self.rules));
+        let networks: Vec<_> = std::mem::take(&mut self.networks)
+            .into_iter()
+            .map(|(net, mut rules)| (net, bundles.number(&mut rules, &self.rules)))
+            .collect();
+        let too_many = |_| CompileError::Rules;
+        // Words in eights, so that the buckets begin at a cache line.
+        let words = (placed.len() as u64 * FILTER_BITS_PER_NAME).div_ceil(512) * 8;
+        let homes = (placed.len() * SLOTS_PER_TWO_NAMES).div_ceil(2 * SLOTS).max(1);
+        let table = Table::fill(&placed, homes, &self.names)?;
+        let mut head = Head {
+            stamp,
+            key: self.key_octets,
+            depths: self.depths,
+            root,
+            filter_words: u32::try_from(words.max(8)).map_err(too_many)?,
+            buckets: u32::try_from(homes + SPILL_MAX).map_err(too_many)?,
+            bundles: u32::try_from(bundles.ends.len()).map_err(too_many)?,
+            rules: u32::try_from(bundles.rules.len()).map_err(too_many)?,
+            networks: u32::try_from(networks.len()).map_err(too_many)?,
+            ..Head::default()
+        };
+        head.extras_bytes = self.extras.len() as u64;
+        head.names_bytes = table.names.len() as u64;
+        head.names = placed.len() as u64;
+        let end = head.parts().ok_or(CompileError::Names)?.names.end;
+        let mut image = Vec::with_capacity(end);
+        image.extend(head.write(end));
+        image.extend(filter(&placed, head.filter_words as usize).as_flattened());
+        image.extend(table.buckets.as_flattened());
+        image.extend([0; 4]);
+        image.extend(bundles.ends.iter().flat_map(|end| end.to_le_bytes()));
+        for &number in &bundles.rules {
+            image.extend(self.rules[number as usize].to_bytes());
+        }
+        for ((bits, address), bundle) in networks {
+            image.extend(address.to_be_bytes());
+            image.extend([bits, 0, 0, 0]);
+            image.extend(bundle.to_le_bytes());
+        }
+        image.extend(&self.extras);
+        image.extend(&table.names);
+        assert_eq!(image.len(), end, "the head says what follows it");
+        let checksum = crc32fast::hash(&image[COVERED_AT..]);
+        image[12..COVERED_AT].copy_from_slice(&checksum.to_le_bytes());
+        Ok(image)
+    }
+
+    /// Sorts the entries by hash and joins those of one name.
+    fn group(&mut self, bundles: &mut Bundles) -> Result<Vec<Placed>, CompileError> {
+        let names = &self.names;
+        // Two names with one hash are apart in this order, too; the rules of one name stand as they came.
+        self.entries.sort_unstable_by(|left, right| {
+            let by_name = || left.name(names).cmp(right.name(names));
+            left.hash.cmp(&right.hash).then_with(by_name).then(left.name.cmp(&right.name))
+        });
+        let is_same = |left: &Entry, right: &Entry| {
+            left.hash == right.hash && left.name(names) == right.name(names)
+        };
+        let mut placed = Vec::with_capacity(self.entries.len());
+        let mut numbers = Vec::new();
+        for group in self.entries.chunk_by(is_same) {
+            numbers.clear();
+            numbers.extend(group.iter().map(|entry| entry.rule()));
+            let bundle = bundles.number(&mut numbers, &self.rules);
+            placed.push(Placed { entry: group[0], bundle });
+        }
+        self.entries = Vec::new();
+        if bundles.ends.len() >= u32::MAX as usize { Err(CompileError::Rules) } else { Ok(placed) }
+    }
+}
+
+/// The rules of names, each combination once.
+#[derive(Default)]
+struct Bundles {
+    rules: Vec<u32>,
+    ends: Vec<u32>,
+    /// The bundle of one rule, plus one.
+    singles: Vec<u32>,
+    numbers: HashMap<Box<[u32]>, u32, RandomState>,
+}
+
+impl Bundles {
+    /// The number of the bundle of `rules`: brought into the order in which they are to be weighed, without repetitions.
+    fn number(&mut self, rules: &mut Vec<u32>, stored: &[StoredRule]) -> u32 {
+        self.singles.resize(stored.len(), 0);
+        if let &mut [only] = rules.as_mut_slice() {
+            if self.singles[only as usize] == 0 {
+                self.singles[only as usize] = self.push(&[only]) + 1;
+            }
+            return self.singles[only as usize] - 1;
+        }
+        // Stable: within a list and class, lines keep their order.
+        rules.sort_by_key(|&number| {
+            let rule = &stored[number as usize];
+            (std::cmp::Reverse(class(rule)), rule.list)
+        });
+        let mut seen = std::collections::HashSet::<u32, RandomState>::default();
+        rules.retain(|&number| seen.insert(number));
+        if rules.len() == 1 {
+            return self.number(rules, stored);
+        }
+        if let Some(&number) = self.numbers.get(rules.as_slice()) {
+            return number;
+        }
+        let number = self.push(rules);
+        self.numbers.insert(rules.as_slice().into(), number);
+        number
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "`finish` and `group` check the counts")]
+    fn push(&mut self, rules: &[u32]) -> u32 {
+        self.rules.extend(rules);
+        self.ends.push(self.rules.len() as u32);
+        self.ends.len() as u32 - 1
+    }
+}
+
+/// Buckets and the names behind them.
+struct Table {
+    buckets: Vec<[u8; BUCKET_BYTES]>,
+    names: Vec<u8>,
+}
+
+impl Table {
+    /// Puts every name into its bucket, or the next one with room.
+    fn fill(placed: &[Placed], homes: usize, names: &[u8]) -> Result<Self, CompileError> {
+        let mut buckets = vec![[0; BUCKET_BYTES]; homes + SPILL_MAX];
+        let mut behind = Vec::with_capacity(names.len().min(placed.len() * 32));
+        let mut at = 0;
+        for Placed { entry, bundle } in placed {
+            let home = hash::place(entry.hash, homes);
+            at = at.max(home);
+            if usize::from(buckets[at][4]) == SLOTS {
+                at += 1;
+            }
+            if at - home > SPILL_MAX || at >= buckets.len() {
+                return Err(CompileError::Crowded);
+            }
+            buckets[home..at].iter_mut().for_each(|bucket| bucket[5] = 1);
+            let bucket = &mut buckets[at];
+            let slot = usize::from(bucket[4]);
+            if slot == 0 {
+                let base = u32::try_from(behind.len()).map_err(|_| CompileError::Names)?;
+                bucket[..4].copy_from_slice(&base.to_le_bytes());
+            }
+            let name = entry.name(names);
+            bucket[4] += 1;
+            bucket[8 + slot] = u8::try_from(name.len()).map_err(|_| CompileError::Names)?;
+            bucket[24 + 2 * slot..26 + 2 * slot]
+                .copy_from_slice(&hash::tag(entry.hash).to_le_bytes());
+            behind.extend(bundle.to_le_bytes());
+            behind.extend(name);
+        }
+        Ok(Self { buckets, names: behind })
+    }
+}
+
+fn filter(placed: &[Placed], words: usize) -> Vec<[u8; 8]> {
+    let mut filter = vec![0_u64; words];
+    for Placed { entry, .. } in placed {
+        filter[hash::place(entry.hash, words)] |= hash::filter_bits(entry.hash);
+    }
+    filter.into_iter().map(u64::to_le_bytes).collect()
+}
+
+/// The hash of a name in wire form, without the root, and how many labels it has.
+fn hash_name(key: Key, name: &[u8]) -> (u64, u32) {
+    let mut starts = [0_u8; NAME_BYTES_MAX];
+    let (mut at, mut depth) = (0, 0);
+    while let Some(&len) = name.get(usize::from(at)) {
+        starts[depth] = at;
+        depth += 1;
+        // A name has 254 octets at most, its root left out.
+        at += len + 1;
+    }
+    let mut end = name.len();
+    let mut hash = key.root;
+    for &start in starts[..depth].iter().rev() {
+        hash = key.extend(hash, &name[usize::from(start) + 1..end]);
+        end = start.into();
+    }
+    (hash, u32::try_from(depth).unwrap_or(u32::MAX))
+}
+
+/// How networks are sorted: by the length of the prefix, as one of IPv6, then by address.
+fn network(net: IpNet) -> (u8, u128) {
+    let bits = match net {
+        IpNet::V4(net) => 96 + net.prefix_len(),
+        IpNet::V6(net) => net.prefix_len(),
+    };
+    (bits, mapped(net.network()))
+}
+
+/// An address as one of IPv6.
+pub(super) fn mapped(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().into(),
+        IpAddr::V6(address) => address.into(),
+    }
+}
+
+const _: () = assert!(HEAD_BYTES.is_multiple_of(BUCKET_BYTES));

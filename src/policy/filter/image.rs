@@ -1,0 +1,160 @@
+//! An image as it lies in a file or in memory: checked once, then read as often as wanted.
+
+use super::extras;
+use super::layout::{
+    BUCKET_BYTES, COVERED_AT, Flaw, Head, NAME_HEAD_BYTES, NETWORK_BYTES, Parts, RULE_BYTES, SLOTS,
+    SPILL_MAX, u32_at,
+};
+use super::matcher::Matcher;
+use super::stored::StoredRule;
+use crate::wire::Rtype;
+
+/// An image that was checked: over a vector, or over a file that is mapped and does not change.
+#[derive(Clone, Debug)]
+pub struct Image<B> {
+    bytes: B,
+    head: Head,
+    parts: Parts,
+}
+
+/// What an image takes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Footprint {
+    /// Names, each once.
+    pub names: u64,
+    /// Bytes that the look-up of an unlisted name may touch: head, filter, buckets.
+    pub hot_bytes: usize,
+    /// Of these, the filter, which most of them touch alone.
+    pub filter_bytes: usize,
+    /// The whole image.
+    pub bytes: usize,
+}
+
+impl<B: AsRef<[u8]>> Image<B> {
+    /// Checks `bytes` from end to end: checksum, and that all parts fit each other.
+    ///
+    /// The checksum finds what disks and crashes do. Whoever forges it can have an image answer wrongly, but not have a
+    /// look-up panic, loop, or read what lies beyond.
+    ///
+    /// # Errors
+    /// [`Flaw`].
+    pub fn open(bytes: B) -> Result<Self, Flaw> {
+        let image = bytes.as_ref();
+        let head = Head::read(image)?;
+        if crc32fast::hash(&image[COVERED_AT..]) != u32_at(image, 12) {
+            return Err(Flaw::Checksum);
+        }
+        let parts = head.parts().filter(|parts| parts.names.end == image.len());
+        let parts = parts.ok_or(Flaw::Structure)?;
+        let opened = Self { bytes, head, parts };
+        if opened.is_sound() { Ok(opened) } else { Err(Flaw::Structure) }
+    }
+
+    /// What the compiler was given to keep.
+    #[must_use]
+    pub const fn stamp(&self) -> u64 {
+        self.head.stamp
+    }
+
+    /// The bytes themselves: to be written to a file.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.as_ref()
+    }
+
+    /// What it takes.
+    #[must_use]
+    pub fn footprint(&self) -> Footprint {
+        Footprint {
+            names: self.head.names,
+            hot_bytes: self.parts.buckets.end,
+            filter_bytes: self.parts.filter.len(),
+            bytes: self.parts.names.end,
+        }
+    }
+
+    /// The part that answers questions; cheap to make, for a batch or for one.
+    #[inline]
+    #[must_use]
+    pub fn matcher(&self) -> Matcher<'_> {
+        let bytes = self.bytes.as_ref();
+        let part = |range: &std::ops::Range<usize>| bytes.get(range.clone()).unwrap_or_default();
+        Matcher::of(
+            &self.head,
+            part(&self.parts.filter).as_chunks().0,
+            part(&self.parts.buckets).as_chunks().0,
+            part(&self.parts.bundles).as_chunks().0,
+            part(&self.parts.rules).as_chunks().0,
+            part(&self.parts.networks).as_chunks().0,
+            part(&self.parts.extras),
+            part(&self.parts.names),
+        )
+    }
+
+    fn is_sound(&self) -> bool {
+        let bytes = self.bytes.as_ref();
+        let part = |range: &std::ops::Range<usize>| bytes.get(range.clone()).unwrap_or_default();
+        let is_bundle = |bundle: u32| bundle < self.head.bundles;
+        let homes = (self.head.buckets as usize).checked_sub(SPILL_MAX);
+        homes.is_some_and(|homes| homes > 0)
+            && self.head.filter_words > 0
+            && self.head.root.is_none_or(is_bundle)
+            && are_bundles_sound(part(&self.parts.bundles), self.head.rules)
+            && are_rules_sound(part(&self.parts.rules), part(&self.parts.extras))
+            && are_networks_sound(part(&self.parts.networks), is_bundle)
+            && are_buckets_sound(part(&self.parts.buckets), part(&self.parts.names), is_bundle)
+                == Some(self.head.names)
+    }
+}
+
+/// Whether bundles follow each other from the first rule to the last.
+fn are_bundles_sound(bundles: &[u8], rules: u32) -> bool {
+    let (ends, _) = bundles.as_chunks::<4>();
+    ends.is_sorted_by_key(|end| u32::from_le_bytes(*end))
+        && ends.first() == Some(&[0; 4])
+        && ends.last() == Some(&rules.to_le_bytes())
+}
+
+fn are_rules_sound(rules: &[u8], extras: &[u8]) -> bool {
+    let at = |place: u32| extras.get(place as usize..).unwrap_or_default();
+    rules.as_chunks::<RULE_BYTES>().0.iter().all(|bytes| {
+        let rule = StoredRule::of_bytes(bytes);
+        let any = std::net::Ipv4Addr::UNSPECIFIED.into();
+        rule.is_sound()
+            && (rule.types == 0 || extras::has_type(at(rule.types), Rtype::A).is_some())
+            && (rule.clients == 0 || extras::has_client(at(rule.clients), any, None).is_some())
+            && (rule.record == 0 || extras::read_record(at(rule.record)).is_some())
+    })
+}
+
+fn are_networks_sound(networks: &[u8], is_bundle: impl Fn(u32) -> bool) -> bool {
+    let (networks, _) = networks.as_chunks::<NETWORK_BYTES>();
+    let order = |network: &[u8; NETWORK_BYTES]| {
+        let address = network.first_chunk().map_or(0, |address| u128::from_be_bytes(*address));
+        (network[16], address)
+    };
+    networks.is_sorted_by_key(order)
+        && networks.iter().all(|network| network[16] <= 128 && is_bundle(u32_at(network, 20)))
+}
+
+/// How many names the buckets hold; `None` unless these follow each other without gap.
+fn are_buckets_sound(buckets: &[u8], names: &[u8], is_bundle: impl Fn(u32) -> bool) -> Option<u64> {
+    let mut count = 0;
+    let mut at = 0;
+    for bucket in buckets.as_chunks::<BUCKET_BYTES>().0 {
+        let slots = usize::from(bucket[4]);
+        let is_placed = slots == 0 || u32_at(bucket, 0) as usize == at;
+        if slots > SLOTS || bucket[5] > 1 || !is_placed {
+            return None;
+        }
+        for &len in &bucket[8..8 + slots] {
+            let head = names.get(at..at + NAME_HEAD_BYTES)?;
+            at += NAME_HEAD_BYTES + usize::from(len);
+            if !is_bundle(u32_at(head, 0)) || at > names.len() {
+                return None;
+            }
+            count += 1;
+        }
+    }
+    (at == names.len()).then_some(count)
+}

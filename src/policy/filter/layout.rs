@@ -1,0 +1,231 @@
+//! The form of an image: where its parts lie. Positions are relative to its beginning, numbers little-endian.
+//!
+//! ```text
+//! head       magic 8 · version 4 · CRC-32 of all behind it 4 · bytes in all 8 · stamp 8 · key 16 · depths 16
+//!            · bundle of the root 4, plus one · 0 4 · numbers 4 each: filter words, buckets, bundles, rules, networks · 0 4
+//!            · bytes of extras 8 · bytes of names 8 · names 8 · 0 8
+//! filter     words 8: four bits of each name's hash (a Bloom filter in blocks of one word)
+//! buckets    64 each: where its names begin 4 · names 1 · spilled 1 · 0 2 · lengths 16 · tags 2 × 16 · 0 8
+//! bundles    where each begins among the rules 4; and the end of the last
+//! rules      list 1 · verb 1 · bits 1 · class 1 · types 4 · clients 4 · record 4; where among the extras, or 0
+//! networks   address 16 · bits of its prefix 1 · 0 3 · bundle 4; by prefix length, then address; IPv4 as ::ffff:0:0/96
+//! extras     0 1 · type sets, client sets, records
+//! names      for each: bundle 4 · wire form without the root; in the order of the buckets
+//! ```
+//!
+//! Head, filter and buckets are what the look-up of an unlisted name touches; the others are read on a hit.
+
+use std::ops::Range;
+
+use thiserror::Error;
+
+/// The first octets of every image.
+pub(super) const MAGIC: [u8; 8] = *b"heimfltr";
+
+/// The form that is written and read.
+pub(super) const VERSION: u32 = 1;
+
+/// Bytes of the head; what follows keeps to cache lines.
+pub(super) const HEAD_BYTES: usize = 128;
+
+/// Where that begins which the checksum covers.
+pub(super) const COVERED_AT: usize = 16;
+
+/// Bytes of a bucket: a cache line.
+pub(super) const BUCKET_BYTES: usize = 64;
+
+/// Names in a bucket.
+pub(super) const SLOTS: usize = 16;
+
+/// How far from its own bucket a name may have spilled. With two thirds of the slots taken, one in 10^21 buckets would push
+/// names further.
+pub(super) const SPILL_MAX: usize = 4;
+
+/// Bytes of a rule.
+pub(super) const RULE_BYTES: usize = 16;
+
+/// Bytes of a network.
+pub(super) const NETWORK_BYTES: usize = 24;
+
+/// What stands before each name.
+pub(super) const NAME_HEAD_BYTES: usize = 4;
+
+/// Why bytes are not an image.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+pub enum Flaw {
+    /// They do not begin as an image does.
+    #[error("it is no filter image of this program")]
+    Foreign,
+    /// Another version of this program wrote them.
+    #[error("its form is version {0}, and this program reads version {VERSION}")]
+    Version(u32),
+    /// There are fewer or more than the head says.
+    #[error("it is torn: its length is not the one that it states")]
+    Length,
+    /// The checksum does not match.
+    #[error("its checksum does not match")]
+    Checksum,
+    /// The parts do not fit each other.
+    #[error("its structure is broken")]
+    Structure,
+}
+
+/// What the head says.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Head {
+    pub(super) stamp: u64,
+    pub(super) key: [u8; 16],
+    /// Bit `n`: some name has `n` labels.
+    pub(super) depths: u128,
+    pub(super) root: Option<u32>,
+    pub(super) filter_words: u32,
+    pub(super) buckets: u32,
+    pub(super) bundles: u32,
+    pub(super) rules: u32,
+    pub(super) networks: u32,
+    pub(super) extras_bytes: u64,
+    pub(super) names_bytes: u64,
+    pub(super) names: u64,
+}
+
+/// Where the parts lie.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Parts {
+    pub(super) filter: Range<usize>,
+    pub(super) buckets: Range<usize>,
+    pub(super) bundles: Range<usize>,
+    pub(super) rules: Range<usize>,
+    pub(super) networks: Range<usize>,
+    pub(super) extras: Range<usize>,
+    pub(super) names: Range<usize>,
+}
+
+impl Head {
+    /// The parts in their order; `None` when they exceed what this machine can address.
+    pub(super) fn parts(&self) -> Option<Parts> {
+        let mut at = HEAD_BYTES;
+        let mut take = |count: u64, bytes: usize| {
+            let len = usize::try_from(count).ok()?.checked_mul(bytes)?;
+            let start = at;
+            at = at.checked_add(len)?;
+            Some(start..at)
+        };
+        Some(Parts {
+            filter: take(self.filter_words.into(), 8)?,
+            buckets: take(self.buckets.into(), BUCKET_BYTES)?,
+            bundles: take(u64::from(self.bundles) + 1, 4)?,
+            rules: take(self.rules.into(), RULE_BYTES)?,
+            networks: take(self.networks.into(), NETWORK_BYTES)?,
+            extras: take(self.extras_bytes, 1)?,
+            names: take(self.names_bytes, 1)?,
+        })
+    }
+
+    /// The head of an image of `bytes` bytes, its checksum still to be filled in.
+    pub(super) fn write(&self, bytes: usize) -> [u8; HEAD_BYTES] {
+        let mut head = [0; HEAD_BYTES];
+        let mut at = 0;
+        let mut put = |part: &[u8]| {
+            head[at..at + part.len()].copy_from_slice(part);
+            at += part.len();
+        };
+        put(&MAGIC);
+        put(&VERSION.to_le_bytes());
+        put(&[0; 4]);
+        put(&(bytes as u64).to_le_bytes());
+        put(&self.stamp.to_le_bytes());
+        put(&self.key);
+        put(&self.depths.to_le_bytes());
+        put(&self.root.map_or(0, |bundle| bundle + 1).to_le_bytes());
+        put(&[0; 4]);
+        for count in [self.filter_words, self.buckets, self.bundles, self.rules, self.networks, 0] {
+            put(&count.to_le_bytes());
+        }
+        for count in [self.extras_bytes, self.names_bytes, self.names] {
+            put(&count.to_le_bytes());
+        }
+        head
+    }
+
+    /// Reads the head; checks that the length is right, and nothing else.
+    pub(super) fn read(image: &[u8]) -> Result<Self, Flaw> {
+        let head = image.first_chunk::<HEAD_BYTES>().ok_or(Flaw::Foreign)?;
+        if !head.starts_with(&MAGIC) {
+            return Err(Flaw::Foreign);
+        }
+        let version = u32_at(head, 8);
+        if version != VERSION {
+            return Err(Flaw::Version(version));
+        }
+        if u64_at(head, 16) != image.len() as u64 {
+            return Err(Flaw::Length);
+        }
+        let mut key = [0; 16];
+        key.copy_from_slice(&head[32..48]);
+        Ok(Self {
+            stamp: u64_at(head, 24),
+            key,
+            depths: u128::from(u64_at(head, 48)) | u128::from(u64_at(head, 56)) << 64,
+            root: u32_at(head, 64).checked_sub(1),
+            filter_words: u32_at(head, 72),
+            buckets: u32_at(head, 76),
+            bundles: u32_at(head, 80),
+            rules: u32_at(head, 84),
+            networks: u32_at(head, 88),
+            extras_bytes: u64_at(head, 96),
+            names_bytes: u64_at(head, 104),
+            names: u64_at(head, 112),
+        })
+    }
+}
+
+/// The number at `at`; 0 beyond the end.
+#[inline]
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |four| u32::from_le_bytes(*four))
+}
+
+/// The number at `at`; 0 beyond the end.
+#[inline]
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |four| u64::from_le_bytes(*four))
+}
+
+/// The number at `at`; 0 beyond the end.
+#[inline]
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |two| u16::from_le_bytes(*two))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn head_is_read_as_it_was_written() {
+        let head = Head {
+            stamp: 1,
+            key: [2; 16],
+            depths: 1 << 127 | 1,
+            root: Some(0),
+            filter_words: 3,
+            buckets: 4,
+            bundles: 5,
+            rules: 6,
+            networks: 7,
+            extras_bytes: 8,
+            names_bytes: 9,
+            names: 10,
+        };
+        let end = head.parts().unwrap().names.end;
+        let mut image = head.write(end).to_vec();
+        image.resize(end, 0);
+        assert_eq!(Head::read(&image), Ok(head));
+        image.push(0);
+        assert_eq!(Head::read(&image), Err(Flaw::Length));
+        image[8] = 9;
+        assert_eq!(Head::read(&image), Err(Flaw::Version(9)));
+        image[0] = 9;
+        assert_eq!(Head::read(&image), Err(Flaw::Foreign));
+    }
+}

@@ -1,0 +1,306 @@
+//! Hot path. Which rule decides over a name: the name and all its ancestors in one pass over the octets of an image.
+//!
+//! Per name and ancestor: eight octets of the filter; where it says "maybe", a bucket; where a tag in there is the same, the
+//! name itself. Only what is equal octet by octet is a hit. Reads are bounded by the image, steps by the labels of the
+//! name and [`SPILL_MAX`].
+
+use std::net::IpAddr;
+
+use super::compile::mapped;
+use super::extras;
+use super::hash::{self, Key};
+use super::layout::{
+    BUCKET_BYTES, Head, NAME_HEAD_BYTES, NETWORK_BYTES, RULE_BYTES, SLOTS, SPILL_MAX, u16_at,
+    u32_at,
+};
+use super::rule::{Lists, LocalRecord, Reach, Trigger, Verb};
+use super::stored::{StoredRule, class};
+use crate::wire::Rtype;
+
+/// Most labels of a name: 127 of one octet each.
+const LABELS_MAX: usize = 127;
+
+/// Who asks for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// The lists that count for him.
+    pub lists: &'a Lists,
+    /// The type that he asks for.
+    pub qtype: Rtype,
+    /// His address.
+    pub address: IpAddr,
+    /// What the operator calls him.
+    pub name: Option<&'a str>,
+}
+
+/// The rule that decides.
+#[derive(Clone, Copy, Debug)]
+pub struct Decision<'a> {
+    /// The list that it stands in.
+    pub list: u8,
+    /// What is to happen.
+    pub verb: Verb,
+    /// Whether its list calls it important.
+    pub is_important: bool,
+    /// Which names it covers.
+    pub reach: Reach,
+    /// Where its owner begins in the name that was looked up.
+    pub owner_at: usize,
+    rule: StoredRule,
+    bundle: &'a [[u8; RULE_BYTES]],
+    extras: &'a [u8],
+}
+
+impl<'a> Decision<'a> {
+    /// The records of [`Verb::Local`].
+    pub fn records(&self) -> impl Iterator<Item = LocalRecord<'a>> + use<'a> {
+        let (chosen, extras) = (self.rule, self.extras);
+        let same = self.bundle.iter().map(StoredRule::of_bytes);
+        let same = same.filter(move |rule| rule.is_same_but_for_record(&chosen));
+        same.filter(|rule| rule.record != 0)
+            .filter_map(move |rule| extras::read_record(extras.get(rule.record as usize..)?))
+    }
+}
+
+/// Reads an [`Image`](super::Image).
+#[derive(Clone, Copy, Debug)]
+pub struct Matcher<'a> {
+    key: Key,
+    depths: u128,
+    root: Option<u32>,
+    filter: &'a [[u8; 8]],
+    buckets: &'a [[u8; BUCKET_BYTES]],
+    bundles: &'a [[u8; 4]],
+    rules: &'a [[u8; RULE_BYTES]],
+    networks: &'a [[u8; NETWORK_BYTES]],
+    extras: &'a [u8],
+    names: &'a [u8],
+}
+
+impl<'a> Matcher<'a> {
+    #[inline]
+    #[expect(clippy::too_many_arguments, reason = "one for each part of the image")]
+    pub(super) fn of(
+        head: &Head,
+        filter: &'a [[u8; 8]],
+        buckets: &'a [[u8; BUCKET_BYTES]],
+        bundles: &'a [[u8; 4]],
+        rules: &'a [[u8; RULE_BYTES]],
+        networks: &'a [[u8; NETWORK_BYTES]],
+        extras: &'a [u8],
+        names: &'a [u8],
+    ) -> Self {
+        let (depths, root) = (head.depths, head.root);
+        let key = Key::of(head.key);
+        Self { key, depths, root, filter, buckets, bundles, rules, networks, extras, names }
+    }
+
+    /// The rule that decides over a question for the name that is `folded` (lower case, wire form, root included).
+    #[inline]
+    #[must_use]
+    pub fn decide(&self, folded: &[u8], asker: &Asker<'_>) -> Option<Decision<'a>> {
+        self.decide_by(Trigger::Qname, folded, asker)
+    }
+
+    /// The rule that decides over an answer because a server of the zone is called `folded`.
+    #[must_use]
+    pub fn decide_nsdname(&self, folded: &[u8], asker: &Asker<'_>) -> Option<Decision<'a>> {
+        self.decide_by(Trigger::Nsdname, folded, asker)
+    }
+
+    #[inline]
+    fn decide_by(
+        &self,
+        trigger: Trigger,
+        folded: &[u8],
+        asker: &Asker<'_>,
+    ) -> Option<Decision<'a>> {
+        let mut starts = [0_u8; LABELS_MAX + 1];
+        let (mut at, mut depth) = (0_u8, 0);
+        while let Some(&len @ 1..) = folded.get(usize::from(at)) {
+            *starts.get_mut(depth)? = at;
+            depth += 1;
+            at = at.checked_add(len)?.checked_add(1)?;
+        }
+        let name = folded.get(..usize::from(at))?;
+        let mut scales = Scales::default();
+        if let Some(root) = self.root {
+            self.weigh(&mut scales, root, name.len(), trigger, asker, depth == 0);
+        }
+        let (mut hash, mut end) = (self.key.root, name.len());
+        let mut depths = self.depths;
+        for &start in starts.get(..depth)?.iter().rev() {
+            let start = usize::from(start);
+            hash = self.key.extend(hash, name.get(start + 1..end)?);
+            end = start;
+            depths >>= 1;
+            if depths & 1 != 0
+                && self.may_hold(hash)
+                && let Some(bundle) = self.find(hash, name.get(start..)?)
+            {
+                self.weigh(&mut scales, bundle, start, trigger, asker, start == 0);
+            }
+        }
+        scales.outcome()
+    }
+
+    /// The rule that decides over an answer because `address` is in it.
+    #[must_use]
+    pub fn decide_address(&self, address: IpAddr, asker: &Asker<'_>) -> Option<Decision<'a>> {
+        let wanted = mapped(address);
+        let mut scales = Scales::default();
+        let mut rest = self.networks;
+        // By the length of the prefix, the shortest first: of equals, the last one weighed wins.
+        while let Some(first) = rest.first() {
+            let bits = first[16];
+            let (same, longer) = rest.split_at(rest.partition_point(|net| net[16] == bits));
+            rest = longer;
+            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+            let of = |net: &[u8; NETWORK_BYTES]| {
+                net.first_chunk().map_or(0, |octets| u128::from_be_bytes(*octets))
+            };
+            if let Ok(at) = same.binary_search_by_key(&(wanted & mask), of) {
+                let above = usize::from(128 - bits);
+                let bundle = u32_at(&same[at], 20);
+                self.weigh(&mut scales, bundle, above, Trigger::Qname, asker, true);
+            }
+        }
+        scales.outcome().map(|decision| Decision { owner_at: 0, ..decision })
+    }
+
+    #[inline]
+    fn may_hold(&self, hash: u64) -> bool {
+        let word = self.filter.get(hash::place(hash, self.filter.len()));
+        let bits = hash::filter_bits(hash);
+        word.is_some_and(|word| u64::from_le_bytes(*word) & bits == bits)
+    }
+
+    /// The bundle of the name `owner` (without the root), if it is listed.
+    fn find(&self, hash: u64, owner: &[u8]) -> Option<u32> {
+        let home = hash::place(hash, self.buckets.len().checked_sub(SPILL_MAX)?);
+        let tag = hash::tag(hash);
+        for bucket in self.buckets.get(home..=home + SPILL_MAX)? {
+            let mut same = 0_u32;
+            for slot in 0..SLOTS {
+                same |= u32::from(u16_at(bucket, 24 + 2 * slot) == tag) << slot;
+            }
+            same &= (1 << bucket[4].min(16)) - 1;
+            while same != 0 {
+                let slot = same.trailing_zeros() as usize;
+                same &= same - 1;
+                if let Some(bundle) = self.verify(bucket, slot, owner) {
+                    return Some(bundle);
+                }
+            }
+            if bucket[5] == 0 {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// The bundle in `slot`, if the name behind it is `owner`.
+    #[inline]
+    fn verify(&self, bucket: &[u8; BUCKET_BYTES], slot: usize, owner: &[u8]) -> Option<u32> {
+        let lens = bucket.get(8..8 + slot)?;
+        if usize::from(*bucket.get(8 + slot)?) != owner.len() {
+            return None;
+        }
+        let before: usize = lens.iter().map(|&len| usize::from(len)).sum();
+        let at = u32_at(bucket, 0) as usize + before + slot * NAME_HEAD_BYTES;
+        let (head, rest) = self.names.get(at..)?.split_first_chunk::<NAME_HEAD_BYTES>()?;
+        (rest.get(..owner.len())? == owner).then(|| u32::from_le_bytes(*head))
+    }
+
+    /// Lays the rules of a bundle on the scales, as far as they are for this question.
+    fn weigh(
+        &self,
+        scales: &mut Scales<'a>,
+        bundle: u32,
+        owner_at: usize,
+        trigger: Trigger,
+        asker: &Asker<'_>,
+        is_at: bool,
+    ) {
+        let Some(rules) = self.rules_of(bundle) else { return };
+        for bytes in rules {
+            let rule = StoredRule::of_bytes(bytes);
+            let applies = rule.trigger() == trigger
+                && rule.reach().covers(is_at)
+                && self.is_for(&rule, asker);
+            if applies {
+                let found = Decision {
+                    list: rule.list,
+                    verb: rule.verb(),
+                    is_important: rule.is_important(),
+                    reach: rule.reach(),
+                    owner_at,
+                    rule,
+                    bundle: rules,
+                    extras: self.extras,
+                };
+                scales.add(found);
+            }
+        }
+    }
+
+    #[inline]
+    fn rules_of(&self, bundle: u32) -> Option<&'a [[u8; RULE_BYTES]]> {
+        let end = |at: usize| Some(u32::from_le_bytes(*self.bundles.get(at)?) as usize);
+        let bundle = bundle as usize;
+        self.rules.get(end(bundle)?..end(bundle + 1)?)
+    }
+
+    #[inline]
+    fn is_for(&self, rule: &StoredRule, asker: &Asker<'_>) -> bool {
+        let at = |place: u32| self.extras.get(place as usize..).unwrap_or_default();
+        let (address, name) = (asker.address, asker.name);
+        asker.lists.contains(rule.list)
+            && (rule.types == 0
+                || extras::has_type(at(rule.types), asker.qtype).unwrap_or_default())
+            && (rule.clients == 0
+                || extras::has_client(at(rule.clients), address, name).unwrap_or_default())
+    }
+}
+
+/// What weighs most so far. Owners come from the root downwards, so of equals the later one is nearer to the name.
+#[derive(Default)]
+struct Scales<'a> {
+    plain: Option<Decision<'a>>,
+    zoned: Option<Decision<'a>>,
+}
+
+impl<'a> Scales<'a> {
+    fn add(&mut self, found: Decision<'a>) {
+        // Within a bundle the rules stand in order: there, the first of equals wins.
+        let is_nearer = |held: &Decision<'_>| found.owner_at < held.owner_at;
+        let (side, wins) = if found.rule.is_zoned() {
+            let wins = self.zoned.as_ref().is_none_or(|held| {
+                found.list < held.list || (found.list == held.list && is_nearer(held))
+            });
+            (&mut self.zoned, wins)
+        } else {
+            let wins = self.plain.as_ref().is_none_or(|held| {
+                let (theirs, ours) = (class(&held.rule), class(&found.rule));
+                ours > theirs || (ours == theirs && is_nearer(held))
+            });
+            (&mut self.plain, wins)
+        };
+        if wins {
+            *side = Some(found);
+        }
+    }
+
+    fn outcome(self) -> Option<Decision<'a>> {
+        let rank = |decision: &Decision<'_>| {
+            let (owner_at, list) = (decision.owner_at, decision.list);
+            (std::cmp::Reverse(class(&decision.rule)), owner_at, list)
+        };
+        match (self.plain, self.zoned) {
+            (Some(plain), Some(zoned)) => {
+                Some(if rank(&zoned) < rank(&plain) { zoned } else { plain })
+            }
+            (plain, zoned) => plain.or(zoned),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What a line of a list says, in one form for all syntaxes.
+
+use ipnet::IpNet;
+
+use crate::wire::{Name, Rtype};
+
+/// Which names a rule covers, seen from its owner.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Reach {
+    /// The owner alone.
+    Exact,
+    /// All names below the owner, but not the owner.
+    Below,
+    /// The owner and all names below it.
+    AtAndBelow,
+}
+
+impl Reach {
+    /// Whether the rule covers a name that is its owner (`is_at`), or one below.
+    #[must_use]
+    pub const fn covers(self, is_at: bool) -> bool {
+        match self {
+            Self::Exact => is_at,
+            Self::Below => !is_at,
+            Self::AtAndBelow => true,
+        }
+    }
+}
+
+/// What is to happen to a question that a rule covers.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Verb {
+    /// The answer that the operator chose for the list.
+    Block,
+    /// Nothing: the question is resolved as if no lower rule were there.
+    Allow,
+    /// The name does not exist.
+    Nxdomain,
+    /// The name exists, without data.
+    Nodata,
+    /// No answer at all.
+    Drop,
+    /// Over UDP an empty answer with TC, over a stream as if allowed.
+    TcpOnly,
+    /// The records that come with the rule, and NODATA for other types.
+    Local,
+}
+
+/// What a rule's owner is compared with.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Trigger {
+    /// The name asked for, and those that an answer's aliases lead to.
+    Qname,
+    /// The name of a server of the zone.
+    Nsdname,
+}
+
+/// Whom a rule is about.
+#[derive(Clone, Copy, Debug)]
+pub enum Owner<'a> {
+    /// A name.
+    Name(Name<'a>),
+    /// Addresses in an answer.
+    Addresses(IpNet),
+}
+
+/// One record of local data.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LocalRecord<'a> {
+    /// Its type. The target of a CNAME that begins with the label `*` stands for the name asked for, put in that label's
+    /// place.
+    pub rtype: Rtype,
+    /// Its lifetime in seconds.
+    pub ttl: u32,
+    /// Its data in wire form, without compression.
+    pub rdata: &'a [u8],
+}
+
+/// The types that a rule is for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct TypeSet {
+    /// If any, these alone.
+    pub only: Vec<Rtype>,
+    /// Never these.
+    pub except: Vec<Rtype>,
+}
+
+impl TypeSet {
+    /// Whether all types are meant.
+    #[must_use]
+    pub const fn is_all(&self) -> bool {
+        self.only.is_empty() && self.except.is_empty()
+    }
+}
+
+/// One part of a selector of clients.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Client {
+    /// Those at these addresses.
+    At(IpNet),
+    /// The one that the operator calls so.
+    Named(String),
+}
+
+/// The clients that a rule is for.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ClientSet {
+    /// If any, these alone.
+    pub only: Vec<Client>,
+    /// Never these.
+    pub except: Vec<Client>,
+}
+
+impl ClientSet {
+    /// Whether all clients are meant.
+    #[must_use]
+    pub const fn is_all(&self) -> bool {
+        self.only.is_empty() && self.except.is_empty()
+    }
+}
+
+/// One rule, as its list states it.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule<'a> {
+    /// Whom it is about.
+    pub owner: Owner<'a>,
+    /// What the owner is compared with; means nothing for addresses.
+    pub trigger: Trigger,
+    /// Which names it covers; means nothing for addresses.
+    pub reach: Reach,
+    /// What is to happen.
+    pub verb: Verb,
+    /// The data of [`Verb::Local`].
+    pub record: Option<LocalRecord<'a>>,
+    /// Whether it outranks rules that are not.
+    pub is_important: bool,
+    /// Whether it stems from a response policy zone, which has an order of its own: see the [module](super).
+    pub is_zoned: bool,
+    /// The types that it is for.
+    pub types: &'a TypeSet,
+    /// The clients that it is for.
+    pub clients: &'a ClientSet,
+}
+
+/// Whether a list blocks or allows what it names.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Kind {
+    /// Its rules mean what they say.
+    Block,
+    /// Whatever its rules say, they allow.
+    Allow,
+}
+
+/// A set of lists, by their numbers.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Lists([u64; 4]);
+
+impl Lists {
+    /// All that there can be.
+    pub const ALL: Self = Self([u64::MAX; 4]);
+
+    /// Adds one.
+    pub fn insert(&mut self, list: u8) {
+        self.0[usize::from(list >> 6)] |= 1 << (list & 63);
+    }
+
+    /// Whether `list` is among them.
+    #[inline]
+    #[must_use]
+    pub const fn contains(&self, list: u8) -> bool {
+        self.0[(list >> 6) as usize] >> (list & 63) & 1 != 0
+    }
+}
+
+impl FromIterator<u8> for Lists {
+    fn from_iter<T: IntoIterator<Item = u8>>(lists: T) -> Self {
+        let mut set = Self::default();
+        lists.into_iter().for_each(|list| set.insert(list));
+        set
+    }
+}

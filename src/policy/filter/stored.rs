@@ -1,0 +1,132 @@
+//! Hot path. A rule without its owner, as it lies in an image.
+
+use super::layout::{RULE_BYTES, u32_at};
+use super::rule::{Kind, Reach, Rule, Trigger, Verb};
+
+const REACH: u8 = 0b0000_0011;
+const IMPORTANT: u8 = 0b0000_0100;
+const ZONED: u8 = 0b0000_1000;
+const NSDNAME: u8 = 0b0001_0000;
+
+/// Sixteen octets that say everything but whom a rule is about.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct StoredRule {
+    pub(super) list: u8,
+    verb: u8,
+    bits: u8,
+    class: u8,
+    /// Where among the extras; 0 for none.
+    pub(super) types: u32,
+    pub(super) clients: u32,
+    pub(super) record: u32,
+}
+
+/// How high a rule ranks: 3 important allowance, or any of an allow list; 2 important block; 1 allowance; 0 block.
+pub(super) const fn class(rule: &StoredRule) -> u8 {
+    rule.class
+}
+
+impl StoredRule {
+    pub(super) fn of(list: u8, kind: Kind, rule: &Rule<'_>) -> Self {
+        let verb = if kind == Kind::Allow { Verb::Allow } else { rule.verb };
+        let is_allow = verb == Verb::Allow;
+        let class = match (kind, rule.is_important) {
+            (Kind::Allow, _) => 3,
+            (Kind::Block, true) => 2 + u8::from(is_allow),
+            (Kind::Block, false) => u8::from(is_allow),
+        };
+        let mut bits = match rule.reach {
+            Reach::Exact => 0,
+            Reach::Below => 1,
+            Reach::AtAndBelow => 2,
+        };
+        bits |= if rule.is_important { IMPORTANT } else { 0 };
+        bits |= if rule.is_zoned { ZONED } else { 0 };
+        bits |= if rule.trigger == Trigger::Nsdname { NSDNAME } else { 0 };
+        let verb = match verb {
+            Verb::Block => 0,
+            Verb::Allow => 1,
+            Verb::Nxdomain => 2,
+            Verb::Nodata => 3,
+            Verb::Drop => 4,
+            Verb::TcpOnly => 5,
+            Verb::Local => 6,
+        };
+        Self { list, verb, bits, class, types: 0, clients: 0, record: 0 }
+    }
+
+    pub(super) fn to_bytes(self) -> [u8; RULE_BYTES] {
+        let mut bytes = [0; RULE_BYTES];
+        bytes[..4].copy_from_slice(&[self.list, self.verb, self.bits, self.class]);
+        for (target, number) in
+            bytes[4..].chunks_exact_mut(4).zip([self.types, self.clients, self.record])
+        {
+            target.copy_from_slice(&number.to_le_bytes());
+        }
+        bytes
+    }
+
+    #[inline]
+    pub(super) fn of_bytes(bytes: &[u8; RULE_BYTES]) -> Self {
+        let [list, verb, bits, class, ..] = *bytes;
+        Self {
+            list,
+            verb,
+            bits,
+            class,
+            types: u32_at(bytes, 4),
+            clients: u32_at(bytes, 8),
+            record: u32_at(bytes, 12),
+        }
+    }
+
+    /// Whether every field has a meaning.
+    pub(super) const fn is_sound(&self) -> bool {
+        self.verb <= 6
+            && self.class <= 3
+            && self.bits & REACH <= 2
+            && self.bits & !(REACH | IMPORTANT | ZONED | NSDNAME) == 0
+            && (self.record == 0 || self.has_record())
+    }
+
+    pub(super) const fn has_record(&self) -> bool {
+        matches!(self.verb(), Verb::Local)
+    }
+
+    pub(super) const fn verb(&self) -> Verb {
+        match self.verb {
+            0 => Verb::Block,
+            1 => Verb::Allow,
+            2 => Verb::Nxdomain,
+            3 => Verb::Nodata,
+            4 => Verb::Drop,
+            5 => Verb::TcpOnly,
+            _ => Verb::Local,
+        }
+    }
+
+    pub(super) const fn reach(&self) -> Reach {
+        match self.bits & REACH {
+            0 => Reach::Exact,
+            1 => Reach::Below,
+            _ => Reach::AtAndBelow,
+        }
+    }
+
+    pub(super) const fn trigger(&self) -> Trigger {
+        if self.bits & NSDNAME == 0 { Trigger::Qname } else { Trigger::Nsdname }
+    }
+
+    pub(super) const fn is_important(&self) -> bool {
+        self.bits & IMPORTANT != 0
+    }
+
+    pub(super) const fn is_zoned(&self) -> bool {
+        self.bits & ZONED != 0
+    }
+
+    /// Whether both are one rule but for their records.
+    pub(super) fn is_same_but_for_record(&self, other: &Self) -> bool {
+        Self { record: 0, ..*self } == Self { record: 0, ..*other }
+    }
+}

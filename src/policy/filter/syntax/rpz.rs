@@ -1,0 +1,279 @@
+//! Response policy zones (draft-vixie-dnsop-dns-rpz §3, §4): QNAME, wildcard, rpz-ip and rpz-nsdname triggers.
+//!
+//! Local data may be of the types in [`TYPES`]: the zone-file reader panics over some broken character strings, so that records
+//! with such strings, and entries with quotes, escapes or other letters than ASCII, are not offered.
+//!
+//! The apex is the owner of the SOA record, which comes first; without one, the origin.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use domain::base::rdata::ComposeRecordData as _;
+use domain::base::{Name as ZoneName, ToName as _, iana};
+use domain::zonefile::inplace::{Entry, ScannedRecord, Zonefile};
+use ipnet::IpNet;
+
+use super::{Finding, Reader, Sink, plain};
+use crate::policy::filter::rule::{LocalRecord, Owner, Reach, Rule, Trigger, Verb};
+use crate::wire::{Name, Rtype};
+
+/// Where relative names hang when the zone does not say.
+const ORIGIN: &[u8] = b"\x03rpz\x07invalid\0";
+
+/// The types that are read.
+const TYPES: [&[u8]; 9] = [b"A", b"AAAA", b"CNAME", b"MX", b"NS", b"PTR", b"SOA", b"SRV", b"DNAME"];
+
+/// Octets of an entry in several lines. One with a parenthesis that is never closed must not swallow the list.
+const ENTRY_BYTES_MAX: usize = 64 << 10;
+
+/// Reads a whole zone.
+pub(super) fn read<S: Sink>(text: &[u8], reader: &mut Reader<'_, S>) {
+    let mut zone = zone_at(ORIGIN.to_vec());
+    let mut apex: Option<Vec<u8>> = None;
+    let mut rest = text;
+    let mut next_line = 1;
+    while !rest.is_empty() {
+        let (entry, behind) = rest.split_at(entry_len(rest));
+        rest = behind;
+        reader.line = next_line;
+        next_line += entry.iter().filter(|&&octet| octet == b'\n').count();
+        if entry.len() > ENTRY_BYTES_MAX {
+            reader.remark(Finding::LongLine);
+            continue;
+        }
+        if let Err(finding) = read_entry(entry, &mut zone, &mut apex, reader) {
+            reader.remark(finding);
+        }
+    }
+}
+
+/// The octets of the entry at the front: a line, or several within parentheses (RFC 1035 §5.1).
+fn entry_len(text: &[u8]) -> usize {
+    let (mut depth, mut is_quoted, mut is_comment, mut is_escaped) = (0_usize, false, false, false);
+    let mut first_line = None;
+    for (len, octet) in (1..).zip(text) {
+        match octet {
+            b'\n' => {
+                if depth == 0 {
+                    return len;
+                }
+                first_line = first_line.or(Some(len));
+                if len > ENTRY_BYTES_MAX {
+                    // Taken for one line, which is bad; the next ones are read.
+                    return first_line.unwrap_or(len);
+                }
+                (is_quoted, is_comment, is_escaped) = (false, false, false);
+            }
+            _ if is_comment => {}
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = true,
+            b'"' => is_quoted = !is_quoted,
+            _ if is_quoted => {}
+            b';' => is_comment = true,
+            b'(' => depth += 1,
+            b')' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    // The end of the text within parentheses.
+    if depth == 0 { text.len() } else { first_line.unwrap_or(text.len()) }
+}
+
+fn zone_at(origin: Vec<u8>) -> Zonefile {
+    let mut zone = Zonefile::new();
+    if let Ok(origin) = ZoneName::from_octets(origin.into()) {
+        zone.set_origin(origin);
+    }
+    zone.set_default_class(iana::Class::IN);
+    zone
+}
+
+/// Whether the zone-file reader can be trusted with `entry`: a directive, nothing, or a record of one of [`TYPES`].
+fn is_offered(entry: &[u8]) -> bool {
+    let lines = entry.split(|&octet| octet == b'\n');
+    let lines = lines.map(|line| line.split(|&octet| octet == b';').next().unwrap_or_default());
+    let is_blank = |octet: &u8| octet.is_ascii_whitespace() || matches!(octet, b'(' | b')');
+    let mut words =
+        lines.clone().flat_map(|line| line.split(is_blank)).filter(|word| !word.is_empty());
+    let is_plain = |octet: &u8| {
+        matches!(octet, b'!'..=b'~' | b' ' | b'\t' | b'\r') && !matches!(octet, b'"' | b'\\')
+    };
+    if !lines.clone().flatten().all(is_plain) {
+        return false;
+    }
+    // The owner, unless the line begins with a blank.
+    let has_owner = entry.first().is_some_and(|octet| !is_blank(octet));
+    let first = if has_owner { words.next() } else { None };
+    if first.is_some_and(|word| word.starts_with(b"$")) {
+        return true;
+    }
+    let is_type = |word: &&[u8]| {
+        let is_ttl = word.first().is_some_and(u8::is_ascii_digit);
+        !is_ttl && ![b"IN", b"CH", b"HS"].iter().any(|class| word.eq_ignore_ascii_case(*class))
+    };
+    let rtype = words.find(is_type);
+    rtype.is_none_or(|rtype| TYPES.iter().any(|known| rtype.eq_ignore_ascii_case(known)))
+}
+
+fn origin(zone: &Zonefile) -> Vec<u8> {
+    zone.origin().map_or_else(|_| ORIGIN.to_vec(), |name| name.as_slice().to_ascii_lowercase())
+}
+
+fn read_entry<S: Sink>(
+    entry: &[u8],
+    zone: &mut Zonefile,
+    apex: &mut Option<Vec<u8>>,
+    reader: &mut Reader<'_, S>,
+) -> Result<(), Finding> {
+    if !is_offered(entry) {
+        return Err(Finding::NotOffered);
+    }
+    zone.extend_from_slice(entry);
+    if !entry.ends_with(b"\n") {
+        zone.extend_from_slice(b"\n");
+    }
+    loop {
+        match zone.next_entry() {
+            Ok(None) => return Ok(()),
+            Ok(Some(Entry::Include { .. })) => return Err(Finding::NotOffered),
+            Ok(Some(Entry::Record(record))) => {
+                let owner: Vec<u8> = record.owner().to_vec().into_octets().to_ascii_lowercase();
+                let apex = apex.get_or_insert_with(|| {
+                    if record.rtype() == iana::Rtype::SOA { owner.clone() } else { origin(zone) }
+                });
+                read_record(&owner, apex, &record, reader)?;
+            }
+            Err(_) => {
+                // What it has read of the entry is forgotten with it; the origin stays.
+                *zone = zone_at(origin(zone));
+                return Err(Finding::Record);
+            }
+        }
+    }
+}
+
+fn read_record<S: Sink>(
+    owner: &[u8],
+    apex: &[u8],
+    record: &ScannedRecord,
+    reader: &mut Reader<'_, S>,
+) -> Result<(), Finding> {
+    let rtype = Rtype(record.rtype().to_int());
+    if owner.eq_ignore_ascii_case(apex) {
+        // SOA and NS, for those who transfer the zone.
+        return Ok(());
+    }
+    if record.class() != iana::Class::IN
+        || matches!(rtype, Rtype::DNAME | Rtype::NS | Rtype::SOA | Rtype::RRSIG | Rtype::NSEC)
+    {
+        return Err(Finding::NotOffered);
+    }
+    let mut labels = labels_below(owner, apex).ok_or(Finding::Trigger)?;
+    let mut rdata = Vec::new();
+    record.data().compose_rdata(&mut rdata).map_err(|_| Finding::Record)?;
+    let zoned = |owner| Rule { is_zoned: true, ..plain(owner) };
+    let mut wire = Vec::new();
+    let trigger = match labels.last().copied() {
+        Some(b"rpz-ip") => {
+            labels.pop();
+            let net = network(&labels).ok_or(Finding::Trigger)?;
+            return act(zoned(Owner::Addresses(net)), rtype, record, &rdata, None, reader);
+        }
+        Some(b"rpz-nsip" | b"rpz-client-ip") => return Err(Finding::NotOffered),
+        Some(b"rpz-nsdname") => {
+            labels.pop();
+            Trigger::Nsdname
+        }
+        _ => Trigger::Qname,
+    };
+    let (labels, reach) = match labels.as_slice() {
+        [b"*", labels @ ..] => (labels, Reach::Below),
+        labels => (labels, Reach::Exact),
+    };
+    for label in labels {
+        wire.push(u8::try_from(label.len()).map_err(|_| Finding::Trigger)?);
+        wire.extend(*label);
+    }
+    wire.push(0);
+    let name = Name::parse(&wire).map_err(|_| Finding::Trigger)?;
+    let rule = Rule { trigger, reach, ..zoned(Owner::Name(name)) };
+    act(rule, rtype, record, &rdata, Some(name), reader)
+}
+
+/// Completes a rule by what its record asks for.
+fn act<S: Sink>(
+    rule: Rule<'_>,
+    rtype: Rtype,
+    record: &ScannedRecord,
+    rdata: &[u8],
+    owner: Option<Name<'_>>,
+    reader: &mut Reader<'_, S>,
+) -> Result<(), Finding> {
+    let target = (rtype == Rtype::CNAME).then(|| rdata.to_ascii_lowercase());
+    let verb = match target.as_deref() {
+        Some(b"\0") => Verb::Nxdomain,
+        Some(b"\x01*\0") => Verb::Nodata,
+        Some(b"\x0Crpz-passthru\0") => Verb::Allow,
+        Some(b"\x08rpz-drop\0") => Verb::Drop,
+        Some(b"\x0Crpz-tcp-only\0") => Verb::TcpOnly,
+        // Passing by an alias to itself, as the first drafts had it.
+        Some(target) if owner.is_some_and(|owner| owner.as_bytes() == target) => Verb::Allow,
+        // Actions that we do not know must not become aliases.
+        Some(target) if is_action(target) => return Err(Finding::NotOffered),
+        Some(_) | None => Verb::Local,
+    };
+    let ttl = record.ttl().as_secs();
+    let record = (verb == Verb::Local).then_some(LocalRecord { rtype, ttl, rdata });
+    reader.emit(&Rule { verb, record, ..rule })
+}
+
+/// Whether the last label is one of those kept for actions.
+fn is_action(target: &[u8]) -> bool {
+    let last = Name::parse(target).ok().and_then(|name| name.labels().last());
+    last.is_some_and(|label| label.starts_with(b"rpz-"))
+}
+
+/// The labels of `owner` that stand before `apex`; both are folded.
+fn labels_below<'a>(owner: &'a [u8], apex: &[u8]) -> Option<Vec<&'a [u8]>> {
+    let mut labels = Vec::new();
+    let mut name = Name::parse(owner).ok()?;
+    while !name.as_bytes().eq_ignore_ascii_case(apex) {
+        labels.push(name.labels().next()?);
+        name = name.parent()?;
+    }
+    Some(labels)
+}
+
+/// The prefix in `24.0.2.0.192`, or `48.zz.2.2001` with `zz` for `::`.
+fn network(labels: &[&[u8]]) -> Option<IpNet> {
+    let (bits, parts) = labels.split_first()?;
+    let bits: u8 = text(bits)?.parse().ok()?;
+    let mut words = parts.iter().rev();
+    let net = if parts.len() == 4 && !parts.contains(&b"zz".as_slice()) {
+        let mut octets = [0_u8; 4];
+        for (octet, word) in octets.iter_mut().zip(words) {
+            *octet = text(word)?.parse().ok()?;
+        }
+        IpNet::new(Ipv4Addr::from(octets).into(), bits).ok()?
+    } else {
+        let gap = 8_usize.checked_sub(parts.iter().filter(|part| **part != b"zz").count())?;
+        let mut groups = Vec::with_capacity(8);
+        let mut has_gap = false;
+        words.try_for_each(|word| {
+            if *word == b"zz" {
+                groups.extend(std::iter::repeat_n(0_u16, if has_gap { 0 } else { gap }));
+                has_gap = true;
+            } else {
+                groups.push(u16::from_str_radix(text(word)?, 16).ok()?);
+            }
+            Some(())
+        })?;
+        let groups = <[u16; 8]>::try_from(groups).ok()?;
+        IpNet::new(Ipv6Addr::from(groups).into(), bits).ok()?
+    };
+    // Octets behind the prefix are a slip: which network is meant?
+    (net.network() == net.addr()).then_some(net)
+}
+
+fn text(label: &[u8]) -> Option<&str> {
+    std::str::from_utf8(label).ok()
+}
