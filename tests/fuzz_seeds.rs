@@ -5,6 +5,10 @@ use std::path::Path;
 
 #[path = "../fuzz/fuzz_targets/bodies/check.rs"]
 mod check;
+#[path = "../fuzz/fuzz_targets/bodies/filter.rs"]
+mod filter;
+#[path = "../fuzz/fuzz_targets/bodies/lists.rs"]
+mod lists;
 #[path = "../fuzz/fuzz_targets/bodies/query.rs"]
 mod query;
 #[path = "../fuzz/fuzz_targets/bodies/snapshot.rs"]
@@ -51,4 +55,25 @@ fn seeds_of_the_snapshot_pass() {
     let seeds = seeds.map(|seed| std::fs::read(seed.unwrap().path()).unwrap());
     let asked_for = seeds.map(|seed| snapshot::entries_asked_for(&seed)).sum::<usize>();
     assert!(asked_for >= 15, "{asked_for}");
+}
+
+#[test]
+fn seeds_of_the_list_readers_pass() {
+    run_seeds("lists", lists::run);
+    // Each of them has rules, so the cuts and flips above fall among such.
+    let seeds = seeds("lists").into_iter();
+    assert!(seeds.map(|seed| lists::rules(&seed)).all(|rules| rules > 0));
+}
+
+#[test]
+fn seeds_of_the_filter_image_pass() {
+    run_seeds("filter", filter::run);
+    let opened = seeds("filter").iter().filter(|seed| filter::opened(seed)).count();
+    assert!(opened >= 10, "{opened}");
+}
+
+fn seeds(target: &str) -> Vec<Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/seeds").join(target);
+    let seeds = std::fs::read_dir(folder).unwrap();
+    seeds.map(|seed| std::fs::read(seed.unwrap().path()).unwrap()).collect()
 }
