@@ -1,0 +1,173 @@
+//! What does the filter cost: to read and compile a list, in memory, and per name looked up, listed or not?
+//!
+//! `cargo bench --bench filter`. First a table for 10 000, 500 000 and 5 000 000 names (medians of five builds; look-ups of names
+//! drawn at random, one after the other), then criterion over a million. `FILTER_STRANGERS=10000000` looks up so many names
+//! that are not listed, and fails if one is taken for listed. Names are made up, with lengths and depths as
+//! block lists have them.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a bench fails by panicking, and prints"
+)]
+#![expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use criterion::{Criterion, criterion_group};
+use heimdall_uring::policy::filter::syntax::{self, Syntax};
+use heimdall_uring::policy::filter::{Asker, Compiler, Image, Kind, Lists, Rule};
+use heimdall_uring::wire::{NameBuf, Rtype};
+
+const WORDS: [&str; 32] = [
+    "ad", "ads", "track", "metric", "pixel", "stat", "click", "banner", "cdn", "static", "media",
+    "data", "event", "log", "beacon", "shop", "news", "play", "game", "cloud", "mail", "web",
+    "app", "api", "img", "edge", "push", "tag", "sync", "bid", "video", "host",
+];
+
+const ENDINGS: [&str; 12] =
+    ["com", "net", "org", "io", "de", "co.uk", "ru", "info", "com.br", "xyz", "top", "online"];
+
+/// As many look-ups per figure.
+const LOOKUPS: usize = 2_000_000;
+
+/// SplitMix64: the same names in every run.
+fn mixed(seed: u64) -> u64 {
+    let mut word = seed.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    word = (word ^ word >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    word = (word ^ word >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    word ^ word >> 31
+}
+
+/// A name of two to four labels, some twenty octets; different for different numbers.
+fn name(kind: char, number: u64) -> String {
+    let random = mixed(number);
+    let pick = |shift: u32, words: &[&'static str]| {
+        words[usize::try_from(random >> shift).unwrap() % words.len()]
+    };
+    let (first, second, ending) = (pick(0, &WORDS), pick(8, &WORDS), pick(16, &ENDINGS));
+    match random >> 24 & 7 {
+        0..=2 => format!("{first}{second}{number:x}{kind}.{ending}"),
+        3..=5 => format!("{first}.{second}{number:x}{kind}.{ending}"),
+        _ => format!("{first}-{}.{second}.{number:x}{kind}.{ending}", random >> 40 & 15),
+    }
+}
+
+fn list(count: u64) -> String {
+    (0..count).map(|number| format!("||{}^\n", name('x', number))).collect()
+}
+
+fn compiled(text: &str) -> Vec<u8> {
+    let mut compiler = Compiler::new(*b"a key of a bench");
+    let report = syntax::read(text.as_bytes(), Syntax::Adblock, &mut |rule: &Rule<'_>| {
+        compiler.add(0, Kind::Block, rule).is_ok()
+    });
+    assert_eq!((report.bad.count, report.skipped.count), (0, 0));
+    compiler.finish(0).unwrap()
+}
+
+fn folded(text: &str) -> NameBuf {
+    NameBuf::from_text(text).unwrap()
+}
+
+fn asker() -> Asker<'static> {
+    let address = [192, 0, 2, 1].into();
+    Asker { lists: &Lists::ALL, qtype: Rtype::A, address, name: None }
+}
+
+/// Names to ask for, apart from each other in memory as little as a batch of queries is.
+fn questions(kind: char, among: u64) -> Vec<NameBuf> {
+    // `www.` before every second one, as clients ask.
+    let question = |at: u64| {
+        let plain = name(kind, mixed(at) % among);
+        folded(&if at.is_multiple_of(2) { format!("www.{plain}") } else { plain })
+    };
+    (0..100_000).map(question).collect()
+}
+
+fn ns_per_lookup(image: &Image<Vec<u8>>, questions: &[NameBuf], is_listed: bool) -> f64 {
+    let asker = asker();
+    let mut runs: Vec<f64> = (0..3)
+        .map(|_| {
+            let begun = Instant::now();
+            let names = questions.iter().cycle().take(LOOKUPS);
+            let hits = names.filter(|name| {
+                let matcher = image.matcher();
+                black_box(matcher.decide(name.as_name().as_bytes(), &asker)).is_some()
+            });
+            assert_eq!(hits.count(), if is_listed { LOOKUPS } else { 0 });
+            begun.elapsed().as_secs_f64() * 1e9 / LOOKUPS as f64
+        })
+        .collect();
+    runs.sort_by(f64::total_cmp);
+    runs[1]
+}
+
+fn ms<T>(run: impl FnOnce() -> T) -> (f64, T) {
+    let begun = Instant::now();
+    let result = run();
+    (begun.elapsed().as_secs_f64() * 1e3, result)
+}
+
+fn figures(count: u64) {
+    let text = list(count);
+    let mut runs: Vec<_> = (0..5).map(|_| ms(|| compiled(&text))).collect();
+    runs.sort_by(|left, right| left.0.total_cmp(&right.0));
+    let (build_ms, bytes) = runs.swap_remove(2);
+    drop(runs);
+    let (open_ms, image) = ms(|| Image::open(bytes).unwrap());
+    let footprint = image.footprint();
+    assert_eq!(footprint.names, count);
+    let per_name = |bytes: usize| bytes as f64 / count as f64;
+    let unlisted = ns_per_lookup(&image, &questions('y', count), false);
+    let listed = ns_per_lookup(&image, &questions('x', count), true);
+    println!(
+        "| {count} | {build_ms:.0} | {open_ms:.1} | {:.2} | {:.2} | {:.1} | {unlisted:.0} | {listed:.0} |",
+        per_name(footprint.filter_bytes),
+        per_name(footprint.hot_bytes),
+        per_name(footprint.bytes),
+    );
+}
+
+/// Looks up names that are not listed, as many as the environment says.
+fn strangers() {
+    let Ok(count) = std::env::var("FILTER_STRANGERS") else { return };
+    let count: u64 = count.parse().unwrap();
+    let image = Image::open(compiled(&list(1_000_000))).unwrap();
+    let (matcher, asker) = (image.matcher(), asker());
+    let taken = (0..count).filter(|&number| {
+        matcher.decide(folded(&name('y', number)).as_name().as_bytes(), &asker).is_some()
+    });
+    assert_eq!(taken.count(), 0, "names that are not listed pass");
+    println!("{count} names that are not listed passed a list of 1000000");
+}
+
+fn a_million_names(criterion: &mut Criterion) {
+    let image = Image::open(compiled(&list(1_000_000))).unwrap();
+    let mut group = criterion.benchmark_group("1 million names");
+    for (what, kind) in [("unlisted", 'y'), ("listed", 'x')] {
+        let questions = questions(kind, 1_000_000);
+        let mut names = questions.iter().cycle();
+        let asker = asker();
+        group.bench_function(what, |bencher| {
+            bencher.iter(|| {
+                let name = names.next().unwrap().as_name();
+                image.matcher().decide(black_box(name.as_bytes()), &asker).is_some()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, a_million_names);
+
+fn main() {
+    println!(
+        "| names | read and compile, ms | open, ms | filter, B/name | hot, B/name | all, B/name | unlisted, ns | listed, ns |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    [10_000, 500_000, 1_000_000, 5_000_000].into_iter().for_each(figures);
+    strangers();
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+}
