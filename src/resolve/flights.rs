@@ -23,6 +23,10 @@ use crate::wire::Header;
 /// somebody who guesses IDs. At this point he has had one chance in four thousand, for each query in flight there.
 const STRAYS_MAX: u32 = 16;
 
+/// Answers that make up for one such datagram: few enough to forgive what the network garbles, and so many that nobody can
+/// guess unnoticed behind the traffic of a busy port.
+const ANSWERS_PER_STRAY: u32 = 256;
+
 /// Answered queries that are remembered, because the network may double their answers: it does so at once.
 const ANSWERED_MAX: usize = 256;
 
@@ -78,19 +82,29 @@ struct Past {
     /// One bit for each ID of a query that was given up: its late answer is no forgery. A socket has far fewer queries than
     /// there are IDs, so who guesses is found out all the same.
     used: Box<[u64; ID_WORDS]>,
-    /// Datagrams that were nothing, less one for each answer since.
+    /// Datagrams that were nothing and have not been made up for.
     strays: u32,
+    /// Answers since one was.
+    answers: u32,
 }
 
 impl Default for Past {
     fn default() -> Self {
-        Self { used: Box::new([0; ID_WORDS]), strays: 0 }
+        Self { used: Box::new([0; ID_WORDS]), strays: 0, answers: 0 }
     }
 }
 
 impl Past {
     fn note(&mut self, id: u16) {
         self.used[usize::from(id / 64)] |= 1 << (id % 64);
+    }
+
+    fn note_answer(&mut self) {
+        self.answers += 1;
+        if self.answers == ANSWERS_PER_STRAY {
+            self.answers = 0;
+            self.strays = self.strays.saturating_sub(1);
+        }
     }
 
     fn knows(&self, id: u16) -> bool {
@@ -175,7 +189,7 @@ impl<K: Copy + Eq + Hash> Flights<K> {
         if arrival == Arrival::Answer
             && let Some(past) = self.state.borrow_mut().pasts.get_mut(&socket)
         {
-            past.strays = past.strays.saturating_sub(1);
+            past.note_answer();
         }
         let is_flooded = is_stray && self.note_stray(socket);
         Delivery { arrival, is_flooded }
