@@ -24,7 +24,7 @@ use heimdall_uring::wire::{
 };
 
 const CLIENT: Client =
-    Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), transport: Transport::Udp };
+    Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), listener: 0, transport: Transport::Udp };
 
 /// Queries in one random order; a power of two.
 const ORDER: usize = 1 << 16;

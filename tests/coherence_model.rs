@@ -25,7 +25,7 @@ const NAMES: u64 = 12;
 const STEPS: u32 = 60_000;
 const TTL: u32 = 300;
 const CLIENT: Client =
-    Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), transport: Transport::Udp };
+    Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), listener: 0, transport: Transport::Udp };
 
 struct Dice(u64);
 

@@ -40,6 +40,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 const CLIENT: Client = Client {
+    listener: 0,
     address: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
     transport: Transport::Udp,
 };

@@ -55,7 +55,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
 const JOINERS: [&str; 4] = ["node", "cli", "main", "lib"];
 
 /// Crates that live in some rooms only.
-const CRATES: [(&str, &[&str]); 25] = [
+const CRATES: [(&str, &[&str]); 26] = [
     ("toml", &["config"]),
     ("hdrhistogram", &["observe"]),
     ("hashbrown", &["cache", "policy", "resolve"]),
@@ -63,6 +63,7 @@ const CRATES: [(&str, &[&str]); 25] = [
     ("ahash", &["cache", "policy", "resolve", "upstream"]),
     ("domain", &["policy", "resolve"]),
     ("idna", &["policy"]),
+    ("bytes", &["policy", "control"]),
     ("siphasher", &["cache", "resolve"]),
     ("libc", &["sys"]),
     ("io_uring", &["sys"]),

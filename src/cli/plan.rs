@@ -21,6 +21,9 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         local_files: _,
         special,
         rebinding,
+        filter: _,
+        lists: _,
+        groups: _,
         optimizations,
         log,
     } = config;

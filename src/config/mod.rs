@@ -6,7 +6,9 @@
 mod environment;
 mod error;
 mod forward;
+mod group;
 mod keys;
+mod list;
 mod load;
 mod rate;
 pub mod resolv;
@@ -22,7 +24,9 @@ use ipnet::IpNet;
 pub use environment::stray_variables;
 pub use error::ConfigError;
 pub use forward::{Apex, Forward, ForwardZone, Selection};
+pub use group::{DEFAULT_GROUP, Days, GROUPS_MAX, Group, Period};
 pub use keys::{KEYS, Key};
+pub use list::{Filter, LISTS_MAX, List, ListAnswer, ListKind, ListReason, ListSource, ListSyntax};
 pub use load::{FILE_BYTES_MAX, File, Flag};
 pub use rate::Rate;
 pub use upstream::{Authentication, PIN_BYTES, Protocol, Upstream};
@@ -57,6 +61,12 @@ pub struct Config {
     pub special: Special,
     /// Which addresses upstreams may give to public names.
     pub rebinding: Rebinding,
+    /// What all lists have in common.
+    pub filter: Filter,
+    /// Names that are blocked or allowed.
+    pub lists: Vec<List>,
+    /// Clients for whom something else holds than for all.
+    pub groups: Vec<Group>,
     /// What can be switched off.
     pub optimizations: Optimizations,
     /// How much is logged.

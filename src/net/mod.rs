@@ -30,6 +30,15 @@ impl Path {
             Self::Tcp(path) => path.peer,
         }
     }
+
+    /// Which listener was asked: its index in `config::Node::listen`.
+    #[must_use]
+    pub const fn listener(&self) -> u16 {
+        match self {
+            Self::Udp(path) => path.listener,
+            Self::Tcp(path) => path.listener,
+        }
+    }
 }
 
 /// The way back for a datagram.
@@ -46,6 +55,8 @@ pub struct UdpPath {
 /// The way back for a query on a stream.
 #[derive(Clone, Debug)]
 pub struct TcpPath {
+    /// Index of the listener in `config::Node::listen`.
+    pub listener: u16,
     /// The client.
     pub peer: SocketAddr,
     /// The open connection; dead once the client has gone, and then the reply is dropped.

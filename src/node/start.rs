@@ -447,12 +447,12 @@ fn open_streams(
     tcp: &Tcp,
     addresses: &[SocketAddr],
 ) -> Result<Vec<tcp::Listener>, NodeError> {
-    let open = |&address: &SocketAddr| {
+    let open = |(number, &address): (u16, &SocketAddr)| {
         let socket = listen::tcp_listener(address, TCP_BACKLOG);
         let socket = socket.map_err(|cause| NodeError::Tcp { core, address, cause })?;
-        Ok(tcp.listen(socket))
+        Ok(tcp.listen(socket, number))
     };
-    addresses.iter().map(open).collect()
+    (0..).zip(addresses).map(open).collect()
 }
 
 fn assemble(

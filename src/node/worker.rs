@@ -256,7 +256,7 @@ impl Respond for Worker {
             Path::Udp(_) => Transport::Udp,
             Path::Tcp(_) => Transport::Tcp,
         };
-        let client = Client { address: path.peer().ip(), transport };
+        let client = Client { address: path.peer().ip(), listener: path.listener(), transport };
         let now = self.now.get();
         let mut core = self.core.borrow_mut();
         let len = match core.answer(request, client, now, reply) {

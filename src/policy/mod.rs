@@ -1,17 +1,24 @@
 //! Hot path. What a client may have: whether it may ask at all, and what the operator answers in the world's stead.
 
 pub mod acl;
+pub mod detour;
 pub mod filter;
+pub mod filtering;
 pub mod identity;
 pub mod local;
+pub mod published;
 pub mod rate;
 pub mod rebinding;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 pub use acl::Acl;
+pub use detour::Detour;
+pub use filtering::Filtering;
 pub use identity::Identity;
 pub use local::{LocalData, LocalError};
+pub use published::Published;
 pub use rate::{Excess, RateLimiter};
 pub use rebinding::Rebinding;
 
@@ -30,11 +37,12 @@ pub enum Ruling<'a> {
 }
 
 /// Everything that rules over queries; immutable, shared by all cores, replaced as a whole.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Policy {
     acl: Acl,
     identity: Identity,
-    local: LocalData,
+    local: Arc<LocalData>,
+    filtering: Option<Arc<Filtering>>,
     rebinding: Rebinding,
     any: AnswerBuf,
 }
@@ -43,7 +51,21 @@ impl Policy {
     /// Joins the parts.
     #[must_use]
     pub fn new(acl: Acl, identity: Identity, local: LocalData) -> Self {
-        Self { acl, identity, local, rebinding: Rebinding::default(), any: local::any_answer() }
+        Self {
+            acl,
+            identity,
+            local: Arc::new(local),
+            filtering: None,
+            rebinding: Rebinding::default(),
+            any: local::any_answer(),
+        }
+    }
+
+    /// The same, with names blocked and allowed as `filtering` says.
+    #[must_use]
+    pub fn filtered(mut self, filtering: Option<Arc<Filtering>>) -> Self {
+        self.filtering = filtering;
+        self
     }
 
     /// The same, with `rebinding` for the answers of upstreams.

@@ -25,6 +25,8 @@ pub const FORESEEN_MAX: usize = 64;
 pub struct Client {
     /// The client's address.
     pub address: IpAddr,
+    /// Which listener it asked: the index in `config::Node::listen`.
+    pub listener: u16,
     /// How the query came and the reply goes.
     pub transport: Transport,
 }

@@ -226,13 +226,21 @@ impl Drop for Connection {
     }
 }
 
+/// Who is at the other end.
+#[derive(Clone, Copy)]
+pub(super) struct Caller {
+    pub(super) peer: SocketAddr,
+    /// As [`TcpPath::listener`].
+    pub(super) listener: u16,
+}
+
 /// The task of one connection.
 pub(super) async fn converse<R: Respond>(
     connection: Rc<Connection>,
-    peer: SocketAddr,
+    caller: Caller,
     responder: Responder<R>,
 ) {
-    let mut conversation = Conversation::new(connection, peer, responder);
+    let mut conversation = Conversation::new(connection, caller, responder);
     poll_fn(|cx| {
         let end = ready!(conversation.poll(cx));
         let counters = &conversation.connection.core.counters;
@@ -281,11 +289,12 @@ struct Conversation<R> {
 }
 
 impl<R: Respond> Conversation<R> {
-    fn new(connection: Rc<Connection>, peer: SocketAddr, responder: Responder<R>) -> Self {
+    fn new(connection: Rc<Connection>, caller: Caller, responder: Responder<R>) -> Self {
+        let Caller { peer, listener } = caller;
         let weak: Weak<Connection> = Rc::downgrade(&connection);
         Self {
             responder,
-            path: Path::Tcp(TcpPath { peer, connection: weak }),
+            path: Path::Tcp(TcpPath { listener, peer, connection: weak }),
             input: Input::default(),
             reading: true,
             finished: false,

@@ -78,16 +78,16 @@ impl Tcp {
         }
     }
 
-    /// Takes over a listening, blocking socket (`sys::listen::tcp_listener`).
+    /// Takes over a listening, blocking socket (`sys::listen::tcp_listener`): number `number` of `config::Node::listen`.
     ///
     /// # Panics
     /// Outside a glommio executor.
     #[must_use]
-    pub fn listen(&self, socket: OwnedFd) -> Listener {
+    pub fn listen(&self, socket: OwnedFd, number: u16) -> Listener {
         let seats = Seats::new(self.core.config.connections_max, Rc::clone(&self.core.clients));
         let door = Rc::new(Door { seats: Rc::new(seats), acceptor: Bell::default() });
         self.core.doors.borrow_mut().push(Rc::downgrade(&door));
-        Listener { core: Rc::clone(&self.core), door, socket: adopt(socket) }
+        Listener { core: Rc::clone(&self.core), door, socket: adopt(socket), number }
     }
 
     /// Begins the drain: no more connections, no more queries. Idle connections are closed now, the others once
@@ -123,6 +123,7 @@ pub struct Listener {
     core: Rc<Core>,
     door: Rc<Door>,
     socket: TcpListener,
+    number: u16,
 }
 
 impl Listener {
@@ -164,7 +165,8 @@ impl Listener {
             Ok(seat) => {
                 let connection = Connection::open(Rc::clone(&self.core), stream, seat);
                 let responder = Rc::clone(responder);
-                glommio::spawn_local(connection::converse(connection, peer, responder)).detach();
+                let caller = connection::Caller { peer, listener: self.number };
+                glommio::spawn_local(connection::converse(connection, caller, responder)).detach();
             }
             Err(refusal) => {
                 match refusal {

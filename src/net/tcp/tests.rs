@@ -163,7 +163,7 @@ impl Server {
                 let tcp = Tcp::new(&config, bytes_max, their_counters);
                 let fake = Rc::new(Fake::default());
                 for socket in sockets {
-                    let listener = tcp.listen(socket);
+                    let listener = tcp.listen(socket, 0);
                     addr_sender.send(listener.local_addr().unwrap()).unwrap();
                     glommio::spawn_local(listener.serve(Rc::clone(&fake))).detach();
                 }
@@ -647,7 +647,7 @@ fn failing_accept_is_counted_and_ends_only_with_the_drain() {
 fn want_of_descriptors_evicts_the_idle_and_pauses() {
     let core = LocalExecutorBuilder::new(Placement::Unbound).io_memory(64 << 10).spawn(|| async {
         let tcp = Tcp::new(&config(), 1 << 20, Arc::default());
-        let listener = tcp.listen(tcp_listener("127.0.0.1:0".parse().unwrap(), 4).unwrap());
+        let listener = tcp.listen(tcp_listener("127.0.0.1:0".parse().unwrap(), 4).unwrap(), 0);
         let _client = Client::connect(listener.local_addr().unwrap());
         let stream = listener.socket.accept().await.unwrap();
         listener.welcome(stream, &Rc::new(Fake::default())).await;

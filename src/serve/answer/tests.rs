@@ -15,7 +15,7 @@ use crate::wire::response::Section;
 use crate::wire::{Class, Ede, Encoder, Flags, Header, NameBuf, Rcode, Response, Rtype};
 
 const CLIENT: Client =
-    Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), transport: Transport::Udp };
+    Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), listener: 0, transport: Transport::Udp };
 
 fn core() -> Core<u32> {
     let forward = config::Forward { inflight_max: 4, waiters_max: 3, ..Default::default() };
