@@ -33,7 +33,10 @@ use crate::mesh::{self, Ends};
 use crate::net::tcp::{self, Tcp};
 use crate::net::udp::{self, Plane, Setup};
 use crate::observe::{Exposition, ForwardCounters, ServingCounters, UpstreamCounters};
-use crate::policy::{Acl, Identity, LocalData, LocalError, Policy, RateLimiter, Rebinding};
+use crate::policy::{
+    Acl, Filtering, Groups, Identity, LocalData, LocalError, Policy, Published, RateLimiter,
+    Rebinding,
+};
 use crate::resolve::{CookieSecret, Forwarder};
 use crate::serve::{Core, Sections};
 use crate::sys::adopt::adopt;
@@ -66,7 +69,7 @@ const TCP_BACKLOG: u32 = 1_024;
 
 /// What a worker and the main thread share.
 struct Shared {
-    policy: Arc<Policy>,
+    policy: Arc<Published>,
     config: Config,
     memory: Plan,
     clock: MonotonicClock,
@@ -148,7 +151,7 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     warnings.extend(unwritable(&config.snapshot));
     let drain = config.node.drain;
     let shared = Arc::new(Shared {
-        policy: Arc::new(policy),
+        policy: Arc::new(Published::new(policy)),
         source_ports: Arc::new(source_ports),
         trust,
         clock: MonotonicClock::start(),
@@ -193,6 +196,7 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
 fn policy_of(config: &Config) -> Result<Policy, LocalError> {
     let local = LocalData::beside(&config.local, config.special, &config.forward)?;
     let policy = Policy::new(Acl::new(&config.acl), Identity::new(&config.identity), local);
+    let policy = policy.grouped(Groups::new(&config.groups, &config.node.listen));
     Ok(policy.against(Rebinding::new(&config.rebinding, &config.forward)))
 }
 
@@ -329,9 +333,12 @@ fn dump(shared: &Shared, crew: &[Crew]) {
     if let Some(snapshots) = &shared.snapshots {
         snapshots.counters().expose(&mut text);
     }
+    let (_, policy) = shared.policy.current();
+    let lists = policy.filtering().map_or_else(Vec::new, Filtering::list_names);
     for (core, member) in crew.iter().enumerate() {
         let Counters { serving, upstream, forward, udp, tcp } = &member.counters;
         serving.expose(core, &mut text);
+        serving.filter.expose(core, &lists, &mut text);
         upstream.expose(core, &mut text);
         forward.expose(core, &mut text);
         udp.expose(core, &mut text);
@@ -422,7 +429,7 @@ async fn work(
         warm::up(Rc::clone(&worker), core, warm_list).await;
         std::future::pending().await
     };
-    let living = or(wait_for_drain(drain_reader, &shared.must_drain), beat(core, shared));
+    let living = or(wait_for_drain(drain_reader, &shared.must_drain), beat(core, shared, &worker));
     let living = or(living, save_when_asked(core, shared, &worker));
     let living = or(living, warmed);
     let serving = async {
@@ -463,7 +470,7 @@ fn assemble(
 ) -> Result<Rc<Worker>, NodeError> {
     let config = &shared.config;
     let shard = Shard::new(&config.cache, shared.memory.shard, shared.hasher.clone());
-    let policy = Arc::clone(&shared.policy);
+    let (epoch, policy) = shared.policy.current();
     let serving = Arc::clone(&counters.serving);
     let apexes = config.forward.zones.iter().flat_map(|zone| &zone.apexes);
     let zones: Vec<NameBuf> = apexes.map(|apex| NameBuf::new(apex.as_name())).collect();
@@ -497,7 +504,8 @@ fn assemble(
     let forward = Arc::clone(&counters.forward);
     let forwarder = Forwarder::new(&config.forward, config.cache.clone(), secret, forward);
     let (clocks, report) = (Clocks::new(shared.clock), Report::new(number));
-    Ok(Worker::new(core, clocks, Rc::clone(plane), world, forwarder, report))
+    let published = (Arc::clone(&shared.policy), epoch);
+    Ok(Worker::new(core, clocks, Rc::clone(plane), world, forwarder, report, published))
 }
 
 /// Returns when the main thread says that the node stops.
@@ -519,9 +527,10 @@ async fn save_when_asked(core: usize, shared: &Shared, worker: &Worker) {
     std::future::pending().await
 }
 
-/// Shows signs of life, for ever.
-async fn beat(core: usize, shared: &Shared) {
+/// Shows signs of life, for ever. An idle core, too, lets go of a policy that was replaced.
+async fn beat(core: usize, shared: &Shared, worker: &Worker) {
     loop {
+        worker.take_up_policy();
         shared.heartbeats[core].beat(shared.clock.monotonic());
         Timer::new(HEARTBEAT).await;
     }

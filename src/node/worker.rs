@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
 
 use futures_lite::future::or;
 use glommio::timer::Timer;
@@ -13,9 +14,10 @@ use crate::mesh::{Bell, Correspondent, Ends};
 use crate::net::udp::Plane;
 use crate::net::{Path, Respond, SocketId};
 use crate::observe::Transport;
+use crate::policy::Published;
 use crate::resolve::Forwarder;
 use crate::resolve::exchange::Question;
-use crate::serve::{Admission, Asking, Client, Core, Unresolved, Verdict, Warmth};
+use crate::serve::{Admission, Asking, Client, Core, Onward, Unresolved, Verdict, Warmth};
 use crate::time::{CacheTime, Monotonic, Now};
 use crate::upstream::{Report, World};
 use crate::wire::MESSAGE_BYTES_MAX;
@@ -44,6 +46,9 @@ pub(super) struct Worker {
     news: Rc<Bell>,
     /// A task goes through what flushes have left behind.
     is_sweeping: Cell<bool>,
+    /// Where the policy in force is found, and which one this core goes by.
+    published: Arc<Published>,
+    epoch: Cell<u64>,
     /// For the tasks that outlive a batch.
     this: Weak<Self>,
 }
@@ -57,6 +62,7 @@ impl Worker {
         world: World<Plane>,
         forwarder: Forwarder,
         report: Report,
+        (published, epoch): (Arc<Published>, u64),
     ) -> Rc<Self> {
         let scratch = vec![0; MESSAGE_BYTES_MAX].into_boxed_slice();
         Rc::new_cyclic(|this| Self {
@@ -70,8 +76,25 @@ impl Worker {
             scratch: RefCell::new(scratch),
             news: Rc::default(),
             is_sweeping: Cell::new(false),
+            published,
+            epoch: Cell::new(epoch),
             this: Weak::clone(this),
         })
+    }
+
+    /// Goes by the policy in force from now on.
+    #[inline]
+    pub(super) fn take_up_policy(&self) {
+        if self.published.epoch() != self.epoch.get() {
+            self.exchange_policy();
+        }
+    }
+
+    #[cold]
+    fn exchange_policy(&self) {
+        let (epoch, policy) = self.published.current();
+        self.epoch.set(epoch);
+        self.core.borrow_mut().go_by(policy);
     }
 
     /// Begins to resolve the question of `message`, which nobody has asked.
@@ -187,9 +210,28 @@ impl Worker {
             .map_err(|failure| Unresolved { ede: failure.ede(), is_ours: failure.is_ours() });
         let mut scratch = self.scratch.borrow_mut();
         let mut core = self.core.borrow_mut();
-        core.finish(&mut asking, outcome, now, &mut scratch, |path, reply| self.send(path, reply));
+        let send = |path: &Path, reply: &[u8]| self.send(path, reply);
+        let onward = core.finish(&mut asking, outcome, now, &mut scratch, send);
         if core.outbox().has_news() {
             self.news.ring();
+        }
+        drop(core);
+        drop(scratch);
+        self.admit_all(onward, now);
+    }
+
+    /// Has clients wait for what they were led to.
+    fn admit_all(&self, onward: Vec<Onward<Path>>, now: Now) {
+        for Onward { ticket, path } in onward {
+            let mut scratch = self.scratch.borrow_mut();
+            let send = |path: &Path, reply: &[u8]| self.send(path, reply);
+            let admission =
+                self.core.borrow_mut().admit(ticket, path.clone(), now, &mut scratch, send);
+            match admission {
+                Admission::Ask(asking) => self.ask(asking),
+                Admission::Joined => {}
+                Admission::Refused(len) => self.send(&path, &scratch[..len]),
+            }
         }
     }
 
@@ -197,7 +239,10 @@ impl Worker {
     fn evict(&self, asking: &mut Asking, now: Now) {
         let mut scratch = self.scratch.borrow_mut();
         let mut core = self.core.borrow_mut();
-        core.evict(asking, now, &mut scratch, |path, reply| self.send(path, reply));
+        let onward = core.evict(asking, now, &mut scratch, |path, reply| self.send(path, reply));
+        drop(core);
+        drop(scratch);
+        self.admit_all(onward, now);
     }
 
     /// Those who have waited long enough get what is left from before.
@@ -205,7 +250,11 @@ impl Worker {
         let now = self.read_clocks();
         let mut scratch = self.scratch.borrow_mut();
         let mut core = self.core.borrow_mut();
-        core.answer_stale(asking, now, &mut scratch, |path, reply| self.send(path, reply));
+        let onward =
+            core.answer_stale(asking, now, &mut scratch, |path, reply| self.send(path, reply));
+        drop(core);
+        drop(scratch);
+        self.admit_all(onward, now);
     }
 
     /// Sends a late reply; an empty one only ends the wait.
@@ -245,6 +294,7 @@ impl Correspondent for Worker {
 impl Respond for Worker {
     fn begin(&self) {
         self.read_clocks();
+        self.take_up_policy();
     }
 
     fn foresee<'d>(&self, requests: impl Iterator<Item = &'d [u8]>) {

@@ -1,6 +1,7 @@
 //! What a core tells about itself: counters that only their core writes and anyone may read, and their text form.
 
 mod counter;
+mod filter;
 mod forward;
 mod serving;
 mod snapshot;
@@ -8,6 +9,7 @@ mod text;
 mod upstream;
 
 pub use counter::{Counter, Gauge};
+pub use filter::FilterCounters;
 pub use forward::ForwardCounters;
 pub use serving::{Fault, ServingCounters, Transport};
 pub use snapshot::SnapshotCounters;

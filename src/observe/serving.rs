@@ -1,7 +1,7 @@
 //! What `serve` counts: one block per core, written by that core only.
 
 use super::text::{Exposition, Kind};
-use super::{Counter, Gauge};
+use super::{Counter, FilterCounters, Gauge};
 use crate::wire::{Malformed, Rcode};
 
 /// How a query reached us.
@@ -114,6 +114,12 @@ pub struct ServingCounters {
     pub in_flight_peak: Gauge,
     /// Queries answered from local data.
     pub local: Counter,
+    /// Queries that lists objected to, for their name or their answer.
+    pub blocked: Counter,
+    /// Queries answered by what another name has, because the operator wants it so.
+    pub detours: Counter,
+    /// What each list did.
+    pub filter: FilterCounters,
     /// Questions that no upstream answered.
     pub failures: Counter,
     /// Queries answered by a failure of a moment ago.
@@ -215,6 +221,8 @@ impl ServingCounters {
             ("dns_overload_total", "Clients refused for want of room", &self.overload),
             ("dns_evicted_questions_total", "Questions that made room", &self.evicted_questions),
             ("dns_local_total", "Queries answered from local data", &self.local),
+            ("dns_blocked_total", "Queries that lists objected to", &self.blocked),
+            ("dns_detours_total", "Queries answered by what another name has", &self.detours),
             ("dns_resolution_failures_total", "Questions nobody answered", &self.failures),
             ("dns_cached_failures_total", "Queries not tried again yet", &self.failures_cached),
             ("dns_rebinding_answers_total", "Answers withheld for an address", &self.rebindings),

@@ -1,24 +1,205 @@
-//! What lists say now: whose lists count for which group of clients, and what those get who ask for a blocked name.
+//! Hot path. What lists say now: whose lists count for which group of clients, and what those get who ask for a blocked
+//! name. Asked of each question, and of the names and addresses in its answer.
+
+use std::net::IpAddr;
 
 use bytes::Bytes;
 
-use super::filter::{Image, Lists};
+use super::filter::{Asker, Decision, Image, Lists, Matcher, Verb};
+use super::outcome::{Blocked, Manner, Outcome};
 use crate::config;
+use crate::time::CacheTime;
+use crate::wire::{Answer, Query, Rtype};
 
 /// The lists in force; immutable, shared by all cores, replaced as a whole.
 #[derive(Debug)]
 pub struct Filtering {
     image: Image<Bytes>,
+    /// How each list answers, by its number.
+    manners: Box<[Manner]>,
     /// Which lists count, by group.
     groups: Box<[Lists]>,
+    /// Some rule is about addresses in answers.
+    watches_addresses: bool,
+}
+
+/// Who asks, as far as lists care.
+#[derive(Clone, Copy, Debug)]
+pub struct Subject<'a> {
+    /// The client's address.
+    pub address: IpAddr,
+    /// The number of its group.
+    pub group: u8,
+    /// What the operator calls that.
+    pub name: Option<&'a str>,
+    /// When: ready answers have no age.
+    pub now: CacheTime,
+}
+
+/// What lists say to a question.
+#[derive(Debug)]
+pub enum Judgement<'a> {
+    /// Nothing.
+    Unlisted,
+    /// The list with this number allows it: nor are the aliases of its answer looked at.
+    Allowed(u8),
+    /// A list objects.
+    Blocked(Blocked<'a>),
 }
 
 impl Filtering {
     /// Joins `image`, in which list number *n* is `lists[n]`, with the sets of lists that count now for each group; the group
     /// with the number 0 is the default one.
+    ///
+    /// # Panics
+    /// When there are more lists than an image can tell apart, or no group.
     #[must_use]
     pub fn new(image: Image<Bytes>, lists: &[config::List], groups: Box<[Lists]>) -> Self {
         assert!(lists.len() <= config::LISTS_MAX && !groups.is_empty());
-        Self { image, groups }
+        let watches_addresses = image.has_networks();
+        let manners = lists.iter().map(Manner::new).collect();
+        Self { image, manners, groups, watches_addresses }
+    }
+
+    /// The same lists, other sets of them in force.
+    #[must_use]
+    pub fn regrouped(&self, lists: &[config::List], groups: Box<[Lists]>) -> Self {
+        Self::new(self.image.clone(), lists, groups)
+    }
+
+    /// What the operator calls the lists, by number.
+    #[must_use]
+    pub fn list_names(&self) -> Vec<&'static str> {
+        self.manners.iter().map(|manner| manner.name).collect()
+    }
+
+    /// The rule that decides over `qtype` at the name that is `folded`, if there is one.
+    #[must_use]
+    pub fn decide(
+        &self,
+        folded: &[u8],
+        qtype: Rtype,
+        subject: Subject<'_>,
+    ) -> Option<Decision<'_>> {
+        self.matcher().decide(folded, &self.asker(qtype, subject))
+    }
+
+    /// What lists say to `query`, whose name is `folded` (lower case, wire form).
+    #[inline]
+    #[must_use]
+    pub fn judge(&self, query: &Query<'_>, folded: &[u8], subject: Subject<'_>) -> Judgement<'_> {
+        match self.decide(folded, query.qtype, subject) {
+            None => Judgement::Unlisted,
+            Some(decision) if decision.verb == Verb::Allow => Judgement::Allowed(decision.list),
+            Some(decision) => match self.outcome(&decision, query, subject.now) {
+                Some(outcome) => Judgement::Blocked(self.blocked(&decision, outcome)),
+                None => Judgement::Unlisted,
+            },
+        }
+    }
+
+    /// What lists object to in `answer`, which is true but leads through a blocked alias or to a blocked address (and
+    /// whose question they did not allow).
+    #[inline]
+    #[must_use]
+    pub fn object(
+        &self,
+        query: &Query<'_>,
+        answer: &Answer<'_>,
+        subject: Subject<'_>,
+    ) -> Option<Blocked<'_>> {
+        if self.may_object(query, answer) {
+            self.object_to_parts(query, answer, subject)
+        } else {
+            None
+        }
+    }
+
+    /// Whether there is something in `answer` that lists may object to.
+    #[inline]
+    #[must_use]
+    pub fn may_object(&self, query: &Query<'_>, answer: &Answer<'_>) -> bool {
+        answer.first_type().is_some_and(|first| {
+            first != query.qtype
+                || matches!(first, Rtype::CNAME | Rtype::NS)
+                || self.watches_addresses
+        })
+    }
+
+    fn object_to_parts(
+        &self,
+        query: &Query<'_>,
+        answer: &Answer<'_>,
+        subject: Subject<'_>,
+    ) -> Option<Blocked<'_>> {
+        let (matcher, asker) = (self.matcher(), self.asker(query.qtype, subject));
+        answer.records().find_map(|record| {
+            let decision = match record.rtype {
+                Rtype::CNAME | Rtype::NS => {
+                    let mut target = record.name_in(query.qname)?;
+                    target.make_lower();
+                    let target = target.as_name();
+                    if record.rtype == Rtype::CNAME {
+                        matcher.decide(target.as_bytes(), &asker)
+                    } else {
+                        matcher.decide_nsdname(target.as_bytes(), &asker)
+                    }
+                }
+                Rtype::A | Rtype::AAAA if self.watches_addresses => {
+                    matcher.decide_address(address_of(record.rdata)?, &asker)
+                }
+                _ => None,
+            };
+            let decision = decision?;
+            let outcome = self.outcome(&decision, query, subject.now)?;
+            Some(self.blocked(&decision, outcome))
+        })
+    }
+
+    fn matcher(&self) -> Matcher<'_> {
+        self.image.matcher()
+    }
+
+    #[inline]
+    fn asker<'s>(&'s self, qtype: Rtype, subject: Subject<'s>) -> Asker<'s> {
+        let Subject { address, group, name, .. } = subject;
+        // Who came with a group that was there a moment ago gets the default one's lists.
+        let lists = self.groups.get(usize::from(group)).unwrap_or(&self.groups[0]);
+        Asker { lists, qtype, address, name }
+    }
+
+    fn blocked<'s>(&'s self, decision: &Decision<'_>, outcome: Outcome<'s>) -> Blocked<'s> {
+        let list = decision.list;
+        let ede = self.manners[usize::from(list)].ede;
+        Blocked { list, ede, outcome }
+    }
+
+    /// What the client gets; nothing that an allowance would change.
+    #[inline]
+    fn outcome(
+        &self,
+        decision: &Decision<'_>,
+        query: &Query<'_>,
+        now: CacheTime,
+    ) -> Option<Outcome<'_>> {
+        let manner = self.manners.get(usize::from(decision.list))?;
+        Some(match decision.verb {
+            Verb::Block => manner.own(query.qtype, now),
+            Verb::Nxdomain => manner.nxdomain(now),
+            Verb::Nodata => manner.nodata(now),
+            Verb::Drop => Outcome::Drop,
+            Verb::TcpOnly => Outcome::Truncate,
+            Verb::Local => manner.local(decision, query, now),
+            Verb::Allow => return None,
+        })
     }
 }
+
+/// The address that is the data of an A or AAAA record.
+fn address_of(rdata: &[u8]) -> Option<IpAddr> {
+    let v4 = || <[u8; 4]>::try_from(rdata).ok().map(IpAddr::from);
+    v4().or_else(|| <[u8; 16]>::try_from(rdata).ok().map(IpAddr::from))
+}
+
+#[cfg(test)]
+mod tests;

@@ -4,8 +4,10 @@ pub mod acl;
 pub mod detour;
 pub mod filter;
 pub mod filtering;
+pub mod groups;
 pub mod identity;
 pub mod local;
+pub mod outcome;
 pub mod published;
 pub mod rate;
 pub mod rebinding;
@@ -15,25 +17,40 @@ use std::sync::Arc;
 
 pub use acl::Acl;
 pub use detour::Detour;
-pub use filtering::Filtering;
+pub use filtering::{Filtering, Judgement, Subject};
+pub use groups::{Groups, Place};
 pub use identity::Identity;
 pub use local::{LocalData, LocalError};
+pub use outcome::{Blocked, Outcome};
 pub use published::Published;
 pub use rate::{Excess, RateLimiter};
 pub use rebinding::Rebinding;
 
 use crate::time::CacheTime;
-use crate::wire::{Answer, AnswerBuf, Class, Ede, Flags, Name, Query, Rcode, Rtype};
+use crate::wire::{Answer, AnswerBuf, Class, Ede, Flags, Name, NameBuf, Query, Rcode, Rtype};
 
 /// What the policy says to a query.
 #[derive(Debug)]
 pub enum Ruling<'a> {
     /// Nothing: look further.
     Pass,
+    /// As [`Ruling::Pass`]; and the list with this number frees the answer, too ([`Policy::objection`]).
+    Allow(u8),
     /// This code, for this reason.
     Refuse(Rcode, Option<Ede>),
     /// The operator's own answer.
     Answer(Answer<'a>),
+    /// A list objects.
+    Block(Blocked<'a>),
+}
+
+/// Whose question it is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Asker {
+    /// The client's address.
+    pub address: IpAddr,
+    /// Where it stands.
+    pub place: Place,
 }
 
 /// Everything that rules over queries; immutable, shared by all cores, replaced as a whole.
@@ -42,6 +59,7 @@ pub struct Policy {
     acl: Acl,
     identity: Identity,
     local: Arc<LocalData>,
+    groups: Groups,
     filtering: Option<Arc<Filtering>>,
     rebinding: Rebinding,
     any: AnswerBuf,
@@ -55,10 +73,18 @@ impl Policy {
             acl,
             identity,
             local: Arc::new(local),
+            groups: Groups::default(),
             filtering: None,
             rebinding: Rebinding::default(),
             any: local::any_answer(),
         }
+    }
+
+    /// The same, with clients in `groups`.
+    #[must_use]
+    pub fn grouped(mut self, groups: Groups) -> Self {
+        self.groups = groups;
+        self
     }
 
     /// The same, with names blocked and allowed as `filtering` says.
@@ -103,24 +129,89 @@ impl Policy {
         self.acl.allows(address)
     }
 
+    /// Where the client at `address` stands who asked the listener with this number.
+    #[inline]
+    #[must_use]
+    pub fn place(&self, address: IpAddr, listener: u16) -> Place {
+        self.groups.place(address, listener)
+    }
+
+    /// The lists in force, if there are any.
+    #[must_use]
+    pub fn filtering(&self) -> Option<&Filtering> {
+        self.filtering.as_deref()
+    }
+
+    /// What lists object to in `answer`, the true one to `query` that `asker` would get.
+    ///
+    /// Not for answers to what [`Policy::rule`] allows.
+    #[inline]
+    #[must_use]
+    pub fn objection(
+        &self,
+        query: &Query<'_>,
+        asker: Asker,
+        answer: &Answer<'_>,
+        now: CacheTime,
+    ) -> Option<Blocked<'_>> {
+        self.filtering.as_ref()?.object(query, answer, self.subject(asker, now))
+    }
+
+    /// As [`Policy::objection`], for an answer to a question that was asked a while ago: whether that is allowed or blocked
+    /// is looked up anew.
+    #[must_use]
+    pub fn late_objection(
+        &self,
+        query: &Query<'_>,
+        asker: Asker,
+        answer: &Answer<'_>,
+        now: CacheTime,
+    ) -> Option<Blocked<'_>> {
+        let filtering = self.filtering.as_ref().filter(|_| query.qclass == Class::IN)?;
+        if !filtering.may_object(query, answer) {
+            return None;
+        }
+        let mut folded = NameBuf::new(query.qname);
+        folded.make_lower();
+        let subject = self.subject(asker, now);
+        match filtering.judge(query, folded.as_name().as_bytes(), subject) {
+            Judgement::Allowed(_) => None,
+            Judgement::Blocked(blocked) => Some(blocked),
+            Judgement::Unlisted => filtering.object(query, answer, subject),
+        }
+    }
+
+    #[inline]
+    fn subject(&self, asker: Asker, now: CacheTime) -> Subject<'_> {
+        let Asker { address, place: Place { group, .. } } = asker;
+        Subject { address, group, name: self.groups.name(group), now }
+    }
+
     /// Whether the answer to `qtype` at the name that is `folded` (lower case, wire form) is the operator's own: nobody
     /// else is asked.
     #[must_use]
     pub fn holds(&self, folded: &[u8], qtype: Rtype) -> bool {
-        self.local.lookup(folded, qtype).is_some()
+        self.local(folded, qtype).is_some()
     }
 
-    /// Rules over `query` from `client`. `folded` is the query's name in lower case; `now` becomes the time of local
+    /// The operator's own answer to `qtype` at the name that is `folded`, if there is one.
+    #[inline]
+    #[must_use]
+    pub fn local(&self, folded: &[u8], qtype: Rtype) -> Option<&AnswerBuf> {
+        self.local.lookup(folded, qtype)
+    }
+
+    /// Rules over `query` from `asker`. `folded` is the query's name in lower case; `now` becomes the time of local
     /// answers, which have no age.
     #[inline]
     pub fn rule(
         &self,
         query: &Query<'_>,
         folded: &[u8],
-        client: IpAddr,
+        asker: Asker,
         now: CacheTime,
     ) -> Ruling<'_> {
-        if !self.acl.allows(client) {
+        if !self.acl.allows(asker.address) {
             return Ruling::Refuse(Rcode::REFUSED, Some(Ede::PROHIBITED));
         }
         if query.edns.is_some_and(|edns| edns.version > 0) {
@@ -129,14 +220,23 @@ impl Policy {
         if query.qclass != Class::IN || is_meta(query.qtype) {
             return self.rule_special(query, now);
         }
-        if let Some(answer) = self.local.lookup(folded, query.qtype) {
+        if let Some(answer) = self.local(folded, query.qtype) {
             return Ruling::Answer(answer.view(now));
         }
-        if query.header.flags.has(Flags::RD) {
-            Ruling::Pass
-        } else {
+        let judgement = match &self.filtering {
+            Some(filtering) => filtering.judge(query, folded, self.subject(asker, now)),
+            None => Judgement::Unlisted,
+        };
+        if let Judgement::Blocked(blocked) = judgement {
+            return Ruling::Block(blocked);
+        }
+        if !query.header.flags.has(Flags::RD) {
             // Answers from the cache would tell one client what others asked (as Unbound's `allow` refuses).
-            Ruling::Refuse(Rcode::REFUSED, Some(Ede::NOT_AUTHORITATIVE))
+            return Ruling::Refuse(Rcode::REFUSED, Some(Ede::NOT_AUTHORITATIVE));
+        }
+        match judgement {
+            Judgement::Allowed(list) => Ruling::Allow(list),
+            Judgement::Unlisted | Judgement::Blocked(_) => Ruling::Pass,
         }
     }
 

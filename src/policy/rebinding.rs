@@ -8,6 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ahash::RandomState;
 
+use super::outcome::soa;
 use crate::config;
 use crate::wire::answer::AnswerBuilder;
 use crate::wire::encode::Full;
@@ -19,10 +20,6 @@ pub const WITHHELD: Ede = Ede::BLOCKED.with_text("private address for a public n
 
 /// How long an answer stays withheld, in seconds: who mends his records or our config does not wait for long.
 const WITHHELD_TTL: u32 = 60;
-
-/// MNAME `.`, RNAME `nobody.invalid.`, serial and timers: there is no zone to be asked about.
-const SOA: &[u8] =
-    b"\0\x06nobody\x07invalid\0\0\0\0\x01\0\0\x0E\x10\0\0\x04\xB0\0\x09\x3A\x80\0\0\0\x3C";
 
 /// Parameters of SVCB and HTTPS records that hold addresses (RFC 9460 §14.3.2).
 const IPV4_HINT: u16 = 4;
@@ -69,7 +66,14 @@ impl Rebinding {
 fn withheld(qname: Name<'_>, qtype: Rtype) -> Result<AnswerBuf, Full> {
     let mut builder = AnswerBuilder::new(qname, qtype, Class::IN, Rcode::NOERROR)?;
     builder.set_flags(Flags::AA);
-    builder.write(Section::Authority, qname, Rtype::SOA, Class::IN, WITHHELD_TTL, SOA)?;
+    builder.write(
+        Section::Authority,
+        qname,
+        Rtype::SOA,
+        Class::IN,
+        WITHHELD_TTL,
+        &soa(WITHHELD_TTL),
+    )?;
     Ok(builder.finish())
 }
 

@@ -27,8 +27,10 @@ fn ruling(message: &[u8], client: [u8; 4]) -> &'static str {
     );
     let query = Query::parse(message).unwrap();
     let folded = query.qname.as_bytes().to_ascii_lowercase();
-    match policy.rule(&query, &folded, client.into(), CacheTime::default()) {
+    let asker = Asker { address: client.into(), place: Place::default() };
+    match policy.rule(&query, &folded, asker, CacheTime::default()) {
         Ruling::Pass => "pass",
+        Ruling::Allow(_) | Ruling::Block(_) => "listed",
         Ruling::Answer(_) => "answer",
         Ruling::Refuse(rcode, _) => rcode.mnemonic(),
     }

@@ -9,13 +9,13 @@ use super::reply;
 use crate::cache::{Explanation, Failures, Key, Lookup, Outbox, Shard};
 use crate::config;
 use crate::observe::{ServingCounters, Transport};
-use crate::policy::{Excess, Policy, RateLimiter, Ruling};
+use crate::policy::{Asker, Excess, Policy, RateLimiter, Ruling};
 use crate::time::Now;
 use crate::wire::case::Folding;
 use crate::wire::{AnswerBuf, Ede, NameBuf, Query, Rcode};
 
-/// The only client group so far; the key has room for more.
-pub(super) const DEFAULT_GROUP: u8 = 0;
+/// What is resolved without a client goes to the upstreams of `[forward]`.
+pub(super) const DEFAULT_VIEW: u8 = 0;
 
 /// Messages that are looked at ahead of time.
 pub const FORESEEN_MAX: usize = 64;
@@ -29,6 +29,14 @@ pub struct Client {
     pub listener: u16,
     /// How the query came and the reply goes.
     pub transport: Transport,
+}
+
+impl Client {
+    /// The client as `policy` sees it.
+    #[inline]
+    pub(super) fn asker(self, policy: &Policy) -> Asker {
+        Asker { address: self.address, place: policy.place(self.address, self.listener) }
+    }
 }
 
 /// What becomes of a message.
@@ -67,8 +75,8 @@ pub struct Core<P> {
     pub(super) failures: Failures,
     pub(super) outbox: Outbox,
     pub(super) stale_after: Duration,
-    folding: Folding,
-    key: Key,
+    pub(super) folding: Folding,
+    pub(super) key: Key,
 }
 
 /// The sections of the config that serving goes by.
@@ -125,6 +133,11 @@ impl<P> Core<P> {
         self
     }
 
+    /// Goes by `policy` from now on. What the cache holds is the truth of upstreams, so nothing of it has to go.
+    pub fn go_by(&mut self, policy: Arc<Policy>) {
+        self.policy = policy;
+    }
+
     /// Fetches from memory what answering `messages` will need, all at once, so that each does not wait for its own.
     ///
     /// Worth nothing while the cache fits the processor's, and then does nothing. Looks at [`FORESEEN_MAX`] at most.
@@ -136,7 +149,7 @@ impl<P> Core<P> {
         let mut count = 0;
         let queries = messages.filter_map(|message| Query::parse(message).ok());
         for (hash, query) in hashes.iter_mut().zip(queries) {
-            self.key.set(&query, DEFAULT_GROUP, self.folding);
+            self.key.set(&query, DEFAULT_VIEW, self.folding);
             *hash = self.shard.hash(self.key.as_bytes());
             count += 1;
         }
@@ -146,7 +159,7 @@ impl<P> Core<P> {
     /// Begins to resolve the question of `message`, a query without a client, unless it is known or being asked.
     pub fn warm(&mut self, message: &[u8], now: Now) -> Warmth {
         let Ok(query) = Query::parse(message) else { return Warmth::Known };
-        self.key.set(&query, DEFAULT_GROUP, self.folding);
+        self.key.set(&query, DEFAULT_VIEW, self.folding);
         if self.policy.holds(self.key.folded_name(), query.qtype) {
             return Warmth::Known;
         }
@@ -179,9 +192,20 @@ impl<P> Core<P> {
             }
         };
         let reply = reply::Reply { query: &query, client, limits: self.limits };
-        self.key.set(&query, DEFAULT_GROUP, self.folding);
-        match self.policy.rule(&query, self.key.folded_name(), client.address, now.cache) {
+        let asker = client.asker(&self.policy);
+        self.key.set(&query, asker.place.view, self.folding);
+        let mut is_allowed = false;
+        match self.policy.rule(&query, self.key.folded_name(), asker, now.cache) {
             Ruling::Pass => {}
+            Ruling::Allow(list) => {
+                self.counters.filter.allowed(list);
+                is_allowed = true;
+            }
+            Ruling::Block(blocked) => {
+                self.counters.filter.blocked(blocked.list);
+                let written = reply.write_blocked(blocked, now, &self.counters, out);
+                return written.unwrap_or_else(|other| self.follow(reply, other, now, out));
+            }
             Ruling::Refuse(rcode, ede) => {
                 let refusal = AnswerBuf::empty(rcode);
                 let refusal = refusal.view(now.cache);
@@ -194,6 +218,13 @@ impl<P> Core<P> {
         }
         match self.shard.lookup(&mut self.key, now) {
             Lookup::Fresh { answer, is_due } => {
+                if !is_allowed
+                    && let Some(blocked) = self.policy.objection(&query, asker, &answer, now.cache)
+                {
+                    self.counters.filter.blocked_answer(blocked.list);
+                    let written = reply.write_blocked(blocked, now, &self.counters, out);
+                    return written.unwrap_or_else(|other| self.follow(reply, other, now, out));
+                }
                 self.counters.hits.bump();
                 let reason = Policy::reason(&answer);
                 let verdict = reply.write(&answer, reason, now, &self.counters, out);
@@ -246,6 +277,12 @@ impl<P> Core<P> {
         let Lookup::Stale(answer) = self.shard.lookup(&mut self.key, now) else {
             unreachable!("nothing has changed since it was found");
         };
+        let asker = reply.client.asker(&self.policy);
+        if let Some(blocked) = self.policy.late_objection(reply.query, asker, &answer, now.cache) {
+            self.counters.filter.blocked_answer(blocked.list);
+            let written = reply.write_blocked(blocked, now, &self.counters, out);
+            return written.unwrap_or_else(|other| self.follow(reply, other, now, out));
+        }
         let verdict = reply.write_stale(&answer, &self.counters, out);
         if is_vain { verdict } else { self.refresh(verdict, reply.query, now) }
     }

@@ -4,7 +4,7 @@ use super::answer::{Client, Core, Verdict};
 use super::reply::{self, Reply};
 use crate::policy::Excess;
 use crate::time::Now;
-use crate::wire::{AnswerBuf, Ede, Flags, Query, Rcode};
+use crate::wire::{AnswerBuf, Ede, Query, Rcode};
 
 /// What refused clients are told (RFC 8914 §4.19).
 const TOO_MANY_QUERIES: &str = "too many queries from this client";
@@ -42,10 +42,8 @@ impl<P> Core<P> {
     /// No larger than the query but for OPT, so that it is of no use to one who forges addresses.
     fn slip(&self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
         let Ok(query) = Query::parse(message) else { return self.drop_excess() };
-        let mut cut = AnswerBuf::empty(Rcode::NOERROR);
-        cut.shape.flags = Flags::TC;
         let reply = Reply { query: &query, client, limits: self.limits };
-        reply.write(&cut.view(now.cache), None, now, &self.counters, out)
+        reply.write_cut(None, now, &self.counters, out)
     }
 
     fn refuse_excess(&self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {

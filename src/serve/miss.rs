@@ -4,9 +4,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::answer::{Client, Core, Verdict};
-use super::reply::Reply;
+use super::detour::Way;
+use super::reply::{Age, Reply};
+use super::tell::Teller;
 use crate::cache::{Insertion, Key, Lookup};
-use crate::policy::Policy;
 use crate::resolve::{Elsewhere, Ended, Eviction, Inflight, Joined};
 use crate::time::{CacheTime, Now};
 use crate::wire::{AnswerBuf, Ede, Query, QueryBuf, Rcode};
@@ -23,16 +24,31 @@ pub struct Ticket {
     key: Key,
     client: Client,
     patience: Option<Duration>,
+    /// The client asked for another name, and was led to this one.
+    way: Option<Box<Way>>,
 }
 
 impl Ticket {
+    /// A ticket for `query`, to which a client was led by `way`.
+    pub(super) fn open_by(
+        way: Box<Way>,
+        query: &Query<'_>,
+        key: &Key,
+        client: Client,
+        patience: Option<Duration>,
+    ) -> Box<Self> {
+        let ticket = Self::open(query, key, client, patience);
+        Box::new(Self { way: Some(way), ..*ticket })
+    }
+
     pub(super) fn open(
         query: &Query<'_>,
         key: &Key,
         client: Client,
         patience: Option<Duration>,
     ) -> Box<Self> {
-        Box::new(Self { query: QueryBuf::new(query), key: key.clone(), client, patience })
+        let (query, key) = (QueryBuf::new(query), key.clone());
+        Box::new(Self { query, key, client, patience, way: None })
     }
 }
 
@@ -96,8 +112,25 @@ pub enum Admission {
 #[derive(Debug)]
 pub(super) struct Waiter<P> {
     query: QueryBuf,
-    client: Client,
-    path: P,
+    pub(super) client: Client,
+    pub(super) path: P,
+    pub(super) way: Option<Box<Way>>,
+}
+
+impl<P> Waiter<P> {
+    /// The query that it sent.
+    pub(super) fn own_query(&self) -> Query<'_> {
+        self.way.as_ref().map_or(&self.query, |way| &way.query).view()
+    }
+}
+
+/// A client that waits for another question from now on: hand the ticket to [`Core::admit`].
+#[derive(Debug)]
+pub struct Onward<P> {
+    /// What is to be resolved for it.
+    pub ticket: Box<Ticket>,
+    /// The way back to it.
+    pub path: P,
 }
 
 /// All that wait on one core.
@@ -124,8 +157,8 @@ impl<P> Core<P> {
         out: &mut [u8],
         send: impl FnOnce(&P, &[u8]),
     ) -> Admission {
-        let Ticket { query, key, client, patience } = *ticket;
-        let waiter = Waiter { query: query.clone(), client, path };
+        let Ticket { query, key, client, patience, way } = *ticket;
+        let waiter = Waiter { query: query.clone(), client, path, way };
         let hash = self.shard.hash(key.as_bytes());
         let joined = self.waiting.join(hash, key.as_bytes(), waiter);
         self.count_in_flight();
@@ -159,33 +192,40 @@ impl<P> Core<P> {
     fn refuse(&self, waiter: &Waiter<P>, text: &'static str, now: Now, out: &mut [u8]) -> Verdict {
         self.counters.overload.bump();
         let refusal = AnswerBuf::empty(Rcode::SERVFAIL);
-        let query = waiter.query.view();
+        let query = waiter.own_query();
         let reply = Reply { query: &query, client: waiter.client, limits: self.limits };
         let ede = Ede::NETWORK_ERROR.with_text(text);
         reply.write(&refusal.view(now.cache), Some(ede), now, &self.counters, out)
     }
 
-    /// Gives all who wait for `asking` a stale answer, if there is one; the resolution goes on.
+    /// Gives all who wait for `asking` a stale answer, if there is one; the resolution goes on. Those come back for whom
+    /// another question has to be resolved.
     pub fn answer_stale(
         &mut self,
         asking: &mut Asking,
         now: Now,
         out: &mut [u8],
         mut send: impl FnMut(&P, &[u8]),
-    ) {
-        let Lookup::Stale(answer) = self.shard.lookup(&mut asking.key, now) else { return };
+    ) -> Vec<Onward<P>> {
+        let Lookup::Stale(answer) = self.shard.lookup(&mut asking.key, now) else {
+            return Vec::new();
+        };
         let waiters = self.waiting.give_up_waiting(asking.hash, asking.key.as_bytes());
-        for waiter in waiters {
-            let query = waiter.query.view();
-            let reply = Reply { query: &query, client: waiter.client, limits: self.limits };
-            let verdict = reply.write_stale(&answer, &self.counters, out);
-            send(&waiter.path, written(&verdict, out));
-        }
+        let teller = Teller {
+            policy: &self.policy,
+            counters: &self.counters,
+            limits: self.limits,
+            asked: asking.query.view(),
+            now,
+        };
+        let led = teller.tell_all(waiters, &answer, Age::Stale, out, &mut send);
+        self.lead(led, now, out, &mut send)
     }
 
     /// Ends a resolution: stores the answer and replies to all who waited, through `send`, one by one.
     ///
-    /// `send` gets an empty reply for a client to whom nothing can be sent.
+    /// `send` gets an empty reply for a client to whom nothing can be sent. Those come back for whom another question has to
+    /// be resolved.
     pub fn finish(
         &mut self,
         asking: &mut Asking,
@@ -193,7 +233,7 @@ impl<P> Core<P> {
         now: Now,
         out: &mut [u8],
         send: impl FnMut(&P, &[u8]),
-    ) {
+    ) -> Vec<Onward<P>> {
         let ended = self.end(asking);
         let (answer, ede) = match outcome {
             Ok(answer) => {
@@ -206,7 +246,7 @@ impl<P> Core<P> {
                 (AnswerBuf::empty(Rcode::SERVFAIL), Some(unresolved.ede))
             }
         };
-        self.reply_to(ended.waiters, asking, (answer, ede), now, out, send);
+        self.reply_to(ended.waiters, asking, (answer, ede), now, out, send)
     }
 
     /// Ends a resolution that has to make room for newer questions ([`Asking::evicted`]): all who waited get a stale answer,
@@ -217,12 +257,12 @@ impl<P> Core<P> {
         now: Now,
         out: &mut [u8],
         send: impl FnMut(&P, &[u8]),
-    ) {
+    ) -> Vec<Onward<P>> {
         self.counters.evicted_questions.bump();
         let ended = self.end(asking);
         let ede = Ede::NETWORK_ERROR.with_text(MADE_ROOM);
         let outcome = (AnswerBuf::empty(Rcode::SERVFAIL), Some(ede));
-        self.reply_to(ended.waiters, asking, outcome, now, out, send);
+        self.reply_to(ended.waiters, asking, outcome, now, out, send)
     }
 
     fn end(&mut self, asking: &Asking) -> Ended<Waiter<P>> {
@@ -240,28 +280,26 @@ impl<P> Core<P> {
         now: Now,
         out: &mut [u8],
         mut send: impl FnMut(&P, &[u8]),
-    ) {
+    ) -> Vec<Onward<P>> {
         // What failed may be known by now from elsewhere, or from before.
         let known = match ede {
             Some(_) => self.shard.lookup(&mut asking.key, now),
             None => Lookup::Absent,
         };
-        for waiter in waiters {
-            let query = waiter.query.view();
-            let reply = Reply { query: &query, client: waiter.client, limits: self.limits };
-            let verdict = match &known {
-                Lookup::Stale(stale) => reply.write_stale(stale, &self.counters, out),
-                Lookup::Fresh { answer, .. } | Lookup::Denied(answer) => {
-                    reply.write(answer, Policy::reason(answer), now, &self.counters, out)
-                }
-                Lookup::Absent => {
-                    let answer = answer.view(now.cache);
-                    let ede = ede.or_else(|| Policy::reason(&answer));
-                    reply.write(&answer, ede, now, &self.counters, out)
-                }
-            };
-            send(&waiter.path, written(&verdict, out));
-        }
+        let (answer, age) = match known {
+            Lookup::Stale(stale) => (stale, Age::Stale),
+            Lookup::Fresh { answer, .. } | Lookup::Denied(answer) => (answer, Age::Fresh(None)),
+            Lookup::Absent => (answer.view(now.cache), Age::Fresh(ede)),
+        };
+        let teller = Teller {
+            policy: &self.policy,
+            counters: &self.counters,
+            limits: self.limits,
+            asked: asking.query.view(),
+            now,
+        };
+        let led = teller.tell_all(waiters, &answer, age, out, &mut send);
+        self.lead(led, now, out, &mut send)
     }
 
     /// Questions being resolved now.
@@ -332,7 +370,7 @@ fn refused(verdict: &Verdict) -> Admission {
 }
 
 /// The bytes that go out; none when nothing can be sent.
-fn written<'o>(verdict: &Verdict, out: &'o [u8]) -> &'o [u8] {
+pub(super) fn written<'o>(verdict: &Verdict, out: &'o [u8]) -> &'o [u8] {
     match verdict {
         Verdict::Reply(len) | Verdict::Refresh(len, _) => &out[..*len],
         Verdict::Drop | Verdict::Miss(_) => &[],

@@ -3,10 +3,13 @@
 //! Every transport, the fuzzer and the benches call the same [`Core::answer`].
 
 mod answer;
+mod blocked;
 mod coherence;
+mod detour;
 mod excess;
 mod miss;
 mod reply;
+mod tell;
 
 pub use answer::{Client, Core, FORESEEN_MAX, Sections, Verdict, Warmth};
-pub use miss::{Admission, Asking, Ticket, Unresolved};
+pub use miss::{Admission, Asking, Onward, Ticket, Unresolved};

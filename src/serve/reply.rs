@@ -11,7 +11,7 @@ use crate::wire::{
 };
 
 /// TTL of stale answers, in seconds (RFC 8767 §4).
-const STALE_TTL: u32 = 30;
+pub(super) const STALE_TTL: u32 = 30;
 
 /// How large replies may be.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +44,41 @@ pub(super) struct Reply<'a, 'm> {
     pub(super) limits: Limits,
 }
 
+/// How old the answer is that a client gets.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Age {
+    /// It counts; with this said beside it.
+    Fresh(Option<Ede>),
+    /// Past its lifetime.
+    Stale,
+}
+
+impl Age {
+    /// The same, with `ede` where nothing is said.
+    pub(super) fn or_ede(self, ede: Option<Ede>) -> Self {
+        match self {
+            Self::Fresh(own) => Self::Fresh(own.or(ede)),
+            Self::Stale => Self::Stale,
+        }
+    }
+}
+
 impl Reply<'_, '_> {
+    /// Writes `answer` as [`Reply::write`] or [`Reply::write_stale`].
+    pub(super) fn tell(
+        self,
+        answer: &Answer<'_>,
+        age: Age,
+        now: Now,
+        counters: &ServingCounters,
+        out: &mut [u8],
+    ) -> Verdict {
+        match age {
+            Age::Fresh(ede) => self.write(answer, ede, now, counters, out),
+            Age::Stale => self.write_stale(answer, counters, out),
+        }
+    }
+
     /// Writes `answer` into `out` and counts it.
     #[inline]
     pub(super) fn write(

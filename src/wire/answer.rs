@@ -4,7 +4,7 @@
 //! every query for the same name, whatever its casing. Cache entries, local data and fresh answers all have this form.
 
 use super::encode::{Encoder, Full};
-use super::name::Name;
+use super::name::{Name, NameBuf};
 use super::rdata::{self, RdataError};
 use super::response::{Record, Response, Section};
 use super::{Class, Flags, HEADER_BYTES, Header, MESSAGE_BYTES_MAX, Rcode, Rtype};
@@ -12,6 +12,12 @@ use crate::time::CacheTime;
 
 /// A pointer to the first name of a message: the question's.
 const QUESTION_POINTER: u16 = 0xC00C;
+
+/// Octets between where a record's TTL begins and its data.
+const TTL_AND_LENGTH_BYTES: usize = 6;
+
+/// Octets of a question behind its name: type and class.
+const QUESTION_TAIL_BYTES: usize = 4;
 
 const _: () = assert!(QUESTION_POINTER & 0x3FFF == 12 && HEADER_BYTES == 12);
 
@@ -51,6 +57,58 @@ pub struct Answer<'a> {
     pub stored: CacheTime,
 }
 
+impl<'a> Answer<'a> {
+    /// The type of the first record of the answer section: not the one asked for where an alias leads elsewhere.
+    #[inline]
+    #[must_use]
+    pub fn first_type(&self) -> Option<Rtype> {
+        let [answers, ..] = self.shape.counts;
+        let pair = self.ttls.first_chunk().filter(|_| answers > 0)?;
+        let type_at = usize::from(u16::from_le_bytes(*pair)).checked_sub(4)?;
+        self.body.get(type_at..)?.first_chunk().map(|octets| Rtype(u16::from_be_bytes(*octets)))
+    }
+
+    /// The records of the answer section.
+    pub fn records(&self) -> impl Iterator<Item = AnswerRecord<'a>> + use<'a> {
+        let ([answers, ..], body) = (self.shape.counts, self.body);
+        let offsets = self.ttls.as_chunks().0.iter().take(usize::from(answers));
+        offsets.filter_map(move |pair| {
+            let ttl_at = usize::from(u16::from_le_bytes(*pair));
+            let fixed = body.get(ttl_at.checked_sub(4)?..)?;
+            let ([t0, t1, _, _, _, _, _, _, l0, l1], rest) = fixed.split_first_chunk()?;
+            let rdata = rest.get(..usize::from(u16::from_be_bytes([*l0, *l1])))?;
+            let rtype = Rtype(u16::from_be_bytes([*t0, *t1]));
+            Some(AnswerRecord { rtype, rdata, body, rdata_at: ttl_at + TTL_AND_LENGTH_BYTES })
+        })
+    }
+}
+
+/// A record of an answer at rest.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerRecord<'a> {
+    /// Its type.
+    pub rtype: Rtype,
+    /// Its data as it lies there: names in it may be compressed.
+    pub rdata: &'a [u8],
+    body: &'a [u8],
+    rdata_at: usize,
+}
+
+impl AnswerRecord<'_> {
+    /// The name that its data begin with; `qname` is the name of the question that the answer is for.
+    #[must_use]
+    pub fn name_in(&self, qname: Name<'_>) -> Option<NameBuf> {
+        let question = qname.as_bytes();
+        let body_at = HEADER_BYTES + question.len() + QUESTION_TAIL_BYTES;
+        // As if the message were there: offsets count from its front.
+        let rest_at = |at: usize| match at.checked_sub(body_at) {
+            Some(at) => self.body.get(at..),
+            None => question.get(at.checked_sub(HEADER_BYTES)?..),
+        };
+        NameBuf::gather(body_at + self.rdata_at, rest_at).ok()
+    }
+}
+
 /// An answer that owns its bytes.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct AnswerBuf {
@@ -80,15 +138,7 @@ impl AnswerBuf {
 
     /// Type and RDATA of each record of the answer section.
     pub fn answers(&self) -> impl Iterator<Item = (Rtype, &[u8])> {
-        let [answers, ..] = self.shape.counts;
-        let offsets = self.ttls.as_chunks().0.iter().take(usize::from(answers));
-        offsets.filter_map(|pair| {
-            let ttl_at = usize::from(u16::from_le_bytes(*pair));
-            let fixed = self.body.get(ttl_at.checked_sub(4)?..)?;
-            let ([t0, t1, _, _, _, _, _, _, l0, l1], rest) = fixed.split_first_chunk()?;
-            let rdata = rest.get(..usize::from(u16::from_be_bytes([*l0, *l1])))?;
-            Some((Rtype(u16::from_be_bytes([*t0, *t1])), rdata))
-        })
+        self.view(CacheTime::default()).records().map(|record| (record.rtype, record.rdata))
     }
 
     /// Views the answer as of `stored`.
@@ -186,12 +236,31 @@ impl AnswerBuilder {
         ttl: u32,
         rdata: &[u8],
     ) -> Result<(), Full> {
-        self.open(Section::Answer);
+        self.write_pointing(Section::Answer, rtype, class, ttl, rdata)
+    }
+
+    /// Writes an SOA record into the authority section whose owner is the question's name, whatever that will be.
+    ///
+    /// # Errors
+    /// [`Full`]; the builder must then be thrown away.
+    pub fn write_soa_for_question(&mut self, ttl: u32, rdata: &[u8]) -> Result<(), Full> {
+        self.write_pointing(Section::Authority, Rtype::SOA, Class::IN, ttl, rdata)
+    }
+
+    fn write_pointing(
+        &mut self,
+        section: Section,
+        rtype: Rtype,
+        class: Class,
+        ttl: u32,
+        rdata: &[u8],
+    ) -> Result<(), Full> {
+        self.open(section);
         self.encoder.u16(QUESTION_POINTER)?;
         let (ttl_at, open) = self.encoder.begin_record_body(rtype, class, ttl)?;
         self.encoder.bytes(rdata)?;
         self.encoder.end_rdata(open)?;
-        self.close(Section::Answer, ttl_at, ttl)
+        self.close(section, ttl_at, ttl)
     }
 
     /// Writes a record of class IN without any compression: the body then fits every question.

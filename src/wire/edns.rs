@@ -109,6 +109,8 @@ impl Ede {
     pub const STALE_NXDOMAIN: Self = Self { code: 19, text: "" };
     /// 15: withheld by what the operator of this server has decided.
     pub const BLOCKED: Self = Self { code: 15, text: "" };
+    /// 17: withheld because the client wants it so.
+    pub const FILTERED: Self = Self { code: 17, text: "" };
     /// 18: the client may not ask.
     pub const PROHIBITED: Self = Self { code: 18, text: "" };
     /// 20: not a question for this server.

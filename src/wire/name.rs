@@ -188,27 +188,39 @@ impl NameBuf {
     /// # Errors
     /// [`NameError`].
     pub fn expand(message: &[u8], at: usize) -> Result<(Self, usize), NameError> {
+        let end = skip(message, at)?;
+        Ok((Self::gather(at, |at| message.get(at..))?, end))
+    }
+
+    /// Expands the possibly compressed name at offset `at` of a message that need not lie in one piece: `rest_at` gives the
+    /// octets of the piece from an offset on.
+    ///
+    /// As [`NameBuf::expand`]; a run of labels lies within one piece.
+    ///
+    /// # Errors
+    /// [`NameError`].
+    pub fn gather<'m>(
+        at: usize,
+        rest_at: impl Fn(usize) -> Option<&'m [u8]>,
+    ) -> Result<Self, NameError> {
         let mut buf = Self::empty();
-        let mut at = at;
         let mut segment_start = at;
-        let mut next = None;
         for _ in 0..=POINTERS_MAX {
-            let end = plain_run(message, at)?;
-            buf.push(message.get(at..end).ok_or(NameError::Truncated)?)?;
-            match *message.get(end).ok_or(NameError::Truncated)? {
+            let rest = rest_at(segment_start).ok_or(NameError::Truncated)?;
+            let end = plain_run(rest, 0)?;
+            buf.push(rest.get(..end).ok_or(NameError::Truncated)?)?;
+            match *rest.get(end).ok_or(NameError::Truncated)? {
                 0 => {
                     buf.push(&[0])?;
-                    return Ok((buf, next.unwrap_or(end + 1)));
+                    return Ok(buf);
                 }
                 high => {
-                    let low = *message.get(end + 1).ok_or(NameError::Truncated)?;
+                    let low = *rest.get(end + 1).ok_or(NameError::Truncated)?;
                     let target = usize::from(u16::from_be_bytes([high & 0x3F, low]));
                     if target >= segment_start {
                         return Err(NameError::Pointer);
                     }
-                    next = next.or(Some(end + 2));
                     segment_start = target;
-                    at = target;
                 }
             }
         }

@@ -124,6 +124,15 @@ impl QueryBuf {
         Self { header: query.header, question: query.question.into(), edns: query.edns }
     }
 
+    /// `query`, asked for another name.
+    #[must_use]
+    pub fn renamed(query: &Query<'_>, qname: Name<'_>) -> Self {
+        let [t0, t1] = query.qtype.0.to_be_bytes();
+        let [c0, c1] = query.qclass.0.to_be_bytes();
+        let question = [qname.as_bytes(), &[t0, t1, c0, c1]].concat().into();
+        Self { header: query.header, question, edns: query.edns }
+    }
+
     /// The query as it was parsed.
     #[must_use]
     pub fn view(&self) -> Query<'_> {

@@ -73,6 +73,12 @@ impl<B: AsRef<[u8]>> Image<B> {
         }
     }
 
+    /// Whether any rule is about addresses in answers.
+    #[must_use]
+    pub const fn has_networks(&self) -> bool {
+        self.head.networks > 0
+    }
+
     /// The part that answers questions; cheap to make, for a batch or for one.
     #[inline]
     #[must_use]

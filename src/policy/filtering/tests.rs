@@ -1,0 +1,241 @@
+//! What lists object to, and what those get who ask for it.
+
+use super::super::filter::syntax::{self, Syntax};
+use super::super::filter::{Compiler, Kind, Rule};
+use super::*;
+use crate::config::{List, ListAnswer, ListKind, ListReason, ListSource};
+use crate::wire::answer::AnswerBuilder;
+use crate::wire::response::Section;
+use crate::wire::{
+    AnswerBuf, Class, Ede, Encoder, Flags, Header, Name, NameBuf, Rcode, Response, patch,
+};
+
+fn list(name: &str, answer: ListAnswer) -> List {
+    List {
+        name: name.into(),
+        source: ListSource::File("/list".into()),
+        kind: ListKind::Block,
+        syntax: None,
+        answer,
+        ttl: 30,
+        reason: ListReason::Blocked,
+        refresh: None,
+        place: String::new(),
+    }
+}
+
+/// All `lists` with their texts; every group has all of them.
+fn filtering(lists: &[(List, Syntax, &str)]) -> Filtering {
+    let mut compiler = Compiler::new([7; 16]);
+    for (number, (list, syntax, text)) in (0..).zip(lists) {
+        let kind = match list.kind {
+            ListKind::Block => Kind::Block,
+            ListKind::Allow => Kind::Allow,
+        };
+        let mut take = |rule: &Rule<'_>| compiler.add(number, kind, rule).is_ok();
+        let report = syntax::read(text.as_bytes(), *syntax, &mut take);
+        assert_eq!(report.bad.count, 0, "{text}");
+    }
+    let image = Image::open(Bytes::from(compiler.finish(0).unwrap())).unwrap();
+    let lists: Vec<List> = lists.iter().map(|(list, ..)| list.clone()).collect();
+    Filtering::new(image, &lists, Box::new([Lists::ALL]))
+}
+
+fn message(name: &str, qtype: Rtype) -> Vec<u8> {
+    let header = Header { id: 1, flags: Flags(Flags::RD), counts: [1, 0, 0, 0] };
+    let mut encoder = Encoder::new(header, 512);
+    let name = NameBuf::from_text(name).unwrap();
+    encoder.question(name.as_name(), qtype, Class::IN).unwrap();
+    encoder.into_message()
+}
+
+const SUBJECT: Subject<'static> = Subject {
+    address: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
+    group: 0,
+    name: None,
+    now: CacheTime::from_millis(5_000),
+};
+
+/// An answer's records: RCODE, then types and data of answer and authority section.
+fn shown(query: &Query<'_>, answer: &Answer<'_>) -> String {
+    let mut out = [0; 2_048];
+    let framing = patch::Framing { limit: 2_048, payload_bytes: 1_232, ede: None };
+    let age = patch::Aging::By(0);
+    let len = patch::reply(query, answer, age, framing, &mut out).unwrap();
+    let response = Response::parse(&out[..len]).unwrap();
+    let records = response.records.iter().map(|record| {
+        let (owner, _) = NameBuf::expand(&out, record.owner_at).unwrap();
+        assert!(owner.as_name().is_same(query.qname), "{owner:?}");
+        let rdata = &out[record.rdata_at..record.rdata_at + record.rdata_len];
+        let data = match rdata.len() {
+            4 => std::net::Ipv4Addr::from(<[u8; 4]>::try_from(rdata).unwrap()).to_string(),
+            16 => std::net::Ipv6Addr::from(<[u8; 16]>::try_from(rdata).unwrap()).to_string(),
+            _ => String::new(),
+        };
+        format!(" {} {} {data}", record.rtype.0, record.ttl).trim_end().to_owned()
+    });
+    answer.shape.rcode.mnemonic().to_owned() + &records.collect::<String>()
+}
+
+fn outcome(query: &Query<'_>, blocked: &Blocked<'_>) -> String {
+    match &blocked.outcome {
+        Outcome::Answer(answer) => shown(query, answer),
+        Outcome::Made(answer) => shown(query, &answer.view(SUBJECT.now)),
+        Outcome::Follow(detour) => format!("-> {:?}", detour.target),
+        Outcome::Refuse => "REFUSED".into(),
+        Outcome::Drop => "drop".into(),
+        Outcome::Truncate => "TC".into(),
+    }
+}
+
+fn judged(filtering: &Filtering, name: &str, qtype: Rtype) -> String {
+    let message = message(name, qtype);
+    let query = Query::parse(&message).unwrap();
+    let folded = query.qname.as_bytes().to_ascii_lowercase();
+    match filtering.judge(&query, &folded, SUBJECT) {
+        Judgement::Unlisted => "-".into(),
+        Judgement::Allowed(list) => format!("allowed by {list}"),
+        Judgement::Blocked(blocked) => outcome(&query, &blocked),
+    }
+}
+
+#[test]
+fn each_list_answers_in_its_own_way() {
+    let alias = config::Config::load(
+        Some(config::File { name: "t", text: "[rebinding]\nallow = ['Wall.example']" }),
+        Vec::new(),
+        &[],
+    );
+    let alias = alias.unwrap().rebinding.allow.remove(0);
+    let addresses = ["192.0.2.7", "192.0.2.8", "2001:db8::7"].map(|text| text.parse().unwrap());
+    let ways = [
+        (ListAnswer::Nxdomain, ["NXDOMAIN 6 30"; 3]),
+        (ListAnswer::Nodata, ["NOERROR 6 30"; 3]),
+        (ListAnswer::ZeroIp, ["NOERROR 1 30 0.0.0.0", "NOERROR 28 30 ::", "NOERROR 6 30"]),
+        (ListAnswer::Refused, ["REFUSED"; 3]),
+        (
+            ListAnswer::Addresses(addresses.to_vec()),
+            ["NOERROR 1 30 192.0.2.7 1 30 192.0.2.8", "NOERROR 28 30 2001:db8::7", "NOERROR 6 30"],
+        ),
+        (
+            ListAnswer::Addresses(addresses[2..].to_vec()),
+            ["NOERROR 6 30", "NOERROR 28 30 2001:db8::7", "NOERROR 6 30"],
+        ),
+        (ListAnswer::Alias(alias), ["-> wall.example."; 3]),
+    ];
+    for (answer, expected) in ways {
+        let filtering = filtering(&[(list("ads", answer), Syntax::Domains, "ads.example")]);
+        let types = [Rtype::A, Rtype::AAAA, Rtype::HTTPS];
+        assert_eq!(types.map(|qtype| judged(&filtering, "aDs.Example.", qtype)), expected);
+        assert_eq!(judged(&filtering, "example.", Rtype::A), "-");
+    }
+}
+
+#[test]
+fn client_is_told_which_list_objects_and_why() {
+    let own = List { reason: ListReason::Filtered, ..list("mine", ListAnswer::Nodata) };
+    let lists = [
+        (list("theirs", ListAnswer::Nodata), Syntax::Domains, "a.example"),
+        (own, Syntax::Domains, "b.example"),
+    ];
+    let filtering = filtering(&lists);
+    for (name, code, text) in [("a.example.", 15, "theirs"), ("b.example.", 17, "mine")] {
+        let message = message(name, Rtype::A);
+        let query = Query::parse(&message).unwrap();
+        let Judgement::Blocked(blocked) = filtering.judge(&query, query.qname.as_bytes(), SUBJECT)
+        else {
+            panic!("{name} is listed")
+        };
+        assert_eq!(blocked.ede, Ede { code, text });
+    }
+    assert_eq!(filtering.list_names(), ["theirs", "mine"]);
+}
+
+#[test]
+fn policy_zones_say_themselves_what_their_names_get() {
+    let zone = "$TTL 60\n@ SOA . . 1 1 1 1 1\n\
+        gone.example CNAME .\nempty.example CNAME *.\nfree.gone.example CNAME rpz-passthru.\n\
+        hush.example CNAME rpz-drop.\nstream.example CNAME rpz-tcp-only.\n\
+        own.example A 192.0.2.1\nled.example CNAME wall.test.\n*.inner.example CNAME *.garden.test.\n";
+    let filtering = filtering(&[(list("rpz", ListAnswer::ZeroIp), Syntax::Rpz, zone)]);
+    for (name, qtype, expected) in [
+        ("gone.example.", Rtype::A, "NXDOMAIN 6 30"),
+        ("empty.example.", Rtype::A, "NOERROR 6 30"),
+        ("free.gone.example.", Rtype::A, "allowed by 0"),
+        ("hush.example.", Rtype::A, "drop"),
+        ("stream.example.", Rtype::A, "TC"),
+        ("own.example.", Rtype::A, "NOERROR 1 60 192.0.2.1"),
+        ("own.example.", Rtype::AAAA, "NOERROR 6 30"),
+        ("led.example.", Rtype::A, "-> wall.test."),
+        ("Www.Inner.example.", Rtype::TXT, "-> www.inner.example.garden.test."),
+    ] {
+        assert_eq!(judged(&filtering, name, qtype), expected, "{name}");
+    }
+    // The target would be longer than a name may be: the question is answered, and not by a broken name.
+    let label = "x".repeat(63);
+    let long = [&label[..], &label, &label, &label[..40], "inner.example."].join(".");
+    assert_eq!(judged(&filtering, &long, Rtype::A), "NOERROR 6 30");
+}
+
+/// The answer `qname CNAME www.Tracker.example`, then `www.tracker.example A 192.0.2.66`.
+fn cloaked(qname: Name<'_>) -> AnswerBuf {
+    let mut builder = AnswerBuilder::new(qname, Rtype::A, Class::IN, Rcode::NOERROR).unwrap();
+    let target = NameBuf::from_text("www.Tracker.example.").unwrap();
+    let target = target.as_name();
+    let class = Class::IN;
+    let rdata = target.as_bytes();
+    builder.write(Section::Answer, qname, Rtype::CNAME, class, 60, rdata).unwrap();
+    builder.write(Section::Answer, target, Rtype::A, class, 60, &[192, 0, 2, 66]).unwrap();
+    builder.finish()
+}
+
+fn objection(filtering: &Filtering, answer: impl Fn(Name<'_>) -> AnswerBuf) -> Option<String> {
+    let message = message("shop.example.", Rtype::A);
+    let query = Query::parse(&message).unwrap();
+    let answer = answer(query.qname);
+    let blocked = filtering.object(&query, &answer.view(SUBJECT.now), SUBJECT)?;
+    Some(outcome(&query, &blocked))
+}
+
+#[test]
+fn alias_to_a_blocked_name_is_found() {
+    let of = |text| filtering(&[(list("ads", ListAnswer::ZeroIp), Syntax::Adblock, text)]);
+    let zero = Some("NOERROR 1 30 0.0.0.0".to_owned());
+    assert_eq!(objection(&of("||tracker.example^"), cloaked), zero);
+    assert_eq!(objection(&of("||other.example^"), cloaked), None);
+    assert_eq!(objection(&of("||tracker.example^\n@@||www.tracker.example^"), cloaked), None);
+}
+
+#[test]
+fn addresses_in_answers_are_found_and_only_where_lists_name_some() {
+    let zone = "$TTL 60\n@ SOA . . 1 1 1 1 1\n32.66.2.0.192.rpz-ip CNAME .\n";
+    let of = |zone| filtering(&[(list("rpz", ListAnswer::ZeroIp), Syntax::Rpz, zone)]);
+    assert_eq!(objection(&of(zone), cloaked).as_deref(), Some("NXDOMAIN 6 30"));
+    let other = zone.replace("32.66", "32.67");
+    assert_eq!(objection(&of(&other), cloaked), None);
+}
+
+#[test]
+fn group_has_its_own_lists() {
+    let lists = [
+        (list("ads", ListAnswer::Nodata), Syntax::Domains, "ads.example"),
+        (list("games", ListAnswer::Nodata), Syntax::Domains, "games.example"),
+    ];
+    let filtering = filtering(&lists);
+    let names: Vec<List> = lists.iter().map(|(list, ..)| list.clone()).collect();
+    let groups = [Lists::from_iter([0]), Lists::from_iter([0, 1]), Lists::default()];
+    let filtering = filtering.regrouped(&names, Box::new(groups));
+    let is_blocked = |name: &str, group| {
+        let name = NameBuf::from_text(name).unwrap();
+        let subject = Subject { group, ..SUBJECT };
+        filtering.decide(name.as_name().as_bytes(), Rtype::A, subject).is_some()
+    };
+    assert_eq!(
+        [0, 1, 2, 9].map(|group| is_blocked("ads.example.", group)),
+        [true, true, false, true]
+    );
+    assert_eq!(
+        [0, 1, 2, 9].map(|group| is_blocked("games.example.", group)),
+        [false, true, false, false]
+    );
+}

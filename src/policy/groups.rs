@@ -1,0 +1,324 @@
+//! Hot path. Which group a client belongs to: per listener one table of address ranges, one binary search per query.
+
+use std::net::{IpAddr, SocketAddr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::config;
+
+/// Where a client stands.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Place {
+    /// Its group; 0 is the default one.
+    pub group: u8,
+    /// Whose answers it gets: clients with the same upstreams share them. 0 are those of `[forward]`.
+    pub view: u8,
+}
+
+/// All groups, compiled.
+#[derive(Clone, Debug, Default)]
+pub struct Groups {
+    /// By listener; empty when all clients stand in one place.
+    tables: Box<[Table]>,
+    default: Place,
+    /// What the operator calls each group; the default one has no name unless he gave it lists or upstreams.
+    names: Box<[Option<Box<str>>]>,
+}
+
+/// Who is who at one listener: from each address on, up to the next one.
+#[derive(Clone, Debug, Default)]
+struct Table {
+    v4: Box<[(u32, Place)]>,
+    v6: Box<[(u128, Place)]>,
+}
+
+/// A prefix and who lives there. Of two that hold an address, the later in this order counts.
+#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
+struct Claim {
+    bits: u8,
+    names_listeners: bool,
+    earlier: std::cmp::Reverse<usize>,
+    first: u128,
+    last: u128,
+}
+
+impl Groups {
+    /// Compiles the groups of the config for `listeners`, those of `config::Node`.
+    ///
+    /// A client belongs to that one of the groups which name its listener (or none) whose prefix around the client is the
+    /// longest; of equals to one that names listeners, then to the first. Who is in none belongs to the default group.
+    #[must_use]
+    pub fn new(sections: &[config::Group], listeners: &[SocketAddr]) -> Self {
+        let mut numbered = Vec::with_capacity(sections.len());
+        let (mut next, mut view) = (1, 0);
+        for section in sections {
+            let is_default = section.name == config::DEFAULT_GROUP;
+            let group = if is_default { 0 } else { next };
+            next += u8::from(!is_default);
+            view += u8::from(section.forward.is_some());
+            let own = if section.forward.is_some() { view } else { 0 };
+            numbered.push((section, Place { group, view: own }));
+        }
+        let default = numbered.iter().find(|(_, place)| place.group == 0);
+        let default = default.map_or_else(Place::default, |(_, place)| *place);
+        let mut names = vec![None; usize::from(next)].into_boxed_slice();
+        for (section, place) in &numbered {
+            names[usize::from(place.group)] = Some(section.name.as_str().into());
+        }
+        numbered.retain(|(_, place)| place.group != 0);
+        let tables = if numbered.is_empty() {
+            Box::default()
+        } else {
+            listeners.iter().map(|listener| Table::new(&numbered, listener, default)).collect()
+        };
+        Self { tables, default, names }
+    }
+
+    /// Where the client at `address` stands who asked the listener with this number. IPv4 addresses in IPv6 clothing count
+    /// as IPv4.
+    #[inline]
+    #[must_use]
+    pub fn place(&self, address: IpAddr, listener: u16) -> Place {
+        match self.tables.get(usize::from(listener)) {
+            None => self.default,
+            Some(table) => table.find(address).unwrap_or(self.default),
+        }
+    }
+
+    /// What the operator calls a group.
+    #[must_use]
+    pub fn name(&self, group: u8) -> Option<&str> {
+        self.names.get(usize::from(group))?.as_deref()
+    }
+}
+
+impl Table {
+    fn new(groups: &[(&config::Group, Place)], listener: &SocketAddr, default: Place) -> Self {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for (at, (section, _)) in groups.iter().enumerate() {
+            if !section.listeners.is_empty() && !section.listeners.contains(listener) {
+                continue;
+            }
+            let everywhere = [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())];
+            let clients: &[IpNet] =
+                if section.clients.is_empty() { &everywhere } else { &section.clients };
+            for client in clients {
+                let (side, first, last) = match client {
+                    IpNet::V4(net) => {
+                        let ends = [net.network(), net.broadcast()];
+                        let [first, last] = ends.map(|end| u128::from(u32::from(end)));
+                        (&mut v4, first, last)
+                    }
+                    IpNet::V6(net) => (&mut v6, net.network().into(), net.broadcast().into()),
+                };
+                side.push(Claim {
+                    bits: client.prefix_len(),
+                    names_listeners: !section.listeners.is_empty(),
+                    earlier: std::cmp::Reverse(at),
+                    first,
+                    last,
+                });
+            }
+        }
+        let place = |claim: &Claim| groups[claim.earlier.0].1;
+        let v4 = ranges(v4, place, default);
+        // What begins behind the last address is nowhere.
+        let narrow = |(first, place)| Some((u32::try_from(first).ok()?, place));
+        Self {
+            v4: v4.into_iter().filter_map(narrow).collect(),
+            v6: ranges(v6, place, default).into(),
+        }
+    }
+
+    #[inline]
+    fn find(&self, address: IpAddr) -> Option<Place> {
+        match address.to_canonical() {
+            IpAddr::V4(address) => find(&self.v4, u32::from(address)),
+            IpAddr::V6(address) => find(&self.v6, u128::from(address)),
+        }
+    }
+}
+
+#[inline]
+fn find<T: Ord + Copy>(ranges: &[(T, Place)], address: T) -> Option<Place> {
+    let behind = ranges.partition_point(|&(first, _)| first <= address);
+    ranges.get(behind.checked_sub(1)?).map(|&(_, place)| place)
+}
+
+/// From which address on who lives there. Prefixes are nested or apart, so the innermost is always on top.
+fn ranges(
+    mut claims: Vec<Claim>,
+    place: impl Fn(&Claim) -> Place,
+    default: Place,
+) -> Vec<(u128, Place)> {
+    // From the outermost to the innermost; of the same prefix, the one that counts last.
+    claims.sort_unstable_by_key(|claim| (claim.first, *claim));
+    let mut out = vec![(0, default)];
+    let mut open: Vec<Claim> = Vec::new();
+    let close = |open: &mut Vec<Claim>, out: &mut Vec<(u128, Place)>, before: Option<u128>| {
+        while let Some(inner) = open.last().copied() {
+            if before.is_some_and(|before| inner.last >= before) {
+                return;
+            }
+            open.pop();
+            let outer = open.last().map_or(default, &place);
+            // Nobody lives behind the last address of all.
+            if let Some(next) = inner.last.checked_add(1) {
+                begin(out, next, outer);
+            }
+        }
+    };
+    for claim in claims {
+        close(&mut open, &mut out, Some(claim.first));
+        begin(&mut out, claim.first, place(&claim));
+        open.push(claim);
+    }
+    close(&mut open, &mut out, None);
+    out
+}
+
+/// From `first` on `place`, whatever was said of it before.
+fn begin(out: &mut Vec<(u128, Place)>, first: u128, place: Place) {
+    match out.last_mut() {
+        Some(last) if last.0 == first => last.1 = place,
+        _ => out.push((first, place)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const LISTENERS: [&str; 2] = ["127.0.0.1:53", "127.0.0.2:53"];
+
+    fn listeners() -> Vec<SocketAddr> {
+        LISTENERS.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn group(
+        name: &str,
+        clients: &[&str],
+        listeners: &[&str],
+        has_upstreams: bool,
+    ) -> config::Group {
+        config::Group {
+            name: name.into(),
+            clients: clients.iter().map(|text| text.parse().unwrap()).collect(),
+            listeners: listeners.iter().map(|text| text.parse().unwrap()).collect(),
+            lists: None,
+            periods: Vec::new(),
+            forward: has_upstreams.then(config::ForwardZone::default),
+            log: true,
+            place: String::new(),
+        }
+    }
+
+    fn places(groups: &Groups, addresses: &[&str]) -> Vec<(u8, u8)> {
+        let place = |text: &&str| groups.place(text.parse().unwrap(), 0);
+        addresses.iter().map(place).map(|place| (place.group, place.view)).collect()
+    }
+
+    #[test]
+    fn longest_prefix_says_whose_a_client_is() {
+        let groups = Groups::new(
+            &[
+                group("home", &["192.168.0.0/16", "fd00::/8"], &[], false),
+                group("kids", &["192.168.7.0/24", "fd00:7::/32"], &[], true),
+                group("mine", &["192.168.7.9/32", "0.0.0.0/0"], &[], false),
+            ],
+            &listeners(),
+        );
+        let addresses = [
+            "192.168.1.1",
+            "192.168.6.255",
+            "192.168.7.0",
+            "192.168.7.8",
+            "192.168.7.9",
+            "192.168.7.10",
+            "192.168.8.0",
+            "::ffff:192.168.7.1",
+            "fd00:7::1",
+            "fd00:8::1",
+            "fe00::",
+            "255.255.255.255",
+        ];
+        let expected = [
+            (1, 0),
+            (1, 0),
+            (2, 1),
+            (2, 1),
+            (3, 0),
+            (2, 1),
+            (1, 0),
+            (2, 1),
+            (2, 1),
+            (1, 0),
+            (0, 0),
+            (3, 0),
+        ];
+        assert_eq!(places(&groups, &addresses), expected);
+        assert_eq!((groups.name(2), groups.name(0), groups.name(9)), (Some("kids"), None, None));
+    }
+
+    #[test]
+    fn default_group_is_for_all_others_and_may_have_upstreams() {
+        let sections = [
+            group("kids", &["10.0.0.0/8"], &[], true),
+            group(config::DEFAULT_GROUP, &[], &[], true),
+            group("lab", &["10.1.0.0/16"], &[], true),
+        ];
+        let groups = Groups::new(&sections, &listeners());
+        assert_eq!(
+            places(&groups, &["10.0.0.1", "192.0.2.1", "10.1.0.1"]),
+            [(1, 1), (0, 2), (2, 3)]
+        );
+        let alone = Groups::new(&sections[1..2], &listeners());
+        assert_eq!(places(&alone, &["10.0.0.1"]), [(0, 1)]);
+    }
+
+    #[test]
+    fn listener_decides_between_equals_and_excludes_others() {
+        let groups = Groups::new(
+            &[
+                group("net", &["10.0.0.0/8"], &[], false),
+                group("port", &["10.0.0.0/8"], &LISTENERS[..1], false),
+                group("second", &[], &LISTENERS[1..], false),
+            ],
+            &listeners(),
+        );
+        let place = |text: &str, listener| groups.place(text.parse().unwrap(), listener).group;
+        assert_eq!([place("10.0.0.1", 0), place("10.0.0.1", 1)], [2, 1]);
+        assert_eq!(
+            [place("192.0.2.1", 0), place("192.0.2.1", 1), place("2001:db8::1", 1)],
+            [0, 3, 3]
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn ranges_say_what_a_search_through_all_groups_says(
+            prefixes in prop::collection::vec((0..64_u32, 26..=32_u8, 0..3_u8), 0..12),
+            asked in 0..80_u32,
+            listener in 0..2_u16,
+        ) {
+            let sections: Vec<_> = prefixes.iter().enumerate().map(|(number, &(host, bits, at))| {
+                let net = Ipv4Net::new((0x0A00_0000 | host).into(), bits).unwrap().trunc();
+                let at = LISTENERS.get(usize::from(at)).map_or(&[][..], std::slice::from_ref);
+                group(&format!("g{number}"), &[&net.to_string()], at, false)
+            }).collect();
+            let address = IpAddr::from((0x0A00_0000_u32 | asked).to_be_bytes());
+            let holds = |section: &config::Group| {
+                let bits = section.clients[0].contains(&address).then_some(section.clients[0].prefix_len());
+                let at = &listeners()[usize::from(listener)];
+                bits.filter(|_| section.listeners.is_empty() || section.listeners.contains(at))
+            };
+            let best = sections.iter().enumerate().filter_map(|(number, section)| {
+                Some((holds(section)?, !section.listeners.is_empty(), std::cmp::Reverse(number)))
+            }).max();
+            let expected = best.map_or(0, |(_, _, number)| u8::try_from(number.0 + 1).unwrap());
+            prop_assert_eq!(Groups::new(&sections, &listeners()).place(address, listener).group, expected);
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Names that the operator has stand for others: the client gets the alias, and behind it what the other name has.
+
+use super::answer::{Core, Verdict};
+use super::blocked::Elsewhere;
+use super::miss::Ticket;
+use super::reply::{Age, Reply, STALE_TTL};
+use crate::cache::Lookup;
+use crate::observe::ServingCounters;
+use crate::policy::{Detour, Policy};
+use crate::time::Now;
+use crate::wire::answer::AnswerBuilder;
+use crate::wire::patch::{self, Aging, Framing};
+use crate::wire::response::Section;
+use crate::wire::{
+    Answer, AnswerBuf, Ede, Flags, HEADER_BYTES, MESSAGE_BYTES_MAX, Query, QueryBuf, Rcode,
+    Response, Rtype,
+};
+
+/// What a client that was led elsewhere is told before the answer from there.
+#[derive(Debug)]
+pub(super) struct Way {
+    /// The query of the client: the one that is resolved is about another name.
+    pub(super) query: QueryBuf,
+    links: AnswerBuf,
+    ede: Option<Ede>,
+}
+
+impl Way {
+    /// The whole answer for the client: the aliases, then `answer`, which is for `asked`. Its TTLs are those at `now`.
+    ///
+    /// `None` when that is too long for a message.
+    fn join(&self, asked: &Query<'_>, answer: &Answer<'_>, aging: Aging) -> Option<AnswerBuf> {
+        let own = self.query.view();
+        let (mut first, mut second) = (Vec::new(), Vec::new());
+        let aliases = rendered(&own, &self.links.view(answer.stored), Aging::By(0), &mut first)?;
+        let there = rendered(asked, answer, aging, &mut second)?;
+        let rcode = answer.shape.rcode;
+        let mut builder = AnswerBuilder::new(own.qname, own.qtype, own.qclass, rcode).ok()?;
+        builder.set_flags(self.links.shape.flags & Flags::AA);
+        for response in [&aliases, &there] {
+            for record in response.section(Section::Answer) {
+                builder.copy(Section::Answer, response, record, record.ttl).ok()?;
+            }
+        }
+        for section in [Section::Authority, Section::Additional] {
+            for record in there.section(section) {
+                builder.copy(section, &there, record, record.ttl).ok()?;
+            }
+        }
+        Some(builder.finish())
+    }
+}
+
+/// `answer` as a message again, so that its names can be read.
+fn rendered<'m>(
+    query: &Query<'_>,
+    answer: &Answer<'_>,
+    aging: Aging,
+    message: &'m mut Vec<u8>,
+) -> Option<Response<'m>> {
+    let room = HEADER_BYTES + query.question().len() + answer.body.len() + OPT_ROOM;
+    message.resize(room.min(MESSAGE_BYTES_MAX), 0);
+    let framing = Framing { limit: MESSAGE_BYTES_MAX, payload_bytes: 0, ede: None };
+    let len = patch::reply(query, answer, aging, framing, message)?;
+    message.truncate(len);
+    Response::parse(message).ok()
+}
+
+/// Room for the OPT record that a reply ends with.
+const OPT_ROOM: usize = crate::wire::edns::OPT_BYTES;
+
+impl<P> Core<P> {
+    /// Answers `reply`'s query by what the name has that `elsewhere` leads to, if that is known here; else asks for it.
+    #[cold]
+    pub(super) fn follow(
+        &mut self,
+        reply: Reply<'_, '_>,
+        elsewhere: Elsewhere,
+        now: Now,
+        out: &mut [u8],
+    ) -> Verdict {
+        self.counters.detours.bump();
+        let Elsewhere { detour, ede } = elsewhere;
+        let Detour { links, target } = *detour;
+        let is_resolved = reply.query.header.flags.has(Flags::RD);
+        if reply.query.qtype == Rtype::CNAME || !is_resolved {
+            return reply.write(&links.view(now.cache), ede, now, &self.counters, out);
+        }
+        let asked = QueryBuf::renamed(reply.query, target.as_name());
+        let way = Box::new(Way { query: QueryBuf::new(reply.query), links, ede });
+        let view = self.policy.place(reply.client.address, reply.client.listener).view;
+        let query = asked.view();
+        self.key.set(&query, view, self.folding);
+        if let Some(local) = self.policy.local(self.key.folded_name(), query.qtype) {
+            let (local, age) = (local.view(now.cache), Age::Fresh(None));
+            return reply.arrive(&way, &query, &local, age, now, &self.counters, out);
+        }
+        let client = reply.client;
+        let patience = match self.shard.lookup(&mut self.key, now) {
+            Lookup::Fresh { answer, .. } | Lookup::Denied(answer) => {
+                self.counters.hits.bump();
+                let age = Age::Fresh(Policy::reason(&answer));
+                return reply.arrive(&way, &query, &answer, age, now, &self.counters, out);
+            }
+            Lookup::Stale(_) => Some(self.stale_after).filter(|patience| !patience.is_zero()),
+            Lookup::Absent => {
+                let hash = self.shard.hash(self.key.as_bytes());
+                if let Some(reason) = self.failures.recent(hash, now.cache) {
+                    self.counters.failures_cached.bump();
+                    let ede = Some(Ede::CACHED_ERROR.with_text(reason));
+                    let failure = AnswerBuf::empty(Rcode::SERVFAIL);
+                    return reply.write(&failure.view(now.cache), ede, now, &self.counters, out);
+                }
+                None
+            }
+        };
+        self.counters.misses.bump();
+        Verdict::Miss(Ticket::open_by(way, &query, &self.key, client, patience))
+    }
+}
+
+impl Reply<'_, '_> {
+    /// Writes the aliases of `way`, and behind them `answer`, which is for `asked`.
+    pub(super) fn arrive(
+        self,
+        way: &Way,
+        asked: &Query<'_>,
+        answer: &Answer<'_>,
+        age: Age,
+        now: Now,
+        counters: &ServingCounters,
+        out: &mut [u8],
+    ) -> Verdict {
+        let (aging, own) = match age {
+            Age::Fresh(ede) => (Aging::By(now.cache.seconds_since(answer.stored)), ede),
+            Age::Stale => (Aging::To(STALE_TTL), None),
+        };
+        let is_told = matches!(answer.shape.rcode, Rcode::NOERROR | Rcode::NXDOMAIN);
+        let joined = if is_told { way.join(asked, answer, aging) } else { None };
+        match joined {
+            Some(joined) => {
+                let age = if own.is_some() { age } else { age.or_ede(way.ede) };
+                self.tell(&joined.view(now.cache), age, now, counters, out)
+            }
+            None => {
+                let failure = AnswerBuf::empty(Rcode::SERVFAIL);
+                self.tell(&failure.view(now.cache), age, now, counters, out)
+            }
+        }
+    }
+}

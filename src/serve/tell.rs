@@ -1,0 +1,93 @@
+//! One answer to all who wait for it, each by its own query and its own group's lists.
+
+use std::collections::VecDeque;
+
+use super::answer::{Core, Verdict};
+use super::blocked::Elsewhere;
+use super::miss::{Onward, Waiter, written};
+use super::reply::{Age, Limits, Reply};
+use crate::observe::ServingCounters;
+use crate::policy::Policy;
+use crate::time::Now;
+use crate::wire::{Answer, Query};
+
+/// What the replies to all who wait for a question have in common.
+pub(super) struct Teller<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) counters: &'a ServingCounters,
+    pub(super) limits: Limits,
+    /// The question that was resolved.
+    pub(super) asked: Query<'a>,
+    pub(super) now: Now,
+}
+
+/// A client that is to get what another name has.
+pub(super) type Led<P> = (Waiter<P>, Elsewhere);
+
+impl Teller<'_> {
+    /// Replies to `waiters` through `send`; those come back who are to be led to another name.
+    pub(super) fn tell_all<P>(
+        &self,
+        waiters: VecDeque<Waiter<P>>,
+        answer: &Answer<'_>,
+        age: Age,
+        out: &mut [u8],
+        send: &mut impl FnMut(&P, &[u8]),
+    ) -> Vec<Led<P>> {
+        let mut led = Vec::new();
+        for waiter in waiters {
+            match self.tell(&waiter, answer, age, out) {
+                Ok(verdict) => send(&waiter.path, written(&verdict, out)),
+                Err(elsewhere) => led.push((waiter, elsewhere)),
+            }
+        }
+        led
+    }
+
+    fn tell<P>(
+        &self,
+        waiter: &Waiter<P>,
+        answer: &Answer<'_>,
+        age: Age,
+        out: &mut [u8],
+    ) -> Result<Verdict, Elsewhere> {
+        let Self { policy, counters, limits, ref asked, now } = *self;
+        let query = waiter.own_query();
+        let reply = Reply { query: &query, client: waiter.client, limits };
+        let age = age.or_ede(Policy::reason(answer));
+        if let Some(way) = &waiter.way {
+            // Where the operator leads his clients, lists have no say.
+            return Ok(reply.arrive(way, asked, answer, age, now, counters, out));
+        }
+        let asker = waiter.client.asker(policy);
+        match policy.late_objection(&query, asker, answer, now.cache) {
+            Some(blocked) => {
+                counters.filter.blocked_answer(blocked.list);
+                reply.write_blocked(blocked, now, counters, out)
+            }
+            None => Ok(reply.tell(answer, age, now, counters, out)),
+        }
+    }
+}
+
+impl<P> Core<P> {
+    /// Leads clients to another name: replies with what that has, where it is known; the others come back.
+    pub(super) fn lead(
+        &mut self,
+        led: Vec<Led<P>>,
+        now: Now,
+        out: &mut [u8],
+        send: &mut impl FnMut(&P, &[u8]),
+    ) -> Vec<Onward<P>> {
+        let mut onward = Vec::new();
+        for (waiter, elsewhere) in led {
+            let query = waiter.own_query();
+            let reply = Reply { query: &query, client: waiter.client, limits: self.limits };
+            match self.follow(reply, elsewhere, now, out) {
+                Verdict::Miss(ticket) => onward.push(Onward { ticket, path: waiter.path }),
+                verdict => send(&waiter.path, written(&verdict, out)),
+            }
+        }
+        onward
+    }
+}
