@@ -226,7 +226,7 @@ impl Worker {
             let mut scratch = self.scratch.borrow_mut();
             let send = |path: &Path, reply: &[u8]| self.send(path, reply);
             let admission =
-                self.core.borrow_mut().admit(ticket, path.clone(), now, &mut scratch, send);
+                self.core.borrow_mut().admit(ticket, path.to_owned(), now, &mut scratch, send);
             match admission {
                 Admission::Ask(asking) => self.ask(asking),
                 Admission::Joined => {}

@@ -32,6 +32,8 @@ pub struct Subject<'a> {
     pub group: u8,
     /// What the operator calls that.
     pub name: Option<&'a str>,
+    /// It came over a stream, which is all that some rules ask for.
+    pub is_stream: bool,
     /// When: ready answers have no age.
     pub now: CacheTime,
 }
@@ -64,7 +66,7 @@ impl Filtering {
     /// The same lists, other sets of them in force.
     #[must_use]
     pub fn regrouped(&self, lists: &[config::List], groups: Box<[Lists]>) -> Self {
-        Self::new(self.image.clone(), lists, groups)
+        Self::new(Image::clone(&self.image), lists, groups)
     }
 
     /// What the operator calls the lists, by number.
@@ -90,10 +92,9 @@ impl Filtering {
     pub fn judge(&self, query: &Query<'_>, folded: &[u8], subject: Subject<'_>) -> Judgement<'_> {
         match self.decide(folded, query.qtype, subject) {
             None => Judgement::Unlisted,
-            Some(decision) if decision.verb == Verb::Allow => Judgement::Allowed(decision.list),
-            Some(decision) => match self.outcome(&decision, query, subject.now) {
+            Some(decision) => match self.outcome(&decision, query, subject) {
                 Some(outcome) => Judgement::Blocked(self.blocked(&decision, outcome)),
-                None => Judgement::Unlisted,
+                None => Judgement::Allowed(decision.list),
             },
         }
     }
@@ -151,7 +152,7 @@ impl Filtering {
                 _ => None,
             };
             let decision = decision?;
-            let outcome = self.outcome(&decision, query, subject.now)?;
+            let outcome = self.outcome(&decision, query, subject)?;
             Some(self.blocked(&decision, outcome))
         })
     }
@@ -174,13 +175,13 @@ impl Filtering {
         Blocked { list, ede, outcome }
     }
 
-    /// What the client gets; nothing that an allowance would change.
+    /// What the client gets instead of the world's answer; `None` when it may have that.
     #[inline]
     fn outcome(
         &self,
         decision: &Decision<'_>,
         query: &Query<'_>,
-        now: CacheTime,
+        Subject { is_stream, now, .. }: Subject<'_>,
     ) -> Option<Outcome<'_>> {
         let manner = self.manners.get(usize::from(decision.list))?;
         Some(match decision.verb {
@@ -188,6 +189,7 @@ impl Filtering {
             Verb::Nxdomain => manner.nxdomain(now),
             Verb::Nodata => manner.nodata(now),
             Verb::Drop => Outcome::Drop,
+            Verb::TcpOnly if is_stream => return None,
             Verb::TcpOnly => Outcome::Truncate,
             Verb::Local => manner.local(decision, query, now),
             Verb::Allow => return None,

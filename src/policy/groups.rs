@@ -1,10 +1,13 @@
 //! Hot path. Which group a client belongs to: per listener one table of address ranges, one binary search per query.
 
+mod claims;
+
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config;
+use claims::{Claim, ranges};
 
 /// Where a client stands.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -30,16 +33,6 @@ pub struct Groups {
 struct Table {
     v4: Box<[(u32, Place)]>,
     v6: Box<[(u128, Place)]>,
-}
-
-/// A prefix and who lives there. Of two that hold an address, the later in this order counts.
-#[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
-struct Claim {
-    bits: u8,
-    names_listeners: bool,
-    earlier: std::cmp::Reverse<usize>,
-    first: u128,
-    last: u128,
 }
 
 impl Groups {
@@ -143,46 +136,6 @@ impl Table {
 fn find<T: Ord + Copy>(ranges: &[(T, Place)], address: T) -> Option<Place> {
     let behind = ranges.partition_point(|&(first, _)| first <= address);
     ranges.get(behind.checked_sub(1)?).map(|&(_, place)| place)
-}
-
-/// From which address on who lives there. Prefixes are nested or apart, so the innermost is always on top.
-fn ranges(
-    mut claims: Vec<Claim>,
-    place: impl Fn(&Claim) -> Place,
-    default: Place,
-) -> Vec<(u128, Place)> {
-    // From the outermost to the innermost; of the same prefix, the one that counts last.
-    claims.sort_unstable_by_key(|claim| (claim.first, *claim));
-    let mut out = vec![(0, default)];
-    let mut open: Vec<Claim> = Vec::new();
-    let close = |open: &mut Vec<Claim>, out: &mut Vec<(u128, Place)>, before: Option<u128>| {
-        while let Some(inner) = open.last().copied() {
-            if before.is_some_and(|before| inner.last >= before) {
-                return;
-            }
-            open.pop();
-            let outer = open.last().map_or(default, &place);
-            // Nobody lives behind the last address of all.
-            if let Some(next) = inner.last.checked_add(1) {
-                begin(out, next, outer);
-            }
-        }
-    };
-    for claim in claims {
-        close(&mut open, &mut out, Some(claim.first));
-        begin(&mut out, claim.first, place(&claim));
-        open.push(claim);
-    }
-    close(&mut open, &mut out, None);
-    out
-}
-
-/// From `first` on `place`, whatever was said of it before.
-fn begin(out: &mut Vec<(u128, Place)>, first: u128, place: Place) {
-    match out.last_mut() {
-        Some(last) if last.0 == first => last.1 = place,
-        _ => out.push((first, place)),
-    }
 }
 
 #[cfg(test)]

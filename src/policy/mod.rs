@@ -51,6 +51,8 @@ pub struct Asker {
     pub address: IpAddr,
     /// Where it stands.
     pub place: Place,
+    /// It came over a stream: its address is no forgery.
+    pub is_stream: bool,
 }
 
 /// Everything that rules over queries; immutable, shared by all cores, replaced as a whole.
@@ -183,8 +185,8 @@ impl Policy {
 
     #[inline]
     fn subject(&self, asker: Asker, now: CacheTime) -> Subject<'_> {
-        let Asker { address, place: Place { group, .. } } = asker;
-        Subject { address, group, name: self.groups.name(group), now }
+        let Asker { address, place: Place { group, .. }, is_stream } = asker;
+        Subject { address, group, name: self.groups.name(group), is_stream, now }
     }
 
     /// Whether the answer to `qtype` at the name that is `folded` (lower case, wire form) is the operator's own: nobody

@@ -56,7 +56,7 @@ pub(super) struct Manner {
 #[derive(Debug)]
 enum Ready {
     Answer(AnswerBuf),
-    Follow(Detour),
+    Follow(Box<Detour>),
     Refuse,
 }
 
@@ -89,7 +89,7 @@ impl Manner {
         };
         match &self.own[place] {
             Ready::Answer(answer) => Outcome::Answer(answer.view(now)),
-            Ready::Follow(detour) => Outcome::Follow(Box::new(detour.clone())),
+            Ready::Follow(detour) => Outcome::Follow(detour.clone()),
             Ready::Refuse => Outcome::Refuse,
         }
     }
@@ -143,7 +143,9 @@ fn ready(list: &config::List, rtype: Rtype) -> Result<Ready, Full> {
         ListAnswer::ZeroIp => Ready::Answer(addresses(&UNSPECIFIED)?),
         ListAnswer::Addresses(own) => Ready::Answer(addresses(own)?),
         ListAnswer::Refused => Ready::Refuse,
-        ListAnswer::Alias(target) => Ready::Follow(Detour::to(target.as_name(), list.ttl)?),
+        ListAnswer::Alias(target) => {
+            Ready::Follow(Box::new(Detour::to(target.as_name(), list.ttl)?))
+        }
     })
 }
 

@@ -35,7 +35,11 @@ impl Client {
     /// The client as `policy` sees it.
     #[inline]
     pub(super) fn asker(self, policy: &Policy) -> Asker {
-        Asker { address: self.address, place: policy.place(self.address, self.listener) }
+        Asker {
+            address: self.address,
+            place: policy.place(self.address, self.listener),
+            is_stream: self.transport == Transport::Tcp,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::observe::ServingCounters;
 use crate::policy::{Detour, Policy};
 use crate::time::Now;
 use crate::wire::answer::AnswerBuilder;
+use crate::wire::edns::OPT_BYTES;
 use crate::wire::patch::{self, Aging, Framing};
 use crate::wire::response::Section;
 use crate::wire::{
@@ -58,16 +59,13 @@ fn rendered<'m>(
     aging: Aging,
     message: &'m mut Vec<u8>,
 ) -> Option<Response<'m>> {
-    let room = HEADER_BYTES + query.question().len() + answer.body.len() + OPT_ROOM;
+    let room = HEADER_BYTES + query.question().len() + answer.body.len() + OPT_BYTES;
     message.resize(room.min(MESSAGE_BYTES_MAX), 0);
     let framing = Framing { limit: MESSAGE_BYTES_MAX, payload_bytes: 0, ede: None };
     let len = patch::reply(query, answer, aging, framing, message)?;
     message.truncate(len);
     Response::parse(message).ok()
 }
-
-/// Room for the OPT record that a reply ends with.
-const OPT_ROOM: usize = crate::wire::edns::OPT_BYTES;
 
 impl<P> Core<P> {
     /// Answers `reply`'s query by what the name has that `elsewhere` leads to, if that is known here; else asks for it.
@@ -93,14 +91,14 @@ impl<P> Core<P> {
         self.key.set(&query, view, self.folding);
         if let Some(local) = self.policy.local(self.key.folded_name(), query.qtype) {
             let (local, age) = (local.view(now.cache), Age::Fresh(None));
-            return reply.arrive(&way, &query, &local, age, now, &self.counters, out);
+            return reply.arrive(&way, (&query, &local), age, now, &self.counters, out);
         }
         let client = reply.client;
         let patience = match self.shard.lookup(&mut self.key, now) {
             Lookup::Fresh { answer, .. } | Lookup::Denied(answer) => {
                 self.counters.hits.bump();
                 let age = Age::Fresh(Policy::reason(&answer));
-                return reply.arrive(&way, &query, &answer, age, now, &self.counters, out);
+                return reply.arrive(&way, (&query, &answer), age, now, &self.counters, out);
             }
             Lookup::Stale(_) => Some(self.stale_after).filter(|patience| !patience.is_zero()),
             Lookup::Absent => {
@@ -124,8 +122,7 @@ impl Reply<'_, '_> {
     pub(super) fn arrive(
         self,
         way: &Way,
-        asked: &Query<'_>,
-        answer: &Answer<'_>,
+        (asked, answer): (&Query<'_>, &Answer<'_>),
         age: Age,
         now: Now,
         counters: &ServingCounters,

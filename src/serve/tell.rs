@@ -57,7 +57,7 @@ impl Teller<'_> {
         let age = age.or_ede(Policy::reason(answer));
         if let Some(way) = &waiter.way {
             // Where the operator leads his clients, lists have no say.
-            return Ok(reply.arrive(way, asked, answer, age, now, counters, out));
+            return Ok(reply.arrive(way, (asked, answer), age, now, counters, out));
         }
         let asker = waiter.client.asker(policy);
         match policy.late_objection(&query, asker, answer, now.cache) {

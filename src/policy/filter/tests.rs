@@ -167,7 +167,7 @@ fn answers_are_judged_by_addresses_and_servers() {
 fn rule_for_the_root_covers_everything() {
     let image = image(&[(BLOCK, Syntax::Dnsmasq, "address=/#/\nserver=/good.example/#")]);
     for name in ["", "x", "a.b.c.d.example"] {
-        assert_eq!(decided(&image, name), Some((0, Verb::Nxdomain)), "{name}");
+        assert_eq!(decided(&image, name), Some((0, Verb::Block)), "{name}");
     }
     assert_eq!(decided(&image, "a.good.example"), Some((0, Verb::Allow)));
 }

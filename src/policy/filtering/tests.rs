@@ -53,6 +53,7 @@ const SUBJECT: Subject<'static> = Subject {
     address: IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
     group: 0,
     name: None,
+    is_stream: false,
     now: CacheTime::from_millis(5_000),
 };
 

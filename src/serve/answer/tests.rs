@@ -548,3 +548,5 @@ fn tokens_come_back_by_the_monotonic_clock() {
         assert_eq!(replied(&mut core, &message, late(millis)).is_some(), is_served, "{millis}");
     }
 }
+
+mod lists;

@@ -26,8 +26,8 @@ pub(super) fn line<S: Sink>(line: &[u8], reader: &mut Reader<'_, S>) -> Result<(
         return Err(if is_address { Finding::Incomplete } else { Finding::Directive });
     };
     let action = match (target, is_address) {
-        (b"", _) => Action::Verb(Verb::Nxdomain),
-        (b"#", true) => Action::Verb(Verb::Block),
+        // dnsmasq itself answers the first with NXDOMAIN; here the operator says how a list answers.
+        (b"", _) | (b"#", true) => Action::Verb(Verb::Block),
         (b"#", false) => Action::Verb(Verb::Allow),
         (target, true) => Action::Address(address(target).ok_or(Finding::Address)?),
         // Another upstream for these names filters nothing.

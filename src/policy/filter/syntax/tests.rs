@@ -161,9 +161,9 @@ fn adblock_rules_that_names_cannot_follow_are_skipped() {
 #[test]
 fn dnsmasq_directives_block_allow_or_give_an_address() {
     let dnsmasq = Syntax::Dnsmasq;
-    gives("address=/x.example/", dnsmasq, &["Nxdomain x.example. AtAndBelow"]);
-    gives("local=/x.example/", dnsmasq, &["Nxdomain x.example. AtAndBelow"]);
-    gives("server=/x.example/", dnsmasq, &["Nxdomain x.example. AtAndBelow"]);
+    gives("address=/x.example/", dnsmasq, &["Block x.example. AtAndBelow"]);
+    gives("local=/x.example/", dnsmasq, &["Block x.example. AtAndBelow"]);
+    gives("server=/x.example/", dnsmasq, &["Block x.example. AtAndBelow"]);
     gives("server=/x.example/#", dnsmasq, &["Allow x.example. AtAndBelow"]);
     gives("address=/x.example/#", dnsmasq, &["Block x.example. AtAndBelow"]);
     gives(
