@@ -13,7 +13,9 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use heimdall_uring::cache::{Key, Lookup, Shard};
 use heimdall_uring::config;
 use heimdall_uring::observe::Transport;
-use heimdall_uring::policy::{Acl, Identity, LocalData, Policy, RateLimiter};
+use heimdall_uring::policy::filter::syntax::{self, Syntax};
+use heimdall_uring::policy::filter::{Compiler, Image, Kind, Lists, Rule};
+use heimdall_uring::policy::{Acl, Filtering, Identity, LocalData, Policy, RateLimiter};
 use heimdall_uring::serve::{Admission, Client, Core, Sections, Verdict};
 use heimdall_uring::time::{CacheTime, Monotonic, Now};
 use heimdall_uring::wire::answer::AnswerBuilder;
@@ -259,6 +261,59 @@ fn local(criterion: &mut Criterion) {
     }
 }
 
+/// A policy with a list of a million names, all apart from those of [`name`].
+fn listing() -> Arc<Policy> {
+    let mut compiler = Compiler::new([5; 16]);
+    let mut take = |rule: &Rule<'_>| compiler.add(0, Kind::Block, rule).is_ok();
+    let listed = |number| format!("||{}^\n", blocked_name(number));
+    let text: String = (0..MILLION).map(listed).collect();
+    let report = syntax::read(text.as_bytes(), Syntax::Adblock, &mut take);
+    assert_eq!(report.rules, MILLION as u64);
+    let image = Image::open(compiler.finish(0).unwrap().into()).unwrap();
+    let list = config::List {
+        name: "bench".into(),
+        source: config::ListSource::File("/list".into()),
+        kind: config::ListKind::Block,
+        syntax: None,
+        answer: config::ListAnswer::ZeroIp,
+        ttl: 10,
+        reason: config::ListReason::Blocked,
+        refresh: None,
+        place: String::new(),
+    };
+    let filtering = Filtering::new(image, &[list], Box::new([Lists::ALL]));
+    let policy = Policy::new(
+        Acl::new(&config::Acl::default()),
+        Identity::new(&config::Identity::default()),
+        LocalData::beside(&[], config::Special::default(), &config::Forward::default()).unwrap(),
+    );
+    Arc::new(policy.filtered(Some(Arc::new(filtering))))
+}
+
+fn blocked_name(number: usize) -> String {
+    format!("track{number:07}.ads{:03}.net", number % 997)
+}
+
+/// What does a list of a million names cost a hit of a name that is not in it? What does a blocked name cost?
+fn lists(criterion: &mut Criterion) {
+    let listing = listing();
+    for (title, count) in [("one name", 1), ("10 thousand names", 10_000)] {
+        let mut filled = filled(count);
+        criterion.bench_function(&format!("hit, no lists/{title}"), |bencher| {
+            bencher.iter_custom(|hits| time_hits(&mut filled, hits, false));
+        });
+        filled.core.go_by(Arc::clone(&listing));
+        criterion.bench_function(&format!("hit, a million listed/{title}"), |bencher| {
+            bencher.iter_custom(|hits| time_hits(&mut filled, hits, false));
+        });
+        let blocked = |number| query(&format!("{}.", blocked_name(number)), true);
+        filled.queries = (0..count).map(blocked).collect();
+        criterion.bench_function(&format!("blocked, a million listed/{title}"), |bencher| {
+            bencher.iter_custom(|hits| time_hits(&mut filled, hits, false));
+        });
+    }
+}
+
 /// Is a name folded faster by vectors than by words?
 fn folding(criterion: &mut Criterion) {
     let kernels = [("words", Some(Folding::WORDS)), ("vectors", Folding::vectors())];
@@ -319,5 +374,5 @@ fn rate(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, parse, hit, local, shard, folding, rate);
+criterion_group!(benches, parse, hit, local, shard, folding, rate, lists);
 criterion_main!(benches);

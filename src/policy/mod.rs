@@ -53,6 +53,8 @@ pub struct Asker {
     pub place: Place,
     /// It came over a stream: its address is no forgery.
     pub is_stream: bool,
+    /// What [`Policy::serves`] says of the address.
+    pub is_served: bool,
 }
 
 /// Everything that rules over queries; immutable, shared by all cores, replaced as a whole.
@@ -185,7 +187,7 @@ impl Policy {
 
     #[inline]
     fn subject(&self, asker: Asker, now: CacheTime) -> Subject<'_> {
-        let Asker { address, place: Place { group, .. }, is_stream } = asker;
+        let Asker { address, place: Place { group, .. }, is_stream, .. } = asker;
         Subject { address, group, name: self.groups.name(group), is_stream, now }
     }
 
@@ -213,7 +215,7 @@ impl Policy {
         asker: Asker,
         now: CacheTime,
     ) -> Ruling<'_> {
-        if !self.acl.allows(asker.address) {
+        if !asker.is_served {
             return Ruling::Refuse(Rcode::REFUSED, Some(Ede::PROHIBITED));
         }
         if query.edns.is_some_and(|edns| edns.version > 0) {

@@ -27,7 +27,9 @@ fn ruling(message: &[u8], client: [u8; 4]) -> &'static str {
     );
     let query = Query::parse(message).unwrap();
     let folded = query.qname.as_bytes().to_ascii_lowercase();
-    let asker = Asker { address: client.into(), place: Place::default(), is_stream: false };
+    let (address, place) = (client.into(), Place::default());
+    let is_served = policy.serves(address);
+    let asker = Asker { address, place, is_stream: false, is_served };
     match policy.rule(&query, &folded, asker, CacheTime::default()) {
         Ruling::Pass => "pass",
         Ruling::Allow(_) | Ruling::Block(_) => "listed",

@@ -39,6 +39,7 @@ impl Client {
             address: self.address,
             place: policy.place(self.address, self.listener),
             is_stream: self.transport == Transport::Tcp,
+            is_served: policy.serves(self.address),
         }
     }
 }
@@ -185,18 +186,17 @@ impl<P> Core<P> {
     /// clock or, but for a miss, allocates: every transport calls it in place.
     pub fn answer(&mut self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
         self.counters.query(client.transport);
-        if let Some(excess) = self.charge(client, now) {
+        let asker = client.asker(&self.policy);
+        if let Some(excess) = self.charge(client, asker, now) {
             return self.answer_excess(excess, message, client, now, out);
         }
         let query = match Query::parse(message) {
             Ok(query) => query,
             Err(malformed) => {
-                let is_served = self.policy.serves(client.address);
-                return reply::reject(malformed, message, is_served, &self.counters, out);
+                return reply::reject(malformed, message, asker.is_served, &self.counters, out);
             }
         };
         let reply = reply::Reply { query: &query, client, limits: self.limits };
-        let asker = client.asker(&self.policy);
         self.key.set(&query, asker.place.view, self.folding);
         let mut is_allowed = false;
         match self.policy.rule(&query, self.key.folded_name(), asker, now.cache) {
@@ -255,11 +255,8 @@ impl<P> Core<P> {
 
     /// Charges `client` for a message, if it is served at all; says what becomes of it when that is too much.
     #[inline]
-    fn charge(&mut self, client: Client, now: Now) -> Option<Excess> {
-        let rate = self.rate.as_mut()?;
-        if !self.policy.serves(client.address) {
-            return None;
-        }
+    fn charge(&mut self, client: Client, asker: Asker, now: Now) -> Option<Excess> {
+        let rate = self.rate.as_mut().filter(|_| asker.is_served)?;
         let excess = rate.charge(client.address, client.transport, now.monotonic);
         self.counters.rate_forgotten.set(rate.forgotten());
         excess
