@@ -25,7 +25,9 @@ fn no_row_documents_what_does_not_exist() {
 
 #[test]
 fn example_of_the_document_loads() {
-    let example = DOC.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+    let section = DOC.split("\n## Example\n").nth(1).unwrap();
+    let example = section.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let example = example.unwrap();
     let config = Config::load(Some(File { name: "example", text: example }), [], &[]).unwrap();
     assert_eq!(config.forward.root.upstreams.len(), 2);
     heimdall_uring::policy::LocalData::new(&config.local).unwrap();

@@ -1,5 +1,7 @@
 //! What would run, in words for the operator: the config in force, section by section.
 
+mod groups;
+
 use std::net::SocketAddr;
 
 use crate::config::{self, Config, IoBackend, Selection};
@@ -45,6 +47,7 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         ("snapshot", survives(snapshot)),
         ("allowed", format!("{} prefix(es)", acl.allow.len())),
         ("rate", limited(rate)),
+        ("groups", groups::told(config).join(&format!("\n{:11}", ""))),
         ("local", locals),
         ("special", held_back(*special)),
         ("rebinding", guarded(rebinding)),
@@ -259,6 +262,7 @@ mod tests {
             "rate:      not limited\n",
             "special:   localhost, invalid, onion, alt, home.arpa, resolver.arpa, reverse zones of",
             "id \"here\", version refused",
+            "groups:    default: all others; all lists\n",
             "drain:     2s",
         ] {
             assert!(text.contains(part), "no `{part}` in:\n{text}");

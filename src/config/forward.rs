@@ -9,6 +9,9 @@ use ipnet::IpNet;
 use super::Upstream;
 use crate::wire::{Name, NameBuf};
 
+/// The view of all whose group has no upstreams of its own.
+pub const ROOT_VIEW: u8 = 0;
+
 /// `[forward]`: the recursive resolvers that questions are forwarded to.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Forward {
@@ -16,6 +19,8 @@ pub struct Forward {
     pub root: ForwardZone,
     /// Zones with upstreams of their own.
     pub zones: Vec<ForwardZone>,
+    /// What groups of clients have in place of the root: the view with the number *n* is `views[n - 1]`. None twice.
+    pub views: Vec<ForwardZone>,
     /// How long a client's question may take in all.
     pub deadline: Duration,
     /// Of a hundred questions, how many may be asked of a second upstream because the first is later than it mostly is.
@@ -86,9 +91,21 @@ pub enum Selection {
 }
 
 impl Forward {
-    /// All zones, the root first.
+    /// All zones, the root first, and the views at the end.
     pub fn all_zones(&self) -> impl Iterator<Item = &ForwardZone> {
-        std::iter::once(&self.root).chain(&self.zones)
+        std::iter::once(&self.root).chain(&self.zones).chain(&self.views)
+    }
+
+    /// The number of the view whose upstreams are `own`, which are a group's; those of the root if there are none.
+    ///
+    /// # Panics
+    /// When `own` are those of no group of this config.
+    #[must_use]
+    pub fn view(&self, own: Option<&ForwardZone>) -> u8 {
+        let Some(own) = own else { return ROOT_VIEW };
+        let place = self.views.iter().position(|view| view == own);
+        let number = place.and_then(|place| u8::try_from(place + 1).ok());
+        number.expect("there is a view for the upstreams of each group")
     }
 
     /// All upstreams of all zones; one that serves several zones comes several times.
@@ -102,6 +119,7 @@ impl Default for Forward {
         Self {
             root: ForwardZone::default(),
             zones: Vec::new(),
+            views: Vec::new(),
             deadline: Duration::from_secs(5),
             hedge_percent: 5,
             probe: true,

@@ -1,19 +1,20 @@
 //! `[[group]]`: clients for whom other lists, other upstreams or another way of logging hold than for all.
 
+use std::fmt;
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
 use super::ForwardZone;
 
-/// Most groups of a node: they are told apart by one octet.
+/// Most groups of a node beside the default one: they are told apart by one octet.
 pub const GROUPS_MAX: usize = 255;
 
 /// The name of the group for clients that are in no other.
 pub const DEFAULT_GROUP: &str = "default";
 
 /// One group of clients.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Group {
     /// What the operator calls it; no two have one name.
     pub name: String,
@@ -21,16 +22,33 @@ pub struct Group {
     pub clients: Vec<IpNet>,
     /// The listeners, of `node.listen`, that they ask; none for all.
     pub listeners: Vec<SocketAddr>,
-    /// The lists that always count for them, by name; all lists if not set.
+    /// The lists that always count for them, by name; if not set, all that are in none of the periods.
     pub lists: Option<Vec<String>>,
     /// Lists that count for them at times, beside the above.
     pub periods: Vec<Period>,
-    /// Who is asked for them, if not those of `[forward]`. Zones of `[[forward]]` hold for them, too.
+    /// Who is asked for them, if not those of `[forward]`. Zones of `[[forward]]` hold for them, too. Never set for the
+    /// default group.
     pub forward: Option<ForwardZone>,
     /// Whether their queries are logged.
     pub log: bool,
     /// Where the config names it: `file:line`.
     pub place: String,
+}
+
+impl Group {
+    /// Whether it holds for those who are in no other group.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        self.name == DEFAULT_GROUP
+    }
+
+    /// All groups in the order of their numbers: the default one, which may not be written down, then the others as they
+    /// stand in the config.
+    pub fn in_order(groups: &[Self]) -> impl Iterator<Item = Option<&Self>> {
+        let default = groups.iter().find(|group| group.is_default());
+        let others = groups.iter().filter(|group| !group.is_default());
+        std::iter::once(default).chain(others.map(Some))
+    }
 }
 
 /// When some lists count.
@@ -46,6 +64,9 @@ pub struct Period {
     pub to_minute: u16,
 }
 
+/// The days of the week as they are written, Monday first.
+pub(super) const DAY_NAMES: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
 /// A set of days of the week: bit 0 is Monday.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Days(pub u8);
@@ -58,5 +79,25 @@ impl Days {
     #[must_use]
     pub const fn contains(self, weekday: u8) -> bool {
         self.0 >> weekday & 1 != 0
+    }
+}
+
+/// As the config would have it: `mon, wed-fri`; `daily` for all.
+impl fmt::Display for Days {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::ALL {
+            return f.write_str("daily");
+        }
+        let is_in = |day: usize| day < DAY_NAMES.len() && self.0 >> day & 1 != 0;
+        let begins = |&day: &usize| is_in(day) && (day == 0 || !is_in(day - 1));
+        for (number, first) in (0..DAY_NAMES.len()).filter(begins).enumerate() {
+            let last = (first..).take_while(|&day| is_in(day)).last().unwrap_or(first);
+            f.write_str(if number > 0 { ", " } else { "" })?;
+            f.write_str(DAY_NAMES[first])?;
+            if last > first {
+                write!(f, "-{}", DAY_NAMES[last])?;
+            }
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! From text to sections: file first, then environment, then flags; each later one wins.
 
+mod groups;
+
 use std::time::Duration;
 
 use toml::Spanned;
@@ -83,6 +85,7 @@ impl Config {
             let key = find(table, name).expect("flags name keys of the table");
             config.set(key, value, || (*flag).to_owned())?;
         }
+        config.forward.views = groups::views(&config.groups);
         config.check()?;
         config.tcp.answer_timeout = config.forward.deadline + ANSWER_GRACE;
         Ok(config)
@@ -142,6 +145,15 @@ impl Config {
                     }
                 }
                 ("forward", DeValue::Array(tables)) => self.read_forward(file, tables)?,
+                ("group", DeValue::Array(tables)) => {
+                    for table in tables {
+                        self.read_group(file, table)?;
+                    }
+                }
+                ("group", _) => {
+                    let problem = "groups of clients are written as [[group]] tables".into();
+                    return Err(ConfigError::Syntax { place: place(), problem });
+                }
                 ("local", _) => {
                     let problem = "local zones are written as [[local]] tables".into();
                     return Err(ConfigError::Syntax { place: place(), problem });
@@ -153,7 +165,7 @@ impl Config {
                     let mut tables: Vec<String> =
                         KEYS.iter().map(|key| key.table.to_owned()).collect();
                     tables.dedup();
-                    tables.push("local".into());
+                    tables.extend(["local", "group"].map(str::to_owned));
                     return Err(unknown(place(), "table", name, &tables));
                 }
             }
@@ -296,7 +308,7 @@ impl Config {
                 zone.attempt_timeout, forward.deadline
             ));
         }
-        Ok(())
+        groups::check(self)
     }
 }
 

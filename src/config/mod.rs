@@ -23,7 +23,7 @@ use ipnet::IpNet;
 
 pub use environment::stray_variables;
 pub use error::ConfigError;
-pub use forward::{Apex, Forward, ForwardZone, Selection};
+pub use forward::{Apex, Forward, ForwardZone, ROOT_VIEW, Selection};
 pub use group::{DEFAULT_GROUP, Days, GROUPS_MAX, Group, Period};
 pub use keys::{KEYS, Key};
 pub use list::{Filter, LISTS_MAX, List, ListAnswer, ListKind, ListReason, ListSource, ListSyntax};
