@@ -7,11 +7,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use heimdall_uring::config::Selection;
+use heimdall_uring::config::{ROOT_VIEW, Selection};
 use heimdall_uring::resolve::{Change, Reason, flights::Arrival};
 use heimdall_uring::sim::{
-    Asked, CookieHabit, EdnsHabit, Fault, Flood, Link, Outage, Outcome, Report, Role, Scenario,
-    Spoken, StreamHabit, Tally, Traits, run,
+    Asked, CookieHabit, Duty, EdnsHabit, Fault, Flood, Link, Outage, Outcome, Report, Role,
+    Scenario, Spoken, StreamHabit, Tally, Traits, run,
 };
 use heimdall_uring::wire::Rcode;
 
@@ -53,7 +53,7 @@ fn violations(scenario: &Scenario, report: &Report) -> Vec<String> {
         match outcome {
             Outcome::Untrue(why) => found.push(format!("{name} got no truth: {why}")),
             Outcome::Failed(failure)
-                if scenario.is_safe(asked.is_corp) && exchanges < EXCHANGES_MAX =>
+                if scenario.is_safe(duty_of(scenario, asked)) && exchanges < EXCHANGES_MAX =>
             {
                 found.push(format!("{name} failed beside a healthy upstream: {failure:?}"));
             }
@@ -73,12 +73,29 @@ fn violations(scenario: &Scenario, report: &Report) -> Vec<String> {
     }
     for sent in &report.sent {
         let role = &scenario.roles[sent.place];
-        if role.is_corp != (sent.is_corp && scenario.has_corp()) {
-            found.push(format!("{sent:?} went to the upstream of another zone"));
+        let asked = report.asked.iter().find(|asked| asked.task == sent.task);
+        // Who asks whether an upstream is back asks those of the zone for its apex, and all others for the root.
+        let duty = asked.map_or_else(
+            || {
+                if role.duty == Duty::View {
+                    Duty::View
+                } else {
+                    scenario.duty(sent.is_corp, ROOT_VIEW)
+                }
+            },
+            |asked| scenario.duty(sent.is_corp, asked.view),
+        );
+        if role.duty != duty {
+            found.push(format!("{sent:?} went to an upstream of another zone or view"));
         }
     }
     rests(scenario, report, &mut found);
     found
+}
+
+/// The duty of those who have to answer a question.
+fn duty_of(scenario: &Scenario, asked: &Asked) -> Duty {
+    scenario.duty(asked.is_corp, asked.view)
 }
 
 /// When upstreams rest, and when they come back.
@@ -103,7 +120,7 @@ fn rests(scenario: &Scenario, report: &Report, found: &mut Vec<String>) {
             let end = turns.get(number + 1).map_or(report.end, |turn| turn.at);
             // Questions that were on their way may come by yet.
             let from = turn.at.after(scenario.deadline);
-            let is_safe = scenario.is_safe(role.is_corp);
+            let is_safe = scenario.is_safe(role.duty);
             let vain = report.sent.iter().filter(|sent| {
                 sent.place == place && !sent.is_probe && sent.at > from && sent.at < end
             });
@@ -187,7 +204,8 @@ impl Sum {
             assert_eq!(report.trace, again, "seed {seed}: a second run took another course");
         }
         let is_starved = |asked: &&Asked| {
-            matches!(asked.ended, Some((_, Outcome::Failed(_)))) && scenario.is_safe(asked.is_corp)
+            matches!(asked.ended, Some((_, Outcome::Failed(_))))
+                && scenario.is_safe(duty_of(&scenario, asked))
         };
         let starved = report.asked.iter().filter(is_starved).count();
         self.add(&Self { tally: report.tally, questions: report.asked.len(), starved });
@@ -501,6 +519,21 @@ fn names_of_a_zone_go_to_its_upstreams_alone() {
     let report = hold(&calm(vec![healthy(), dead]));
     let corp = report.asked.iter().filter(|asked| asked.is_corp).count();
     assert_eq!(report.failures(), corp);
+}
+
+#[test]
+fn clients_of_a_view_are_answered_by_its_upstreams_alone() {
+    let view = Role::view(Traits::HEALTHY);
+    let corp = Role::corp(Traits::HEALTHY);
+    let report = succeed(&calm(vec![healthy(), corp.clone(), view]));
+    for place in 0..3 {
+        assert!(questions_to(&report, place, ALL_TIME) > 50, "{place}");
+    }
+    // Nobody steps in for them, but for names of the zone they need not be there.
+    let dead = Role::view(Traits { outages: vec![Outage::ALWAYS], ..Traits::HEALTHY });
+    let report = hold(&calm(vec![healthy(), corp, dead]));
+    let own = report.asked.iter().filter(|asked| asked.view != ROOT_VIEW && !asked.is_corp);
+    assert_eq!(report.failures(), own.count());
 }
 
 #[test]

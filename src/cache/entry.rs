@@ -96,6 +96,12 @@ pub(super) fn is_denial(bytes: &[u8]) -> bool {
     KeyParts::denies(&key_of(bytes)[usize::from(bytes[1])..])
 }
 
+/// The view that the entry at the front of `bytes` is for.
+#[inline]
+pub(super) fn view(bytes: &[u8]) -> u8 {
+    KeyParts::view_of(&key_of(bytes)[usize::from(bytes[1])..])
+}
+
 /// When the entry at the front of `bytes` was stored.
 #[inline]
 pub(super) fn stored(bytes: &[u8]) -> CacheTime {

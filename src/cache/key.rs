@@ -1,17 +1,21 @@
-//! Hot path. What makes two questions the same: name without case, type, class, client group, and the bits that change
-//! what an answer holds.
+//! Hot path. What makes two questions the same: name without case, type, class, the view (whose upstreams are asked), and
+//! the bits that change what an answer holds.
 //!
 //! The name stands first, so that the key of an ancestor is the end of its descendant's key.
 
+use crate::config::ROOT_VIEW;
 use crate::wire::case::Folding;
 use crate::wire::name::NAME_BYTES_MAX;
 use crate::wire::{Class, Name, Query, Rtype};
 
-/// Longest key: a name, type, group, bits, and a class that is not IN.
+/// Longest key: a name, type, view, bits, and a class that is not IN.
 pub const KEY_BYTES_MAX: usize = NAME_BYTES_MAX + TAIL_BYTES + CLASS_BYTES;
 
-/// Octets behind the name: type, group, bits.
+/// Octets behind the name: type, view, bits.
 pub(super) const TAIL_BYTES: usize = 4;
+
+/// Where the view stands among them.
+const VIEW_AT: usize = 2;
 
 /// Octets behind those when the class is not IN.
 pub(super) const CLASS_BYTES: usize = 2;
@@ -49,18 +53,18 @@ impl std::fmt::Debug for Key {
 }
 
 impl Key {
-    /// The key of `query` from a client of `group`.
-    pub fn set(&mut self, query: &Query<'_>, group: u8, folding: Folding) {
+    /// The key of `query` from a client of that view.
+    pub fn set(&mut self, query: &Query<'_>, view: u8, folding: Folding) {
         let bits =
             u8::from(query.wants_dnssec()) * DO + u8::from(query.is_checking_disabled()) * CD;
-        self.set_parts(query.qname, query.qtype, query.qclass, group, bits, folding);
+        self.set_parts(query.qname, query.qtype, query.qclass, view, bits, folding);
     }
 
-    /// The key of a plain question, as a client without wishes would ask it.
+    /// The key of a plain question, as a client without wishes in the view of the root would ask it.
     #[must_use]
     pub fn plain(qname: Name<'_>, qtype: Rtype) -> Self {
         let mut key = Self::default();
-        key.set_parts(qname, qtype, Class::IN, 0, 0, Folding::WORDS);
+        key.set_parts(qname, qtype, Class::IN, ROOT_VIEW, 0, Folding::WORDS);
         key
     }
 
@@ -80,6 +84,12 @@ impl Key {
         &self.bytes[..self.name_len]
     }
 
+    /// The view: whose upstreams are asked.
+    #[must_use]
+    pub fn view(&self) -> u8 {
+        KeyParts::view_of(&self.bytes[self.name_len..])
+    }
+
     /// The key as octets.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
@@ -90,8 +100,8 @@ impl Key {
     pub(super) fn as_denial<T>(&mut self, work: impl FnOnce(&Self) -> T) -> T {
         let at = self.name_len;
         let tail: [u8; TAIL_BYTES] = *self.bytes[at..].first_chunk().expect("a key holds its tail");
-        let [_, _, group, bits] = tail;
-        self.bytes[at..at + TAIL_BYTES].copy_from_slice(&[0, 0, group, bits | DENIAL]);
+        let [_, _, view, bits] = tail;
+        self.bytes[at..at + TAIL_BYTES].copy_from_slice(&[0, 0, view, bits | DENIAL]);
         let outcome = work(self);
         self.bytes[at..at + TAIL_BYTES].copy_from_slice(&tail);
         outcome
@@ -113,7 +123,7 @@ impl Key {
         qname: Name<'_>,
         qtype: Rtype,
         qclass: Class,
-        group: u8,
+        view: u8,
         bits: u8,
         folding: Folding,
     ) {
@@ -124,7 +134,7 @@ impl Key {
         let is_other = qclass != Class::IN;
         let bits = if is_other { bits | OTHER_CLASS } else { bits };
         self.len = name.len() + TAIL_BYTES;
-        self.bytes[name.len()..self.len].copy_from_slice(&[t0, t1, group, bits]);
+        self.bytes[name.len()..self.len].copy_from_slice(&[t0, t1, view, bits]);
         if is_other {
             self.bytes[self.len..self.len + CLASS_BYTES].copy_from_slice(&qclass.0.to_be_bytes());
             self.len += CLASS_BYTES;
@@ -148,8 +158,8 @@ pub struct KeyParts<'a> {
     pub qtype: Option<Rtype>,
     /// The class.
     pub qclass: Class,
-    /// The client group.
-    pub group: u8,
+    /// The view: whose upstreams are asked.
+    pub view: u8,
     /// For clients that want DNSSEC records.
     pub wants_dnssec: bool,
     /// For clients that validate themselves.
@@ -176,11 +186,17 @@ impl<'a> KeyParts<'a> {
         tail[TAIL_BYTES - 1] & DENIAL != 0
     }
 
+    /// The view that a key's octets behind its name say.
+    #[inline]
+    pub(super) const fn view_of(tail: &[u8]) -> u8 {
+        tail[VIEW_AT]
+    }
+
     /// Takes `key` apart; `None` when it is none.
     #[must_use]
     pub fn of(key: &'a [u8]) -> Option<Self> {
         let name = Name::parse(key).ok()?;
-        let (&[t0, t1, group, bits], rest) =
+        let (&[t0, t1, view, bits], rest) =
             key.get(name.as_bytes().len()..)?.split_first_chunk()?;
         let qclass = match (bits & OTHER_CLASS != 0, rest) {
             (false, []) => Class::IN,
@@ -192,7 +208,7 @@ impl<'a> KeyParts<'a> {
             name,
             qtype: (bits & DENIAL == 0).then_some(rtype),
             qclass,
-            group,
+            view,
             wants_dnssec: bits & DO != 0,
             is_checking_disabled: bits & CD != 0,
         })
@@ -204,10 +220,10 @@ mod tests {
     use super::*;
     use crate::wire::NameBuf;
 
-    fn key(name: &str, qtype: Rtype, group: u8, bits: u8) -> Key {
+    fn key(name: &str, qtype: Rtype, view: u8, bits: u8) -> Key {
         let mut key = Key::default();
         let name = NameBuf::from_text(name).unwrap();
-        key.set_parts(name.as_name(), qtype, Class::IN, group, bits, Folding::WORDS);
+        key.set_parts(name.as_name(), qtype, Class::IN, view, bits, Folding::WORDS);
         key
     }
 
@@ -270,6 +286,7 @@ mod tests {
         let mut base = key("www.example.", Rtype::AAAA, 7, DO);
         let again = Key::of_bytes(base.as_bytes()).unwrap();
         assert_eq!((again.as_bytes(), again.folded_name()), (base.as_bytes(), base.folded_name()));
+        assert_eq!((base.view(), again.view()), (7, 7));
         assert!(base.as_denial(|key| Key::of_bytes(key.as_bytes())).is_none());
     }
 
@@ -295,7 +312,7 @@ mod tests {
         let parts = KeyParts::of(base.as_bytes()).unwrap();
         assert_eq!(parts.name.to_string(), "www.example.");
         assert_eq!((parts.qtype, parts.qclass), (Some(Rtype::AAAA), Class::IN));
-        assert_eq!((parts.group, parts.wants_dnssec, parts.is_checking_disabled), (7, true, false));
+        assert_eq!((parts.view, parts.wants_dnssec, parts.is_checking_disabled), (7, true, false));
         for len in 0..base.as_bytes().len() {
             assert!(KeyParts::of(&base.as_bytes()[..len]).is_none(), "{len}");
         }

@@ -7,6 +7,7 @@ use super::segment::Segment;
 use super::shard::Shard;
 use super::slab::PAGE_BYTES;
 use super::snapshot::{Caps, Contents, Flaw};
+use crate::config::ROOT_VIEW;
 use crate::time::CacheTime;
 use crate::wire::examine::Examiner;
 use crate::wire::response::Question;
@@ -164,6 +165,7 @@ fn examine<'a>(bytes: &'a [u8], examiner: &mut Examiner) -> Option<(&'a [u8], En
     let is_sound = bytes.len() <= PAGE_BYTES
         && entry.mark.is_at_rest()
         && usize::from(bytes[1]) == parts.name.as_bytes().len()
+        && parts.view == ROOT_VIEW
         && is_denial == entry.answer.shape.is_denial()
         && (1..=least_ttl).contains(&entry::lifetime(bytes));
     is_sound.then_some((bytes, entry))

@@ -23,7 +23,7 @@ use super::origins::{Origins, ZONE_BYTES, ZONES_MAX};
 use super::segment::Segment;
 use super::shard::Shard;
 use super::slab::{PAGE_BYTES, Place, footprint};
-use crate::config;
+use crate::config::{self, ROOT_VIEW};
 use crate::time::CacheTime;
 
 /// The first octets of every snapshot.
@@ -110,7 +110,7 @@ impl Block {
 /// How far a walk through a shard has come.
 ///
 /// What the shard holds is taken as of the walk's beginning: what is stored later is left out, so that no two entries of
-/// a snapshot contradict each other.
+/// a snapshot contradict each other. What is for another view than the root's is left out, too.
 #[derive(Clone, Debug)]
 pub struct Walk {
     begun: CacheTime,
@@ -176,7 +176,9 @@ impl Shard {
             let bytes = self.slab.entry(Place::new(page, at));
             let len = Entry::view(bytes).len();
             at += footprint(len);
+            // Which upstreams the number of another view belongs to is up to the config of the next start.
             let is_wanted = !entry::mark(bytes).is_dead()
+                && entry::view(bytes) == ROOT_VIEW
                 && entry::stored(bytes) < begun
                 && begun < entry::expiry(bytes)
                 && !self.is_flushed(bytes);

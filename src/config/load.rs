@@ -301,7 +301,7 @@ impl Config {
                 cache.ttl_min, cache.ttl_max
             ));
         }
-        let mut zones = forward.all_zones();
+        let mut zones = std::iter::once(&forward.root).chain(&forward.zones);
         if let Some(zone) = zones.find(|zone| zone.attempt_timeout > forward.deadline) {
             return conflict(format!(
                 "forward.attempt_timeout = {:?} is above forward.deadline = {:?}",

@@ -181,12 +181,12 @@ impl Worker {
         let query = asking.query().into_owned();
         let query = query.view();
         let question = Question::of(&query);
-        let evicted = asking.evicted();
-        let mut resolution =
-            pin!(or(async { Some(self.forwarder.resolve(&self.world, &question).await) }, async {
-                evicted.await;
-                None
-            },));
+        let (view, evicted) = (asking.view(), asking.evicted());
+        let resolving = async { Some(self.forwarder.resolve(&self.world, view, &question).await) };
+        let mut resolution = pin!(or(resolving, async {
+            evicted.await;
+            None
+        }));
         let outcome = loop {
             let Some(patience) = asking.patience() else { break resolution.await };
             let in_time = async { Some(resolution.as_mut().await) };

@@ -65,7 +65,7 @@ impl Forwarder {
             Server::new(upstream, apex(zone), patience, section.upstream_inflight_max, secret)
         };
         let servers = upstreams.iter().map(server).collect();
-        let zones = Zones::new(section.all_zones(), |zone, number| {
+        let zones = Zones::new(section, |zone, number| {
             let upstream = &zone.upstreams[number];
             let place = upstreams.iter().position(|&(known, _)| known == upstream);
             place.expect("each upstream of each zone is among them")
@@ -99,9 +99,9 @@ impl Forwarder {
         self.changes.take()
     }
 
-    /// Resolves `question`.
+    /// Resolves `question` for clients of `view`.
     ///
-    /// The upstreams of its zone are asked by the zone's policy, those that have been silent or failing last. When one is
+    /// It goes to the closest zone with upstreams of its own that holds the name, else to the upstreams of the view. These are asked by their policy, those that have been silent or failing last. When one is
     /// later than usual the next is asked, too, and whoever is first to give something useful wins; those that were silent
     /// are asked again until the deadline, or once more when another has failed. One that said something, however useless, or
     /// that cannot be reached, is not asked a second time. No question costs more than [`EXCHANGES_MAX`] exchanges.
@@ -109,12 +109,20 @@ impl Forwarder {
     /// # Errors
     /// [`Failure`] of the last upstream that said anything; [`Failure::NobodyAnswered`] if none did, and
     /// [`Failure::Unreachable`] if none could even be asked.
-    pub async fn resolve<W>(&self, world: &W, question: &Question<'_>) -> Result<AnswerBuf, Failure>
+    ///
+    /// # Panics
+    /// When the config has no such view.
+    pub async fn resolve<W>(
+        &self,
+        world: &W,
+        view: u8,
+        question: &Question<'_>,
+    ) -> Result<AnswerBuf, Failure>
     where
         W: Transport + Clock + Entropy,
     {
         self.save_hedge();
-        let group = self.zones.group(question.qname);
+        let group = self.zones.group(question.qname, view);
         let budget = Cell::new(EXCHANGES_MAX);
         Contest::new(self, world, question, group, &budget).run().await
     }

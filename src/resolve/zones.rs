@@ -7,7 +7,7 @@ use hashbrown::HashMap;
 
 use super::ports::Entropy;
 use super::server::Server;
-use crate::config::{ForwardZone, Selection};
+use crate::config::{Forward, ForwardZone, ROOT_VIEW, Selection};
 use crate::wire::{Name, NameBuf};
 use std::time::Duration;
 
@@ -23,22 +23,24 @@ pub(super) struct Group {
     turn: Cell<usize>,
 }
 
-/// All forward zones of a node; the first is the root.
+/// All forward zones of a node: the root first, and the views, which stand in its place for some clients, last.
 #[derive(Debug)]
 pub(super) struct Zones {
     groups: Vec<Group>,
+    /// Where those of the views begin.
+    views_at: usize,
     /// Apex, in lower case, to the index of its group.
     apexes: HashMap<Box<[u8]>, usize, RandomState>,
 }
 
 impl Zones {
-    /// `root` and `zones`; `place` gives the index of a server.
+    /// Those of `section`; `place` gives the index of a server.
     pub(super) fn new<'z>(
-        zones: impl Iterator<Item = &'z ForwardZone>,
+        section: &'z Forward,
         mut place: impl FnMut(&'z ForwardZone, usize) -> usize,
     ) -> Self {
         let (mut groups, mut apexes) = (Vec::new(), HashMap::default());
-        for (index, zone) in zones.enumerate() {
+        for (index, zone) in section.all_zones().enumerate() {
             let members = (0..zone.upstreams.len()).map(|number| place(zone, number)).collect();
             let (selection, patience) = (zone.selection, zone.attempt_timeout);
             groups.push(Group { members, selection, patience, turn: Cell::new(0) });
@@ -46,23 +48,27 @@ impl Zones {
                 apexes.insert(apex.as_name().as_bytes().into(), index);
             }
         }
-        Self { groups, apexes }
+        Self { views_at: groups.len() - section.views.len(), groups, apexes }
     }
 
-    /// Those who are to be asked for `qname`: of the closest zone that holds it.
+    /// Those who are to be asked for `qname`: of the closest zone that holds it, else of `view`.
     ///
     /// The type does not matter, not even DS, which stands on the parent's side of a zone cut (RFC 4035 §2.4): those who
     /// are asked are resolvers, and what the parent's say of a name must not be taken for the zone's own word.
-    pub(super) fn group(&self, qname: Name<'_>) -> &Group {
-        &self.groups[if self.apexes.is_empty() { 0 } else { self.search(qname) }]
+    pub(super) fn group(&self, qname: Name<'_>, view: u8) -> &Group {
+        let zone = if self.apexes.is_empty() { None } else { self.search(qname) };
+        let root = || match view {
+            ROOT_VIEW => 0,
+            other => self.views_at + usize::from(other) - 1,
+        };
+        &self.groups[zone.unwrap_or_else(root)]
     }
 
-    fn search(&self, qname: Name<'_>) -> usize {
+    fn search(&self, qname: Name<'_>) -> Option<usize> {
         let mut name = NameBuf::new(qname);
         name.make_lower();
         let mut suffixes = name.as_name().suffixes();
-        let found = suffixes.find_map(|suffix| self.apexes.get(suffix.as_bytes()));
-        found.copied().unwrap_or_default()
+        suffixes.find_map(|suffix| self.apexes.get(suffix.as_bytes()).copied())
     }
 }
 

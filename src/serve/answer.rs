@@ -7,15 +7,12 @@ use std::time::Duration;
 use super::miss::{Asking, Ticket, Waiting};
 use super::reply;
 use crate::cache::{Explanation, Failures, Key, Lookup, Outbox, Shard};
-use crate::config;
+use crate::config::{self, ROOT_VIEW};
 use crate::observe::{ServingCounters, Transport};
 use crate::policy::{Asker, Excess, Policy, RateLimiter, Ruling};
 use crate::time::Now;
 use crate::wire::case::Folding;
 use crate::wire::{AnswerBuf, Ede, NameBuf, Query, Rcode};
-
-/// What is resolved without a client goes to the upstreams of `[forward]`.
-pub(super) const DEFAULT_VIEW: u8 = 0;
 
 /// Messages that are looked at ahead of time.
 pub const FORESEEN_MAX: usize = 64;
@@ -154,7 +151,7 @@ impl<P> Core<P> {
         let mut count = 0;
         let queries = messages.filter_map(|message| Query::parse(message).ok());
         for (hash, query) in hashes.iter_mut().zip(queries) {
-            self.key.set(&query, DEFAULT_VIEW, self.folding);
+            self.key.set(&query, ROOT_VIEW, self.folding);
             *hash = self.shard.hash(self.key.as_bytes());
             count += 1;
         }
@@ -164,7 +161,7 @@ impl<P> Core<P> {
     /// Begins to resolve the question of `message`, a query without a client, unless it is known or being asked.
     pub fn warm(&mut self, message: &[u8], now: Now) -> Warmth {
         let Ok(query) = Query::parse(message) else { return Warmth::Known };
-        self.key.set(&query, DEFAULT_VIEW, self.folding);
+        self.key.set(&query, ROOT_VIEW, self.folding);
         if self.policy.holds(self.key.folded_name(), query.qtype) {
             return Warmth::Known;
         }

@@ -84,6 +84,12 @@ impl Asking {
         self.query.view()
     }
 
+    /// The view of all who wait: whose upstreams are to be asked.
+    #[must_use]
+    pub fn view(&self) -> u8 {
+        self.key.view()
+    }
+
     /// Each time so long has passed, those who wait are to get a stale answer by [`Core::answer_stale`]; `None` when there
     /// will be none.
     #[must_use]

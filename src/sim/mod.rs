@@ -20,7 +20,7 @@ mod truth;
 pub use chance::Chance;
 pub use network::Sent;
 pub use run::{Asked, Outcome, Report, Turn, run};
-pub use scenario::{Flood, Role, Scenario, Spoken};
+pub use scenario::{Duty, Flood, Role, Scenario, Spoken};
 pub use server::{CookieHabit, EdnsHabit, Link, Outage, StreamHabit, Traits};
 pub use time::{Sleep, Time};
 pub use trace::{Fault, Tally};

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::chance::Chance;
 use super::network::{Core, Network, Sent};
-use super::scenario::Scenario;
+use super::scenario::{Duty, Scenario};
 use super::trace::{Event, Fault, Tally};
 use super::truth::{self, Kind, Truth};
-use crate::config;
+use crate::config::{self, ROOT_VIEW};
 use crate::observe::ForwardCounters;
 use crate::resolve::exchange::Question;
 use crate::resolve::{Change, CookieSecret, Failure, Forwarder};
@@ -39,6 +39,8 @@ pub struct Asked {
     pub qtype: Rtype,
     /// It lies in the zone that has upstreams of its own.
     pub is_corp: bool,
+    /// The view of the client.
+    pub view: u8,
     /// The task that asks.
     pub task: u64,
     /// When it was asked.
@@ -141,11 +143,14 @@ fn ask_all(
             at = chance.millis(0, span_ms);
         }
         let (kind, is_corp) = (chance.pick(&Kind::ALL), chance.hits(300));
+        let has_own = scenario.has(Duty::View) && chance.hits(500);
+        let view = if has_own { 1 } else { ROOT_VIEW };
         let asker = Asker {
             network: Rc::clone(network),
             forwarder: Rc::clone(forwarder),
             asked: Rc::clone(asked),
             number,
+            view,
             patience: chance.hits(scenario.abandons).then(|| chance.millis(0, 500)),
         };
         let task = network.tasks.spawn(asker.ask(at));
@@ -153,6 +158,7 @@ fn ask_all(
             qname: truth::name(number, kind, is_corp),
             qtype: kind.qtype(),
             is_corp,
+            view,
             task,
             begun: Monotonic::default(),
             ended: None,
@@ -165,13 +171,15 @@ struct Asker {
     forwarder: Rc<Forwarder>,
     asked: Rc<RefCell<Vec<Asked>>>,
     number: usize,
+    /// The client's.
+    view: u8,
     /// After how long the answer is not wanted any more.
     patience: Option<Duration>,
 }
 
 impl Asker {
     async fn ask(self, at: Duration) {
-        let Self { network, forwarder, asked, number, patience } = self;
+        let Self { network, forwarder, asked, number, view, patience } = self;
         network.time.sleep(at).await;
         let begun = network.time.now();
         let (qname, qtype) = {
@@ -188,7 +196,7 @@ impl Asker {
             is_checking_disabled: false,
         };
         let core = Core(Rc::clone(&network));
-        let resolving = forwarder.resolve(&core, &question);
+        let resolving = forwarder.resolve(&core, view, &question);
         let outcome = match super::time::within(&network.time, patience, resolving).await {
             None => {
                 network.tally.strike(Fault::Abandoned);

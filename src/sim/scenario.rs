@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::chance::Chance;
 use super::server::{CookieHabit, EdnsHabit, Outage, StreamHabit, Traits};
-use crate::config::{Config, File, Forward, Selection};
+use crate::config::{Config, File, Forward, ROOT_VIEW, Selection};
 use crate::wire::Rcode;
 
 /// How a server is written in the config.
@@ -19,11 +19,22 @@ pub enum Spoken {
     Opportunistic,
 }
 
+/// For whom a server is asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Duty {
+    /// For all names and clients that have no others.
+    Root,
+    /// For the names of the zone with upstreams of its own, whoever asks.
+    Corp,
+    /// For the clients with upstreams of their own, unless they ask for names of the zone.
+    View,
+}
+
 /// A server of a scenario.
 #[derive(Clone, Debug)]
 pub struct Role {
-    /// It serves the zone with upstreams of its own, else the root.
-    pub is_corp: bool,
+    /// For whom it is asked.
+    pub duty: Duty,
     /// How it is written in the config.
     pub spoken: Spoken,
     /// Whether TLS can be had of it.
@@ -36,13 +47,19 @@ impl Role {
     /// A server of the root, for datagrams.
     #[must_use]
     pub const fn root(traits: Traits) -> Self {
-        Self { is_corp: false, spoken: Spoken::Datagrams, has_tls: false, traits }
+        Self { duty: Duty::Root, spoken: Spoken::Datagrams, has_tls: false, traits }
     }
 
     /// A server of the zone with upstreams of its own, for datagrams.
     #[must_use]
     pub fn corp(traits: Traits) -> Self {
-        Self { is_corp: true, ..Self::root(traits) }
+        Self { duty: Duty::Corp, ..Self::root(traits) }
+    }
+
+    /// A server of the clients with upstreams of their own, for datagrams.
+    #[must_use]
+    pub fn view(traits: Traits) -> Self {
+        Self { duty: Duty::View, ..Self::root(traits) }
     }
 
     /// Where the server at that place is.
@@ -140,7 +157,7 @@ impl Scenario {
         let chance = Chance::from_seed(seed);
         let mut roles: Vec<_> = (0..=chance.below(4)).map(|_| role(&chance)).collect();
         for _ in 0..chance.below(3) {
-            roles.push(Role { is_corp: true, ..role(&chance) });
+            roles.push(Role { duty: Duty::Corp, ..role(&chance) });
         }
         let mut scenario = Self::calm(seed, roles);
         let selections = [Selection::Fastest, Selection::Ordered, Selection::RoundRobin];
@@ -163,6 +180,9 @@ impl Scenario {
             socket_hits: chance.pick(&[10, 500, 1_000]),
         };
         scenario.floods = (0..floods).map(flood).collect();
+        for _ in 0..chance.below(3) {
+            scenario.roles.push(Role { duty: Duty::View, ..role(&chance) });
+        }
         scenario
     }
 
@@ -172,19 +192,25 @@ impl Scenario {
     /// When a zone of the scenario cannot be written down: one with upstreams has a server for the root.
     #[must_use]
     pub fn forward(&self) -> Forward {
-        let list = |is_corp: bool| {
-            let roles = self.roles.iter().enumerate().filter(|(_, role)| role.is_corp == is_corp);
+        let list = |duty: Duty| {
+            let roles = self.roles.iter().enumerate().filter(|(_, role)| role.duty == duty);
             roles.map(|(place, role)| role.text(place)).collect::<Vec<_>>().join(", ")
         };
-        let mut text = format!("[[forward]]\nupstreams = [{}]\n", list(false));
-        if self.roles.iter().any(|role| role.is_corp) {
-            let corp = list(true);
+        let mut text = format!("[[forward]]\nupstreams = [{}]\n", list(Duty::Root));
+        if self.has(Duty::Corp) {
+            let corp = list(Duty::Corp);
             text += &format!("[[forward]]\nzone = \"corp.example\"\nupstreams = [{corp}]\n");
+        }
+        if self.has(Duty::View) {
+            let own = list(Duty::View);
+            text +=
+                &format!("[[group]]\nname = \"view\"\nclients = \"::1\"\nupstreams = [{own}]\n");
         }
         let file = File { name: "scenario", text: &text };
         let config = Config::load(Some(file), [], &[]).expect("scenarios make good configs");
         let mut forward = config.forward;
-        for zone in std::iter::once(&mut forward.root).chain(&mut forward.zones) {
+        let Forward { root, zones, views, .. } = &mut forward;
+        for zone in std::iter::once(root).chain(zones).chain(views) {
             zone.selection = self.selection;
             zone.attempt_timeout = self.patience;
         }
@@ -197,17 +223,26 @@ impl Scenario {
         forward
     }
 
-    /// Whether the zone of the corp names has upstreams of its own.
+    /// Whether there are servers with that duty.
     #[must_use]
-    pub fn has_corp(&self) -> bool {
-        self.roles.iter().any(|role| role.is_corp)
+    pub fn has(&self, duty: Duty) -> bool {
+        self.roles.iter().any(|role| role.duty == duty)
     }
 
-    /// Whether some server that is asked for these names is healthy.
+    /// The duty of those who are asked for names of the zone, or others, in a view.
     #[must_use]
-    pub fn is_safe(&self, is_corp: bool) -> bool {
-        let is_corp = is_corp && self.has_corp();
-        self.roles.iter().any(|role| role.is_corp == is_corp && role.traits.is_healthy())
+    pub fn duty(&self, is_corp: bool, view: u8) -> Duty {
+        match (is_corp && self.has(Duty::Corp), view) {
+            (true, _) => Duty::Corp,
+            (false, ROOT_VIEW) => Duty::Root,
+            (false, _) => Duty::View,
+        }
+    }
+
+    /// Whether some server with that duty is healthy.
+    #[must_use]
+    pub fn is_safe(&self, duty: Duty) -> bool {
+        self.roles.iter().any(|role| role.duty == duty && role.traits.is_healthy())
     }
 }
 
@@ -233,7 +268,7 @@ fn role(chance: &Chance) -> Role {
         2 => (Spoken::Opportunistic, false),
         _ => (Spoken::Datagrams, false),
     };
-    Role { is_corp: false, spoken, has_tls, traits }
+    Role { duty: Duty::Root, spoken, has_tls, traits }
 }
 
 fn flaw(traits: &mut Traits, chance: &Chance) {

@@ -134,7 +134,7 @@ fn key_at(entry: &[u8]) -> Option<usize> {
     Some(if *entry.get(2)? & 0xC0 == 0x80 { 22 } else { 15 })
 }
 
-/// The octets of a key: name, type, group, bits, and a class if they say so.
+/// The octets of a key: name, type, view, bits, and a class if they say so.
 fn key_len(entry: &[u8]) -> Option<usize> {
     let plain = usize::from(*entry.get(1)?) + 4;
     let bits = *entry.get(key_at(entry)? + plain - 1)?;
@@ -178,7 +178,7 @@ fn check_entry(shard: &mut Shard, key: &[u8]) {
     let message = query(&parts);
     let query = Query::parse(&message).expect("we read what we write");
     let mut key = Key::default();
-    key.set(&query, parts.group, Folding::WORDS);
+    key.set(&query, parts.view, Folding::WORDS);
     let answer = match shard.lookup(&mut key, now()) {
         Lookup::Fresh { answer, .. } | Lookup::Denied(answer) => answer,
         Lookup::Stale(_) | Lookup::Absent => panic!("what was restored is found: {key:?}"),

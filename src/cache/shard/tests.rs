@@ -11,6 +11,14 @@ fn key(name: &str) -> Key {
     Key::plain(NameBuf::from_text(name).unwrap().as_name(), Rtype::A)
 }
 
+/// The key of the same question in a view.
+fn key_in(view: u8, name: &str) -> Key {
+    let key = key(name);
+    let mut bytes = key.as_bytes().to_vec();
+    bytes[key.folded_name().len() + 2] = view;
+    Key::of_bytes(&bytes).unwrap()
+}
+
 fn answer(address: u32, ttl: u32, padding: usize) -> AnswerBuf {
     let qname = NameBuf::from_text("x.example.").unwrap();
     let name = qname.as_name();
@@ -198,6 +206,40 @@ fn denial_holds_for_all_types_and_all_names_below_until_it_is_over() {
     assert_eq!(found(&mut shard, "no.example.", at(61)), "fresh");
     assert!(matches!(shard.lookup(&mut other_type, at(61)), Lookup::Absent));
     assert_eq!(shard.denials, 0);
+}
+
+#[test]
+fn views_know_nothing_of_each_other() {
+    let mut shard = shard(1 << 20);
+    for view in [0, 1] {
+        let address = u32::from(view) + 7;
+        shard.insert(
+            &mut key_in(view, "a.no.example."),
+            &answer(address, 60, 0),
+            at(0).cache,
+            at(0),
+        );
+    }
+    shard.insert(&mut key_in(1, "no.example."), &denial("no.example.", 60), at(2).cache, at(2));
+    let mut word = |view, name: &str, now| match shard.lookup(&mut key_in(view, name), now) {
+        Lookup::Fresh { answer, .. } => format!("{}", answer.body.last().unwrap()),
+        Lookup::Denied(_) => "denied".to_owned(),
+        Lookup::Stale(_) => "stale".to_owned(),
+        Lookup::Absent => "absent".to_owned(),
+    };
+    assert_eq!([0, 1, 2].map(|view| word(view, "a.no.example.", at(3))), ["7", "8", "absent"]);
+    assert_eq!(
+        [0, 1, 2].map(|view| word(view, "no.example.", at(3))),
+        ["absent", "denied", "absent"]
+    );
+    assert_eq!(
+        [0, 1, 2].map(|view| word(view, "b.no.example.", at(3))),
+        ["absent", "denied", "absent"]
+    );
+    assert_eq!(
+        [0, 1, 2].map(|view| word(view, "a.no.example.", at(70))),
+        ["stale", "stale", "absent"]
+    );
 }
 
 /// Names below `corp.example.` and `lab.corp.example.` are asked of servers of their own.

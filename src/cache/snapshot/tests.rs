@@ -30,6 +30,14 @@ fn key(name: &str) -> Key {
     Key::plain(NameBuf::from_text(name).unwrap().as_name(), Rtype::A)
 }
 
+/// The key of the same question in a view.
+fn key_in(view: u8, name: &str) -> Key {
+    let key = key(name);
+    let mut bytes = key.as_bytes().to_vec();
+    bytes[key.folded_name().len() + 2] = view;
+    Key::of_bytes(&bytes).unwrap()
+}
+
 /// An answer with so many records per section.
 fn answer(name: &str, rcode: Rcode, ttl: u32, counts: [u8; 3]) -> AnswerBuf {
     let name = NameBuf::from_text(name).unwrap();
@@ -255,6 +263,38 @@ fn what_comes_in_during_the_walk_is_left_out() {
     let mut block = Block::default();
     while shard.walk_on(&mut walk, &mut block) != Step::Done {}
     assert_eq!(block.entries, 1);
+}
+
+#[test]
+fn what_is_for_other_views_is_neither_written_nor_believed() {
+    let mut shard = shard(BYTES);
+    put(&mut shard, "root.", 300, at(0));
+    let own = answer("own.", Rcode::NOERROR, 300, [1, 0, 0]);
+    shard.insert(&mut key_in(1, "own."), &own, at(0).cache, at(0));
+    let mut walk = shard.walk(at(1).cache);
+    let mut block = Block::default();
+    while shard.walk_on(&mut walk, &mut block) != Step::Done {}
+    assert_eq!(block.entries, 1);
+    assert_eq!(
+        restore(&written_block(&block), &mut self::shard(BYTES), [0, 1], at(2)).unwrap().kept,
+        1
+    );
+    // Name and tail stand behind a head of 15 octets.
+    let view_at = 15 + key("root.").folded_name().len() + 2;
+    assert_eq!(block.bytes[view_at], 0);
+    block.bytes[view_at] = 1;
+    let mut shard = self::shard(BYTES);
+    assert_eq!(restore(&written_block(&block), &mut shard, [0, 1], at(2)), Err(Flaw::Entry));
+    assert!(shard.is_empty());
+}
+
+/// A snapshot of one block.
+fn written_block(block: &Block) -> Vec<u8> {
+    let (mut framer, mut file) = Framer::begin(1, at(1).cache, &Origins::default());
+    file.extend(framer.block(0, block));
+    file.extend(block.bytes());
+    file.extend(framer.end());
+    file
 }
 
 #[test]

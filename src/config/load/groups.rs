@@ -92,6 +92,7 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     }
     for group in &config.groups {
         check_members(group)?;
+        check_patience(config, group)?;
         check_names(config, group)?;
     }
     for (number, group) in others.iter().enumerate() {
@@ -118,6 +119,18 @@ fn check_members(group: &Group) -> Result<(), ConfigError> {
     problem.map_or(Ok(()), |problem| {
         Err(ConfigError::Conflict(format!("{place}: group {name:?} {problem}")))
     })
+}
+
+/// Whether the upstreams of `group` may take as long as they are granted.
+fn check_patience(config: &Config, group: &Group) -> Result<(), ConfigError> {
+    let Group { name, place, forward, .. } = group;
+    let (own, all) = (forward.as_ref().map(|own| own.attempt_timeout), config.forward.deadline);
+    match own {
+        Some(own) if own > all => Err(ConfigError::Conflict(format!(
+            "{place}: group.attempt_timeout = {own:?} of group {name:?} is above forward.deadline = {all:?}"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Whether there are the listeners and lists that `group` names.

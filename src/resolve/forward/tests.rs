@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::*;
-use crate::config::Selection;
+use crate::config::{ROOT_VIEW, Selection};
 use crate::resolve::exchange;
 use crate::resolve::fixture::{Reply, a, client, pointer, soa};
 use crate::resolve::ports::{Casing, ExchangeError};
@@ -188,7 +188,7 @@ impl Bench {
     fn resolve(&self) -> Result<AnswerBuf, Failure> {
         let query = client("www.example.", Rtype::A, false);
         let question = Question::of(&Query::parse(&query).unwrap());
-        self.world.time.run(self.forwarder.resolve(&self.world, &question))
+        self.world.time.run(self.forwarder.resolve(&self.world, ROOT_VIEW, &question))
     }
 
     fn stream(&self, index: usize, act: Act) {

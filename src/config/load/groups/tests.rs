@@ -160,7 +160,7 @@ fn mistakes_name_place_key_value_and_what_is_allowed() {
         ("name = 'default'\nupstreams = '192.0.2.1'", "group \"default\" takes no upstreams"),
         (
             "name = 'a'\nclients = '::1'\nupstreams = '192.0.2.1'\nattempt_timeout = '6s'",
-            "above forward.deadline",
+            "node.toml:1: group.attempt_timeout = 6s of group \"a\" is above forward.deadline = 5s",
         ),
         (
             "name = 'a'\nschedule = 'mon'",

@@ -218,8 +218,39 @@ fn closest_zone_decides_whom_a_question_goes_to() {
         let query = client(qname, Rtype::A, false);
         let question = Question::of(&Query::parse(&query).unwrap());
         // The answer is to another name, but who was asked for it is what counts.
-        let _ = bench.world.time.run(bench.forwarder.resolve(&bench.world, &question));
+        let _ = bench.world.time.run(bench.forwarder.resolve(&bench.world, ROOT_VIEW, &question));
         assert_eq!(bench.asked()[0], place, "{qname}");
+    }
+}
+
+#[test]
+fn view_stands_in_the_place_of_the_root_and_of_no_zone() {
+    let scripts = vec![vec![after(1)]; 4];
+    let bench = Bench::with(scripts, |forward| {
+        let text = "[[forward]]\nzone = \"corp.example\"\nupstreams = [\"192.0.2.9\"]";
+        let file = File { name: "zone", text };
+        forward.zones = config::Config::load(Some(file), [], &[]).unwrap().forward.zones;
+        let mut upstreams = std::mem::take(&mut forward.root.upstreams).into_iter();
+        let mut own = || ForwardZone {
+            upstreams: upstreams.next().into_iter().collect(),
+            ..ForwardZone::default()
+        };
+        forward.zones[0].upstreams = own().upstreams;
+        forward.views = vec![own(), own()];
+        forward.root.upstreams = own().upstreams;
+    });
+    for (qname, view, place) in [
+        ("www.example.", ROOT_VIEW, 3),
+        ("www.example.", 1, 1),
+        ("www.example.", 2, 2),
+        ("host.corp.example.", ROOT_VIEW, 0),
+        ("host.corp.example.", 1, 0),
+        ("Corp.example.", 2, 0),
+    ] {
+        let query = client(qname, Rtype::A, false);
+        let question = Question::of(&Query::parse(&query).unwrap());
+        let _ = bench.world.time.run(bench.forwarder.resolve(&bench.world, view, &question));
+        assert_eq!(bench.asked()[0], place, "{qname} in view {view}");
     }
 }
 
@@ -232,7 +263,7 @@ fn upstream_over_its_bound_loses_the_oldest_to_the_next_upstream() {
     let question = Question::of(&Query::parse(&query).unwrap());
     let ended = RefCell::new(Vec::new());
     let asks = (0..3).map(async |number| {
-        assert!(bench.forwarder.resolve(&bench.world, &question).await.is_ok());
+        assert!(bench.forwarder.resolve(&bench.world, ROOT_VIEW, &question).await.is_ok());
         ended.borrow_mut().push((number, bench.elapsed()));
     });
     bench.world.time.run(join_all(asks.collect()));
@@ -282,7 +313,7 @@ fn upstream_that_never_answered_is_tried_by_one_question_at_a_time() {
     bench.asked();
     let asks = (0..100).map(async |number| {
         bench.world.time.sleep(Duration::from_millis(number)).await;
-        assert!(bench.forwarder.resolve(&bench.world, &question).await.is_ok());
+        assert!(bench.forwarder.resolve(&bench.world, ROOT_VIEW, &question).await.is_ok());
     });
     bench.world.time.run(join_all(asks.collect()));
     let silent = bench.asked().iter().filter(|&&place| place == 0).count();
@@ -337,7 +368,7 @@ fn short_rest_ends_in_time_beside_a_long_one() {
         let mut asking = pin!(async {
             bench.world.time.sleep(Duration::from_secs(1)).await;
             for _ in 0..2 {
-                assert!(bench.forwarder.resolve(&bench.world, &question).await.is_ok());
+                assert!(bench.forwarder.resolve(&bench.world, ROOT_VIEW, &question).await.is_ok());
             }
             bench.world.time.sleep(Duration::from_secs(3)).await;
         });
