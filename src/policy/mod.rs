@@ -11,6 +11,7 @@ pub mod outcome;
 pub mod published;
 pub mod rate;
 pub mod rebinding;
+pub mod schedule;
 
 use std::net::IpAddr;
 use std::sync::Arc;
