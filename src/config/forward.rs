@@ -96,18 +96,6 @@ impl Forward {
         std::iter::once(&self.root).chain(&self.zones).chain(&self.views)
     }
 
-    /// The number of the view whose upstreams are `own`, which are a group's; those of the root if there are none.
-    ///
-    /// # Panics
-    /// When `own` are those of no group of this config.
-    #[must_use]
-    pub fn view(&self, own: Option<&ForwardZone>) -> u8 {
-        let Some(own) = own else { return ROOT_VIEW };
-        let place = self.views.iter().position(|view| view == own);
-        let number = place.and_then(|place| u8::try_from(place + 1).ok());
-        number.expect("there is a view for the upstreams of each group")
-    }
-
     /// All upstreams of all zones; one that serves several zones comes several times.
     pub fn all_upstreams(&self) -> impl Iterator<Item = &Upstream> {
         self.all_zones().flat_map(|zone| &zone.upstreams)

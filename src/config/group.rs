@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use ipnet::IpNet;
 
-use super::ForwardZone;
+use super::{ForwardZone, ROOT_VIEW};
 
 /// Most groups of a node beside the default one: they are told apart by one octet.
 pub const GROUPS_MAX: usize = 255;
@@ -48,6 +48,31 @@ impl Group {
         let default = groups.iter().find(|group| group.is_default());
         let others = groups.iter().filter(|group| !group.is_default());
         std::iter::once(default).chain(others.map(Some))
+    }
+
+    /// The upstreams that groups have of their own, in the order of the config; those that several have stand once, so that
+    /// these share what they say. The first is the view with the number 1.
+    #[must_use]
+    pub fn views(groups: &[Self]) -> Vec<&ForwardZone> {
+        let mut views = Vec::new();
+        for own in groups.iter().filter_map(|group| group.forward.as_ref()) {
+            if !views.contains(&own) {
+                views.push(own);
+            }
+        }
+        views
+    }
+
+    /// The number of its view, of `views`, which are those of all groups.
+    ///
+    /// # Panics
+    /// When its own upstreams are not among them.
+    #[must_use]
+    pub fn view(&self, views: &[&ForwardZone]) -> u8 {
+        let Some(own) = &self.forward else { return ROOT_VIEW };
+        let place = views.iter().position(|view| *view == own);
+        let number = place.and_then(|place| u8::try_from(place + 1).ok());
+        number.expect("the upstreams of each group are among those of all")
     }
 }
 

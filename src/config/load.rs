@@ -9,7 +9,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::keys::{KEYS, Key, LISTS};
 use super::{
-    Config, ConfigError, ForwardZone, LocalFile, LocalZone, Value, environment, forward, upstream,
+    Config, ConfigError, ForwardZone, Group, LocalFile, LocalZone, Value, environment, forward,
+    upstream,
 };
 
 /// Largest config file that is read, in bytes: local zones may be long, but not endless.
@@ -85,7 +86,7 @@ impl Config {
             let key = find(table, name).expect("flags name keys of the table");
             config.set(key, value, || (*flag).to_owned())?;
         }
-        config.forward.views = groups::views(&config.groups);
+        config.forward.views = Group::views(&config.groups).into_iter().cloned().collect();
         config.check()?;
         config.tcp.answer_timeout = config.forward.deadline + ANSWER_GRACE;
         Ok(config)

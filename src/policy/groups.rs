@@ -43,18 +43,17 @@ impl Groups {
     #[must_use]
     pub fn new(sections: &[config::Group], listeners: &[SocketAddr]) -> Self {
         let mut numbered = Vec::with_capacity(sections.len());
-        let (mut next, mut view) = (1, 0);
+        let (mut next, views) = (1_usize, config::Group::views(sections));
         for section in sections {
             let is_default = section.name == config::DEFAULT_GROUP;
             let group = if is_default { 0 } else { next };
-            next += u8::from(!is_default);
-            view += u8::from(section.forward.is_some());
-            let own = if section.forward.is_some() { view } else { 0 };
-            numbered.push((section, Place { group, view: own }));
+            let group = u8::try_from(group).expect("a config has few groups");
+            next += usize::from(!is_default);
+            numbered.push((section, Place { group, view: section.view(&views) }));
         }
         let default = numbered.iter().find(|(_, place)| place.group == 0);
         let default = default.map_or_else(Place::default, |(_, place)| *place);
-        let mut names = vec![None; usize::from(next)].into_boxed_slice();
+        let mut names = vec![None; next].into_boxed_slice();
         for (section, place) in &numbered {
             names[usize::from(place.group)] = Some(section.name.as_str().into());
         }
@@ -162,10 +161,30 @@ mod tests {
             listeners: listeners.iter().map(|text| text.parse().unwrap()).collect(),
             lists: None,
             periods: Vec::new(),
-            forward: has_upstreams.then(config::ForwardZone::default),
+            forward: has_upstreams.then(|| upstream(name)),
             log: true,
             place: String::new(),
         }
+    }
+
+    /// An upstream that depends on the first letter of the name.
+    fn upstream(name: &str) -> config::ForwardZone {
+        let address = SocketAddr::from(([192, 0, 2, name.as_bytes()[0]], 53));
+        let upstreams = vec![config::Upstream::udp(address)];
+        config::ForwardZone { upstreams, ..config::ForwardZone::default() }
+    }
+
+    #[test]
+    fn groups_with_the_same_upstreams_stand_in_one_view() {
+        let sections = [
+            group("a1", &["10.0.0.0/8"], &[], true),
+            group("b", &["10.1.0.0/16"], &[], true),
+            group("a2", &["10.2.0.0/16"], &[], true),
+            group("none", &["10.3.0.0/16"], &[], false),
+        ];
+        let groups = Groups::new(&sections, &listeners());
+        let addresses = ["10.0.0.1", "10.1.0.1", "10.2.0.1", "10.3.0.1"];
+        assert_eq!(places(&groups, &addresses), [(1, 1), (2, 2), (3, 1), (4, 0)]);
     }
 
     fn places(groups: &Groups, addresses: &[&str]) -> Vec<(u8, u8)> {

@@ -8,8 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::{Source, find, nearest, plain, shortened, unknown};
 use crate::config::group::DAY_NAMES;
 use crate::config::{
-    Config, ConfigError, Days, ForwardZone, GROUPS_MAX, Group, Period, Value, upstream,
-    value as read,
+    Config, ConfigError, Days, GROUPS_MAX, Group, Period, Value, upstream, value as read,
 };
 
 /// Keys of a `[[group]]` table.
@@ -68,18 +67,6 @@ impl Config {
         self.groups.push(group);
         Ok(())
     }
-}
-
-/// The upstreams that groups have of their own, in the order of the groups; those that several have stand once, so that
-/// these share what they say.
-pub(super) fn views(groups: &[Group]) -> Vec<ForwardZone> {
-    let mut views: Vec<ForwardZone> = Vec::new();
-    for own in groups.iter().filter_map(|group| group.forward.as_ref()) {
-        if !views.contains(own) {
-            views.push(own.clone());
-        }
-    }
-    views
 }
 
 /// What no group can see alone; for when everything is loaded.

@@ -11,7 +11,7 @@ fn load(text: &str) -> Result<Config, ConfigError> {
     let mut config = Config::default();
     config.read_file(File { name: "node.toml", text: &text })?;
     config.lists = ["ads", "games", "oisd.big", "adult", "video"].map(list).to_vec();
-    config.forward.views = views(&config.groups);
+    config.forward.views = Group::views(&config.groups).into_iter().cloned().collect();
     config.check()?;
     Ok(config)
 }
@@ -63,7 +63,7 @@ fn what_is_left_out_is_what_holds_for_all() {
     let group = &config.groups[0];
     assert!(group.log && group.lists.is_none() && group.periods.is_empty());
     assert!(group.listeners.is_empty() && group.forward.is_none());
-    assert_eq!(config.forward.view(group.forward.as_ref()), ROOT_VIEW);
+    assert_eq!(group.view(&Group::views(&config.groups)), ROOT_VIEW);
 }
 
 #[test]
@@ -104,8 +104,8 @@ fn groups_with_the_same_upstreams_share_a_view() {
         + &group("192.0.2.3", "192.0.2.53")
         + "[[group]]\nname = 'd'\nclients = '192.0.2.4'\n";
     let config = load(&text).unwrap();
-    let views: Vec<u8> =
-        config.groups.iter().map(|group| config.forward.view(group.forward.as_ref())).collect();
+    let views = Group::views(&config.groups);
+    let views: Vec<u8> = config.groups.iter().map(|group| group.view(&views)).collect();
     assert_eq!(views, [1, 2, 1, 0]);
     assert_eq!(config.forward.all_upstreams().count(), 2);
 }
