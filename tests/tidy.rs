@@ -55,7 +55,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
 const JOINERS: [&str; 4] = ["node", "cli", "main", "lib"];
 
 /// Crates that live in some rooms only.
-const CRATES: [(&str, &[&str]); 26] = [
+const CRATES: [(&str, &[&str]); 27] = [
     ("toml", &["config"]),
     ("hdrhistogram", &["observe"]),
     ("hashbrown", &["cache", "policy", "resolve"]),
@@ -74,6 +74,7 @@ const CRATES: [(&str, &[&str]); 26] = [
     ("ring", &["upstream"]),
     ("getrandom", &["upstream"]),
     ("rand_chacha", &["upstream"]),
+    ("jiff", &["control"]),
     ("tokio", &["control"]),
     ("axum", &["control"]),
     ("rusqlite", &["control"]),

@@ -5,6 +5,7 @@ mod groups;
 use std::net::SocketAddr;
 
 use crate::config::{self, Config, IoBackend, Selection};
+use crate::control;
 use crate::node::memory::Plan;
 
 /// The config in force; `upstream_source` says where its upstreams come from.
@@ -48,6 +49,7 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         ("allowed", format!("{} prefix(es)", acl.allow.len())),
         ("rate", limited(rate)),
         ("groups", groups::told(config).join(&format!("\n{:11}", ""))),
+        ("times", format!("those of {}", control::schedule::zone_name())),
         ("local", locals),
         ("special", held_back(*special)),
         ("rebinding", guarded(rebinding)),

@@ -28,7 +28,7 @@ use super::worker::Worker;
 use super::{NodeError, claim, clock, limits, log, pin};
 use crate::cache::Shard;
 use crate::config::{self, Config, Upstream};
-use crate::control;
+use crate::control::{self, schedule::Timetable};
 use crate::mesh::{self, Ends};
 use crate::net::tcp::{self, Tcp};
 use crate::net::udp::{self, Plane, Setup};
@@ -128,6 +128,7 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     warnings.extend(granted.warnings);
     warnings.extend(memory::warnings(&memory));
     warnings.extend(clock::warning());
+    warnings.extend(control::schedule::warning(&config.groups));
     tracing::info!("memory: {memory}");
     warnings.extend(warm_list.complaints.iter().cloned());
     let source_ports = SourcePorts::avoiding(&limits::reserved_ports());
@@ -289,6 +290,8 @@ fn watch(
     }
     let ping_interval = notifier.watchdog_interval().unwrap_or(Duration::MAX);
     let mut pinged = shared.clock.monotonic();
+    let timetable = Timetable::new(&shared.config.groups, &shared.config.lists);
+    let mut clocks = Clocks::new(shared.clock);
     loop {
         let event = match news.recv_timeout(TICK.min(ping_interval)) {
             Ok(News::Event(event)) => event,
@@ -299,6 +302,7 @@ fn watch(
         if let Some(snapshots) = &shared.snapshots {
             snapshots.tick(now);
         }
+        timetable.apply(clocks.read().cache, &shared.policy);
         for order in supervisor.handle(event, now) {
             match order {
                 Order::Drain => {

@@ -69,6 +69,12 @@ impl Filtering {
         Self::new(Image::clone(&self.image), lists, groups)
     }
 
+    /// Which lists count now, by group.
+    #[must_use]
+    pub fn groups(&self) -> &[Lists] {
+        &self.groups
+    }
+
     /// What the operator calls the lists, by number.
     #[must_use]
     pub fn list_names(&self) -> Vec<&'static str> {
