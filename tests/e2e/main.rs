@@ -15,6 +15,7 @@ mod dot;
 mod edns;
 mod flood;
 mod forward;
+mod groups;
 mod load;
 mod malformed;
 mod message;
