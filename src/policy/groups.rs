@@ -187,6 +187,21 @@ mod tests {
         assert_eq!(places(&groups, &addresses), [(1, 1), (2, 2), (3, 1), (4, 0)]);
     }
 
+    #[test]
+    fn last_of_as_many_groups_as_there_may_be_has_its_number() {
+        let sections: Vec<_> = (0..config::GROUPS_MAX)
+            .map(|number| {
+                group(&format!("g{number}"), &[&format!("10.0.0.{number}/32")], &[], false)
+            })
+            .collect();
+        let groups = Groups::new(&sections, &listeners());
+        assert_eq!(
+            places(&groups, &["10.0.0.0", "10.0.0.254", "10.0.0.255"]),
+            [(1, 0), (255, 0), (0, 0)]
+        );
+        assert_eq!(groups.name(255), Some("g254"));
+    }
+
     fn places(groups: &Groups, addresses: &[&str]) -> Vec<(u8, u8)> {
         let place = |text: &&str| groups.place(text.parse().unwrap(), 0);
         addresses.iter().map(place).map(|place| (place.group, place.view)).collect()

@@ -1,5 +1,6 @@
 //! The shard on its own; tests/cache_model.rs holds it against a model.
 
+use super::super::coherence::Notice;
 use super::super::inspect::Explanation;
 use super::super::invalidate::{Flush, Scope};
 use super::*;
@@ -240,6 +241,22 @@ fn views_know_nothing_of_each_other() {
         [0, 1, 2].map(|view| word(view, "a.no.example.", at(70))),
         ["stale", "stale", "absent"]
     );
+}
+
+#[test]
+fn what_another_core_got_in_one_view_says_nothing_about_others() {
+    let (mut here, mut there) = (shard(1 << 20), shard(1 << 20));
+    for view in [0, 1] {
+        here.insert(&mut key_in(view, "a."), &answer(7, 300, 0), at(0).cache, at(0));
+    }
+    let news = answer(8, 300, 0);
+    there.insert(&mut key_in(1, "a."), &news, at(1).cache, at(1));
+    let notice = there.notice(&key_in(1, "a."), &news, at(1).cache);
+    let Some(Notice::Stored(stored)) = notice else { panic!("{notice:?}") };
+    here.heed(&stored, at(2).cache);
+    let is_fresh =
+        |view| matches!(here.lookup(&mut key_in(view, "a."), at(2)), Lookup::Fresh { .. });
+    assert_eq!([0, 1].map(is_fresh), [true, false]);
 }
 
 /// Names below `corp.example.` and `lab.corp.example.` are asked of servers of their own.
