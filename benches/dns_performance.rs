@@ -255,7 +255,9 @@ fn local(criterion: &mut Criterion) {
             let name = NameBuf::from_text(name).unwrap();
             criterion.bench_function(&format!("local lookup, {set}/{title}"), |bencher| {
                 let name = name.as_name().as_bytes();
-                bencher.iter(|| data.lookup(black_box(name), black_box(Rtype::A)));
+                bencher.iter(|| {
+                    data.lookup(black_box(name), black_box(Rtype::A), true, CacheTime::default())
+                });
             });
         }
     }

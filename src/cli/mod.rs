@@ -95,6 +95,7 @@ impl Refusal {
         match self {
             Self::Node(
                 NodeError::Local(_)
+                | NodeError::Hosts(_)
                 | NodeError::Placement(_)
                 | NodeError::Memory(_)
                 | NodeError::Trust(_)

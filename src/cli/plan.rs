@@ -22,6 +22,8 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         identity,
         local,
         local_files: _,
+        hosts: _,
+        rewrites: _,
         special,
         rebinding,
         filter: _,

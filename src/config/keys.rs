@@ -33,12 +33,13 @@ impl Key {
 }
 
 /// Keys that take a list, of which a mistake names the one item.
-pub(super) const LISTS: [(&str, &str); 5] = [
+pub(super) const LISTS: [(&str, &str); 6] = [
     ("node", "listen"),
     ("acl", "allow"),
     ("rate", "allow"),
     ("forward", "upstreams"),
     ("rebinding", "allow"),
+    ("hosts", "files"),
 ];
 
 /// Receive buffers of a core. The ring needs two completions for each, and the kernel gives no ring more than 65 536.
@@ -52,7 +53,7 @@ fn assign<T>(target: &mut T, value: Option<T>) -> Option<()> {
 
 macro_rules! keys {
     ($($table:ident.$name:ident = $default:literal, $expected:literal, $set:expr;)+) => {
-        /// All keys but those of `[[local]]` and of zones in `[[forward]]`, table by table.
+        /// All keys but those of `[[local]]`, of `[[rewrite]]` and of zones in `[[forward]]`, table by table.
         pub const KEYS: &[Key] = &[$(Key {
             table: stringify!($table),
             name: stringify!($name),
@@ -204,6 +205,14 @@ keys! {
         |c, v| assign(&mut c.special.resolver_arpa, v.switch());
     special.reverse = "true", "true or false",
         |c, v| assign(&mut c.special.reverse, v.switch());
+
+    hosts.files = "[]",
+        "absolute paths of files, each once, such as [\"/etc/hosts\"]",
+        |c, v| assign(&mut c.hosts.files, v.list_or_none(|path| value::file_or(path, "")?));
+    hosts.ttl = "60", "a number of seconds from 0 to 86400",
+        |c, v| assign(&mut c.hosts.ttl, v.count(0..=86_400));
+    hosts.ptr = "true", "true or false",
+        |c, v| assign(&mut c.hosts.ptr, v.switch());
 
     rebinding.protect = "false", "true or false",
         |c, v| assign(&mut c.rebinding.protect, v.switch());

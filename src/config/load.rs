@@ -1,6 +1,7 @@
 //! From text to sections: file first, then environment, then flags; each later one wins.
 
 mod groups;
+mod rewrite;
 
 use std::time::Duration;
 
@@ -145,6 +146,9 @@ impl Config {
                         self.read_local(file, zone)?;
                     }
                 }
+                ("rewrite", DeValue::Array(tables)) => {
+                    tables.iter().try_for_each(|table| self.read_rewrite(file, table))?;
+                }
                 ("forward", DeValue::Array(tables)) => self.read_forward(file, tables)?,
                 ("group", DeValue::Array(tables)) => {
                     for table in tables {
@@ -159,6 +163,10 @@ impl Config {
                     let problem = "local zones are written as [[local]] tables".into();
                     return Err(ConfigError::Syntax { place: place(), problem });
                 }
+                ("rewrite", _) => {
+                    let problem = "rewrites are written as [[rewrite]] tables".into();
+                    return Err(ConfigError::Syntax { place: place(), problem });
+                }
                 (name, DeValue::Table(keys)) if KEYS.iter().any(|key| key.table == name) => {
                     self.read_table(file, name, keys)?;
                 }
@@ -166,7 +174,7 @@ impl Config {
                     let mut tables: Vec<String> =
                         KEYS.iter().map(|key| key.table.to_owned()).collect();
                     tables.dedup();
-                    tables.extend(["local", "group"].map(str::to_owned));
+                    tables.extend(["local", "group", "rewrite"].map(str::to_owned));
                     return Err(unknown(place(), "table", name, &tables));
                 }
             }

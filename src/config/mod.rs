@@ -12,6 +12,7 @@ mod list;
 mod load;
 mod rate;
 pub mod resolv;
+mod rewrite;
 mod upstream;
 mod value;
 
@@ -29,6 +30,7 @@ pub use keys::{KEYS, Key};
 pub use list::{Filter, LISTS_MAX, List, ListAnswer, ListKind, ListReason, ListSource, ListSyntax};
 pub use load::{FILE_BYTES_MAX, File, Flag};
 pub use rate::Rate;
+pub use rewrite::{Hosts, Rewrite, RewriteTarget};
 pub use upstream::{Authentication, PIN_BYTES, Protocol, Upstream};
 pub use value::Value;
 
@@ -57,6 +59,10 @@ pub struct Config {
     pub local: Vec<LocalZone>,
     /// Zones whose records stand in files of their own, which are read by whoever may.
     pub local_files: Vec<LocalFile>,
+    /// Names from hosts files.
+    pub hosts: Hosts,
+    /// Single names that mean something else.
+    pub rewrites: Vec<Rewrite>,
     /// Names that never leave the node unless the operator says so.
     pub special: Special,
     /// Which addresses upstreams may give to public names.

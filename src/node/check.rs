@@ -7,10 +7,9 @@ use super::memory::{self, Plan};
 use super::placement::{self, Seat};
 use super::topology::Topology;
 use super::warm::WarmList;
-use super::{NodeError, claim, limits, pin, start};
+use super::{NodeError, claim, hosts, limits, pin, start};
 use crate::config::Config;
 use crate::net::udp::{Plane, Setup};
-use crate::policy::LocalData;
 
 /// What a check found.
 #[derive(Debug)]
@@ -21,24 +20,25 @@ pub struct Checked {
     pub memory: Plan,
 }
 
-/// Checks local zones, cores, memory, limits and addresses, and makes one worker's executor, ring and buffers.
+/// Checks local zones, hosts files, cores, memory, limits and addresses, and makes one worker's executor, ring and buffers.
 ///
 /// That an address is in use is a warning: the config of a node that serves is checked beside it.
 ///
 /// # Errors
 /// [`NodeError`] for what would keep the node from starting.
 pub fn check(config: &Config) -> Result<Checked, NodeError> {
-    LocalData::beside(&config.local, config.special, &config.forward)?;
+    let (local, complaints) = hosts::local(config)?;
     start::trust_of(&config.forward)?;
     let seats = placement::choose(&Topology::detect(), &config.node.cores)?;
     let warm_list = WarmList::read(&config.cache, seats.len())?;
-    let memory = Plan::new(config, seats.len(), warm_list.bytes())?;
+    let memory = Plan::new(config, seats.len(), warm_list.bytes() + local.hosts_bytes())?;
     let granted = limits::prepare(config, seats.len())?;
     let mut config = config.clone();
     config.forward.sockets = granted.upstream_sockets;
     let mut warnings = granted.warnings;
     warnings.extend(memory::warnings(&memory));
     warnings.extend(warm_list.complaints);
+    warnings.extend(complaints);
     for &address in &config.node.listen {
         warnings.extend(probe(address)?);
     }

@@ -72,7 +72,7 @@ pub struct Plan {
     pub streams: usize,
     /// Streams: requests and replies that wait, per core.
     pub stream_buffers: usize,
-    /// Local zones and the warm-up list, shared by all cores.
+    /// Local zones, names of hosts files and the warm-up list, shared by all cores.
     pub lists: usize,
     /// The cache shard, per core.
     pub shard: usize,
@@ -95,11 +95,12 @@ pub struct TooLittle {
 }
 
 impl Plan {
-    /// Splits the memory of `config` among `cores` workers, beside a warm-up list of `warm_bytes`.
+    /// Splits the memory of `config` among `cores` workers, beside lists that take `list_bytes`: names to warm up with, names of
+    /// hosts files.
     ///
     /// # Errors
     /// [`TooLittle`].
-    pub fn new(config: &Config, cores: usize, warm_bytes: usize) -> Result<Self, TooLittle> {
+    pub fn new(config: &Config, cores: usize, list_bytes: usize) -> Result<Self, TooLittle> {
         let forward = &config.forward;
         let tcp = &config.tcp;
         let connections = config.node.listen.len() * tcp.connections_max;
@@ -113,7 +114,7 @@ impl Plan {
             + waiters_in_all_max(forward) * WAITER_BYTES;
         let streams = connections * STREAM_BYTES;
         let records: usize = config.local.iter().map(|zone| zone.records.len()).sum();
-        let lists = records * LOCAL_BYTES + warm_bytes;
+        let lists = records * LOCAL_BYTES + list_bytes;
         let worst = connections.saturating_mul(net::tcp::connection_bytes_max(tcp));
         let fixed = base + cores * (buffers + resolution + streams) + lists;
         let cache_max = cores * SHARD_BYTES_MAX;

@@ -4,6 +4,7 @@ mod cgroup;
 mod check;
 mod claim;
 mod clock;
+pub mod hosts;
 pub mod limits;
 pub mod log;
 pub mod memory;
@@ -38,6 +39,9 @@ pub enum NodeError {
     /// A local zone in the config is broken.
     #[error("{0}")]
     Local(#[from] LocalError),
+    /// A hosts file cannot be read.
+    #[error("{0}")]
+    Hosts(#[from] hosts::Unreadable),
     /// The machine refuses what every node needs.
     #[error("{0}")]
     Limits(#[from] limits::Refusal),

@@ -25,7 +25,7 @@ use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
 use super::topology::Topology;
 use super::warm::{self, WarmList};
 use super::worker::Worker;
-use super::{NodeError, claim, clock, limits, log, pin};
+use super::{NodeError, claim, clock, hosts, limits, log, pin};
 use crate::cache::Shard;
 use crate::config::{self, Config, Upstream};
 use crate::control::{self, schedule::Timetable};
@@ -34,8 +34,7 @@ use crate::net::tcp::{self, Tcp};
 use crate::net::udp::{self, Plane, Setup};
 use crate::observe::{Exposition, ForwardCounters, ServingCounters, UpstreamCounters};
 use crate::policy::{
-    Acl, Filtering, Groups, Identity, LocalData, LocalError, Policy, Published, RateLimiter,
-    Rebinding,
+    Acl, Filtering, Groups, Identity, LocalData, Policy, Published, RateLimiter, Rebinding,
 };
 use crate::resolve::{CookieSecret, Forwarder};
 use crate::serve::{Core, Sections};
@@ -122,7 +121,8 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     let seats = placement::choose(&topology, &config.node.cores)?;
     let mut warnings = topology.warnings.clone();
     let warm_list = WarmList::read(&config.cache, seats.len())?;
-    let memory = Plan::new(&config, seats.len(), warm_list.bytes())?;
+    let (local, complaints) = hosts::local(&config)?;
+    let memory = Plan::new(&config, seats.len(), warm_list.bytes() + local.hosts_bytes())?;
     let granted = limits::prepare(&config, seats.len())?;
     config.forward.sockets = granted.upstream_sockets;
     warnings.extend(granted.warnings);
@@ -130,10 +130,10 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     warnings.extend(clock::warning());
     warnings.extend(control::schedule::warning(&config.groups));
     tracing::info!("memory: {memory}");
-    warnings.extend(warm_list.complaints.iter().cloned());
+    warnings.extend(warm_list.complaints.iter().cloned().chain(complaints));
     let source_ports = SourcePorts::avoiding(&limits::reserved_ports());
     warnings.extend(source_ports.warning());
-    let policy = policy_of(&config)?;
+    let policy = policy_of(&config, local);
     let trust = trust_of(&config.forward)?;
     claim::all(&config.node.listen)?;
     let (sender, news) = channel();
@@ -194,11 +194,10 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
 }
 
 /// What clients may have.
-fn policy_of(config: &Config) -> Result<Policy, LocalError> {
-    let local = LocalData::beside(&config.local, config.special, &config.forward)?;
+fn policy_of(config: &Config, local: LocalData) -> Policy {
     let policy = Policy::new(Acl::new(&config.acl), Identity::new(&config.identity), local);
     let policy = policy.grouped(Groups::new(&config.groups, &config.node.listen));
-    Ok(policy.against(Rebinding::new(&config.rebinding, &config.forward)))
+    policy.against(Rebinding::new(&config.rebinding, &config.forward))
 }
 
 /// By which the certificates of the upstreams are judged.

@@ -8,6 +8,7 @@ pub mod groups;
 pub mod identity;
 pub mod local;
 pub mod outcome;
+mod presentation;
 pub mod published;
 pub mod rate;
 pub mod rebinding;
@@ -21,7 +22,7 @@ pub use detour::Detour;
 pub use filtering::{Filtering, Judgement, Subject};
 pub use groups::{Groups, Place};
 pub use identity::Identity;
-pub use local::{LocalData, LocalError};
+pub use local::{HostsFile, Local, LocalData, LocalError};
 pub use outcome::{Blocked, Outcome};
 pub use published::Published;
 pub use rate::{Excess, RateLimiter};
@@ -41,8 +42,24 @@ pub enum Ruling<'a> {
     Refuse(Rcode, Option<Ede>),
     /// The operator's own answer.
     Answer(Answer<'a>),
+    /// As [`Ruling::Answer`], made for this query alone.
+    Made(Box<AnswerBuf>),
+    /// What another name has.
+    Follow(Box<Detour>),
     /// A list objects.
     Block(Blocked<'a>),
+}
+
+impl<'a> Ruling<'a> {
+    /// What becomes of what the operator has for a query.
+    fn of(local: Local<'a>) -> Self {
+        match local {
+            Local::Answer(answer) => Self::Answer(answer),
+            Local::Made(answer) => Self::Made(answer),
+            Local::Follow(detour) => Self::Follow(Box::new(Detour::clone(detour))),
+            Local::FollowMade(detour) => Self::Follow(detour),
+        }
+    }
 }
 
 /// Whose question it is.
@@ -196,14 +213,20 @@ impl Policy {
     /// else is asked.
     #[must_use]
     pub fn holds(&self, folded: &[u8], qtype: Rtype) -> bool {
-        self.local(folded, qtype).is_some()
+        self.local(folded, qtype, true, CacheTime::default()).is_some()
     }
 
-    /// The operator's own answer to `qtype` at the name that is `folded`, if there is one.
+    /// What the operator has for `qtype` at the name that is `folded`; `now` becomes the time of answers, which have no age.
     #[inline]
     #[must_use]
-    pub fn local(&self, folded: &[u8], qtype: Rtype) -> Option<&AnswerBuf> {
-        self.local.lookup(folded, qtype)
+    pub fn local(
+        &self,
+        folded: &[u8],
+        qtype: Rtype,
+        wants_recursion: bool,
+        now: CacheTime,
+    ) -> Option<Local<'_>> {
+        self.local.lookup(folded, qtype, wants_recursion, now)
     }
 
     /// Rules over `query` from `asker`. `folded` is the query's name in lower case; `now` becomes the time of local
@@ -225,8 +248,9 @@ impl Policy {
         if query.qclass != Class::IN || is_meta(query.qtype) {
             return self.rule_special(query, now);
         }
-        if let Some(answer) = self.local(folded, query.qtype) {
-            return Ruling::Answer(answer.view(now));
+        let wants_recursion = query.header.flags.has(Flags::RD);
+        if let Some(local) = self.local(folded, query.qtype, wants_recursion, now) {
+            return Ruling::of(local);
         }
         let judgement = match &self.filtering {
             Some(filtering) => filtering.judge(query, folded, self.subject(asker, now)),
@@ -235,7 +259,7 @@ impl Policy {
         if let Judgement::Blocked(blocked) = judgement {
             return Ruling::Block(blocked);
         }
-        if !query.header.flags.has(Flags::RD) {
+        if !wants_recursion {
             // Answers from the cache would tell one client what others asked (as Unbound's `allow` refuses).
             return Ruling::Refuse(Rcode::REFUSED, Some(Ede::NOT_AUTHORITATIVE));
         }

@@ -33,7 +33,8 @@ fn ruling(message: &[u8], client: [u8; 4]) -> &'static str {
     match policy.rule(&query, &folded, asker, CacheTime::default()) {
         Ruling::Pass => "pass",
         Ruling::Allow(_) | Ruling::Block(_) => "listed",
-        Ruling::Answer(_) => "answer",
+        Ruling::Answer(_) | Ruling::Made(_) => "answer",
+        Ruling::Follow(_) => "follow",
         Ruling::Refuse(rcode, _) => rcode.mnemonic(),
     }
 }

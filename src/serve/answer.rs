@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::blocked::Elsewhere;
 use super::miss::{Asking, Ticket, Waiting};
 use super::reply;
 use crate::cache::{Explanation, Failures, Key, Lookup, Outbox, Shard};
@@ -215,6 +216,14 @@ impl<P> Core<P> {
             Ruling::Answer(local) => {
                 self.counters.local.bump();
                 return reply.write(&local, None, now, &self.counters, out);
+            }
+            Ruling::Made(local) => {
+                self.counters.local.bump();
+                return reply.write(&local.view(now.cache), None, now, &self.counters, out);
+            }
+            Ruling::Follow(detour) => {
+                self.counters.local.bump();
+                return self.follow(reply, Elsewhere { detour, ede: None }, now, out);
             }
         }
         match self.shard.lookup(&mut self.key, now) {

@@ -6,7 +6,7 @@ use super::miss::Ticket;
 use super::reply::{Age, Reply, STALE_TTL};
 use crate::cache::Lookup;
 use crate::observe::ServingCounters;
-use crate::policy::{Detour, Policy};
+use crate::policy::{Detour, Local, Policy};
 use crate::time::Now;
 use crate::wire::answer::AnswerBuilder;
 use crate::wire::edns::OPT_BYTES;
@@ -16,6 +16,9 @@ use crate::wire::{
     Answer, AnswerBuf, Ede, Flags, HEADER_BYTES, MESSAGE_BYTES_MAX, Query, QueryBuf, Rcode,
     Response, Rtype,
 };
+
+/// Most aliases of the operator's own that are followed one behind the other; beyond are circles.
+const DETOURS_MAX: usize = 8;
 
 /// What a client that was led elsewhere is told before the answer from there.
 #[derive(Debug)]
@@ -84,21 +87,50 @@ impl<P> Core<P> {
         if reply.query.qtype == Rtype::CNAME || !is_resolved {
             return reply.write(&links.view(now.cache), ede, now, &self.counters, out);
         }
-        let asked = QueryBuf::renamed(reply.query, target.as_name());
-        let way = Box::new(Way { query: QueryBuf::new(reply.query), links, ede });
+        let mut way = Box::new(Way { query: QueryBuf::new(reply.query), links, ede });
+        let mut asked = QueryBuf::renamed(reply.query, target.as_name());
         let view = self.policy.place(reply.client.address, reply.client.listener).view;
-        let query = asked.view();
-        self.key.set(&query, view, self.folding);
-        if let Some(local) = self.policy.local(self.key.folded_name(), query.qtype) {
-            let (local, age) = (local.view(now.cache), Age::Fresh(None));
-            return reply.arrive(&way, (&query, &local), age, now, &self.counters, out);
+        for _ in 0..DETOURS_MAX {
+            let query = asked.view();
+            self.key.set(&query, view, self.folding);
+            let local = self.policy.local(self.key.folded_name(), query.qtype, true, now.cache);
+            let further = match local {
+                None => return self.follow_abroad(reply, way, &query, now, out),
+                Some(Local::Answer(answer)) => {
+                    let age = Age::Fresh(None);
+                    return reply.arrive(&way, (&query, &answer), age, now, &self.counters, out);
+                }
+                Some(Local::Made(answer)) => {
+                    let (answer, age) = (answer.view(now.cache), Age::Fresh(None));
+                    return reply.arrive(&way, (&query, &answer), age, now, &self.counters, out);
+                }
+                Some(Local::Follow(detour)) => detour.clone(),
+                Some(Local::FollowMade(detour)) => *detour,
+            };
+            let links = further.links.view(now.cache);
+            let Some(links) = way.join(&query, &links, Aging::By(0)) else { break };
+            way.links = links;
+            asked = QueryBuf::renamed(reply.query, further.target.as_name());
         }
+        // In circles: the client gets as much of it as was followed.
+        reply.write(&way.links.view(now.cache), ede, now, &self.counters, out)
+    }
+
+    /// The name that the client is led to is none of the operator's: it comes out of the cache, or from upstreams.
+    fn follow_abroad(
+        &mut self,
+        reply: Reply<'_, '_>,
+        way: Box<Way>,
+        query: &Query<'_>,
+        now: Now,
+        out: &mut [u8],
+    ) -> Verdict {
         let client = reply.client;
         let patience = match self.shard.lookup(&mut self.key, now) {
             Lookup::Fresh { answer, .. } | Lookup::Denied(answer) => {
                 self.counters.hits.bump();
                 let age = Age::Fresh(Policy::reason(&answer));
-                return reply.arrive(&way, (&query, &answer), age, now, &self.counters, out);
+                return reply.arrive(&way, (query, &answer), age, now, &self.counters, out);
             }
             Lookup::Stale(_) => Some(self.stale_after).filter(|patience| !patience.is_zero()),
             Lookup::Absent => {
@@ -113,7 +145,7 @@ impl<P> Core<P> {
             }
         };
         self.counters.misses.bump();
-        Verdict::Miss(Ticket::open_by(way, &query, &self.key, client, patience))
+        Verdict::Miss(Ticket::open_by(way, query, &self.key, client, patience))
     }
 }
 

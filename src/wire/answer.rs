@@ -286,6 +286,13 @@ impl AnswerBuilder {
         self.close(section, ttl_at, ttl)
     }
 
+    /// Makes all that is written so far essential, the additional section too: what does not fit as a whole is cut as a
+    /// whole, with TC (RFC 9471 §3.1).
+    pub fn require_all(&mut self) {
+        let len = self.encoder.len() - self.body_at;
+        self.shape.essential_bytes = u16::try_from(len).unwrap_or(u16::MAX);
+    }
+
     /// The finished answer. Without any record its lifetime is zero.
     #[must_use]
     pub fn finish(self) -> AnswerBuf {

@@ -46,10 +46,12 @@ impl Rtype {
     pub const NS: Self = Self(2);
     pub const CNAME: Self = Self(5);
     pub const SOA: Self = Self(6);
+    pub const PTR: Self = Self(12);
     pub const HINFO: Self = Self(13);
     pub const MX: Self = Self(15);
     pub const TXT: Self = Self(16);
     pub const AAAA: Self = Self(28);
+    pub const SRV: Self = Self(33);
     pub const DNAME: Self = Self(39);
     pub const OPT: Self = Self(41);
     pub const DS: Self = Self(43);
@@ -90,6 +92,7 @@ impl Rcode {
     pub const NXDOMAIN: Self = Self(3);
     pub const NOTIMP: Self = Self(4);
     pub const REFUSED: Self = Self(5);
+    pub const YXDOMAIN: Self = Self(6);
     pub const BADVERS: Self = Self(16);
     pub const BADCOOKIE: Self = Self(23);
 }
@@ -117,6 +120,7 @@ impl Rcode {
             Self::NXDOMAIN => "NXDOMAIN",
             Self::NOTIMP => "NOTIMP",
             Self::REFUSED => "REFUSED",
+            Self::YXDOMAIN => "YXDOMAIN",
             Self::BADVERS => "BADVERS",
             _ => "OTHER",
         }

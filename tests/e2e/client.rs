@@ -25,6 +25,7 @@ pub(crate) struct Reply {
     pub(crate) flags: Vec<String>,
     pub(crate) answer: Vec<Printed>,
     pub(crate) authority: Vec<Printed>,
+    pub(crate) additional: Vec<Printed>,
     /// Everything that was printed.
     pub(crate) text: String,
 }
@@ -42,7 +43,7 @@ impl Reply {
         rdata
     }
 
-    fn read(text: String) -> Self {
+    pub(crate) fn read(text: String) -> Self {
         let after = |mark: &str| {
             let (_, rest) =
                 text.split_once(mark).unwrap_or_else(|| panic!("no `{mark}` in:\n{text}"));
@@ -58,7 +59,8 @@ impl Reply {
             let lines = text.lines().skip_while(move |line| *line != heading).skip(1);
             lines.take_while(|line| !line.trim().is_empty()).map(printed).collect()
         };
-        Self { status, flags, answer: section("ANSWER"), authority: section("AUTHORITY"), text }
+        let [answer, authority, additional] = ["ANSWER", "AUTHORITY", "ADDITIONAL"].map(section);
+        Self { status, flags, answer, authority, additional, text }
     }
 }
 

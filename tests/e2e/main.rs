@@ -8,6 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "bounded waits need a clock")]
 
 mod access;
+mod authority;
 mod cache;
 mod certificates;
 mod client;
@@ -16,6 +17,7 @@ mod edns;
 mod flood;
 mod forward;
 mod groups;
+mod hosts;
 mod load;
 mod malformed;
 mod message;

@@ -42,10 +42,18 @@ pub(crate) struct Nsd {
 impl Nsd {
     /// Starts NSD and waits until it answers.
     pub(crate) fn start() -> Self {
+        let nsd = Self::serving(ZONE, &zone());
+        let answer = dig(nsd.address, "+norecurse www.example.test A");
+        assert_eq!(answer.rdata("A"), ["192.0.2.1", "192.0.2.2"]);
+        nsd
+    }
+
+    /// The same, with the zone `apex` of these `records`.
+    pub(crate) fn serving(apex: &str, records: &str) -> Self {
         let directory = Directory::create();
         let address = ports::own();
-        directory.write("zone", &zone());
-        let config = directory.write("nsd.conf", &config(&directory, address));
+        directory.write("zone", records);
+        let config = directory.write("nsd.conf", &config(&directory, address, apex));
         let mut command = Command::new("/usr/sbin/nsd");
         command.arg("-d").arg("-c").arg(config);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -54,8 +62,6 @@ impl Nsd {
         });
         let nsd = Self { child, address, _directory: directory };
         eventually("NSD serving", || std::net::TcpStream::connect(address).ok());
-        let answer = dig(address, "+norecurse www.example.test A");
-        assert_eq!(answer.rdata("A"), ["192.0.2.1", "192.0.2.2"]);
         nsd
     }
 
@@ -84,7 +90,7 @@ fn zone() -> String {
     text
 }
 
-fn config(directory: &Directory, address: SocketAddr) -> String {
+fn config(directory: &Directory, address: SocketAddr, apex: &str) -> String {
     let path = directory.path().display();
     let SocketAddr::V4(address) = address else { panic!("NSD is asked over IPv4") };
     format!(
@@ -93,7 +99,7 @@ fn config(directory: &Directory, address: SocketAddr) -> String {
          xfrdir: \"{path}\"\n  zonelistfile: \"{path}/zone.list\"\n  logfile: \"{path}/log\"\n  \
          server-count: 1\n  rrl-ratelimit: 0\n\
          remote-control:\n  control-enable: no\n\
-         zone:\n  name: {ZONE}\n  zonefile: zone\n",
+         zone:\n  name: {apex}\n  zonefile: zone\n",
         address.ip(),
         address.port()
     )

@@ -12,11 +12,15 @@ use crate::wire::{Name, NameBuf};
 /// The folded wire forms of all apexes.
 pub(super) type Apexes = HashSet<Box<[u8]>, RandomState>;
 
+/// What an error calls a `[[local]]` table.
+pub(super) const LOCAL_ZONE: &str = "local zone";
+
 /// The apexes of `sections`, in order and as a set.
 pub(super) fn of_sections(
     sections: &[config::LocalZone],
 ) -> Result<(Vec<NameBuf>, Apexes), LocalError> {
     let fail = |section: &config::LocalZone, problem: &str| LocalError {
+        what: LOCAL_ZONE,
         place: section.place.clone(),
         zone: section.zone.clone(),
         problem: problem.into(),

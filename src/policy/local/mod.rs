@@ -1,23 +1,41 @@
 //! Hot path. Zones that the operator answers himself, and special names. Everything is an answer in wire form before the first query comes.
 
 mod apexes;
+mod compile;
 mod endings;
+mod hosts;
+mod join;
 mod records;
+mod rewrite;
 mod special;
+mod world;
+mod writer;
 mod zone;
 
 use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
 
 use ahash::RandomState;
 use thiserror::Error;
 
+use super::Detour;
 use crate::config;
+use crate::time::CacheTime;
 use crate::wire::answer::AnswerBuilder;
-use crate::wire::{AnswerBuf, Class, Name, Rcode, Rtype};
-use apexes::{Apexes, key_of};
+use crate::wire::{Answer, AnswerBuf, Class, Flags, Name, Rcode, Rtype};
+use apexes::Apexes;
 use endings::Endings;
-use special::{Kind, Special};
-use zone::Zone;
+use hosts::Hosts;
+pub use hosts::text::HostsFile;
+use world::World;
+use zone::{Found, Node, Zone};
+
+/// The answer for types that a rewritten name lacks. Without an SOA: there is no zone.
+static NODATA: LazyLock<AnswerBuf> = LazyLock::new(|| {
+    let mut nodata = AnswerBuf::empty(Rcode::NOERROR);
+    nodata.shape.flags = Flags::AA;
+    nodata
+});
 
 /// TTL of the answer to ANY, in seconds (RFC 8482 §4.2 advises a long one).
 const ANY_TTL: u32 = 3_600;
@@ -25,13 +43,15 @@ const ANY_TTL: u32 = 3_600;
 /// Most labels of a name: 127 of one octet each, and the root.
 const LABELS_MAX: usize = 127;
 
-/// Why a zone in the config cannot be served.
+/// Why what the config says of local names cannot be served.
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
-#[error("{place}: local zone \"{zone}\": {problem}")]
+#[error("{place}: {what} \"{zone}\": {problem}")]
 pub struct LocalError {
+    /// What it is: a local zone or a rewrite.
+    pub what: &'static str,
     /// Where the mistake stands, or where the records begin: `file:line`.
     pub place: String,
-    /// The apex as configured.
+    /// The apex or name as configured.
     pub zone: String,
     /// What is wrong and what would be right.
     pub problem: String,
@@ -46,14 +66,51 @@ enum Held {
     Upstreams,
 }
 
-/// All local zones by apex.
+/// What the operator has for a question.
+#[derive(Debug)]
+pub enum Local<'a> {
+    /// This answer.
+    Answer(Answer<'a>),
+    /// An answer that was made for this question alone.
+    Made(Box<AnswerBuf>),
+    /// The way to a name that the node has to ask for. Those who ask without recursion never get this.
+    Follow(&'a Detour),
+    /// As [`Local::Follow`], for a way that was made for this question alone.
+    FollowMade(Box<Detour>),
+}
+
+/// Everything that local names are made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Sections<'a> {
+    /// Zones of the config.
+    pub zones: &'a [config::LocalZone],
+    /// Which special names are answered.
+    pub special: config::Special,
+    /// Zones with upstreams of their own.
+    pub forward: &'a config::Forward,
+    /// Single names.
+    pub rewrites: &'a [config::Rewrite],
+    /// How hosts files are read.
+    pub hosts: &'a config::Hosts,
+    /// The hosts files.
+    pub hosts_files: &'a [HostsFile],
+}
+
+/// All local names.
 #[derive(Debug, Default)]
 pub struct LocalData {
     /// Keyed by the folded wire form of the apex.
     zones: HashMap<Box<[u8]>, Held, RandomState>,
-    /// Bit `n` is set when some apex has `n` labels: other suffixes need no look-up.
-    apex_depths: u128,
+    /// Rewritten names.
+    single: HashMap<Box<[u8]>, Node, RandomState>,
+    /// What all names below these are rewritten to.
+    below: HashMap<Box<[u8]>, Node, RandomState>,
+    /// Bit `n` is set when some apex or rewritten name has `n` labels: other suffixes need no look-up.
+    depths: u128,
     endings: Endings,
+    /// What names below a DNAME are answered from, if there are any.
+    world: Option<Box<World>>,
+    hosts: Arc<Hosts>,
 }
 
 impl LocalData {
@@ -61,8 +118,8 @@ impl LocalData {
     ///
     /// # Errors
     /// [`LocalError`] for the first zone that is broken or named twice.
-    pub fn new(sections: &[config::LocalZone]) -> Result<Self, LocalError> {
-        Self::beside(sections, config::Special::NONE, &config::Forward::default())
+    pub fn new(zones: &[config::LocalZone]) -> Result<Self, LocalError> {
+        Self::beside(zones, config::Special::NONE, &config::Forward::default())
     }
 
     /// Compiles the zones of the config and those special names that are neither answered by one of them nor forwarded
@@ -71,44 +128,58 @@ impl LocalData {
     /// # Errors
     /// [`LocalError`] for the first zone that is broken or named twice.
     pub fn beside(
-        sections: &[config::LocalZone],
+        zones: &[config::LocalZone],
         special: config::Special,
         forward: &config::Forward,
     ) -> Result<Self, LocalError> {
-        let (apexes, mut keys) = apexes::of_sections(sections)?;
-        let specials = special::zones(special, &keys, forward);
-        let upstreams = apexes::of_upstreams(&specials, &keys, forward);
-        keys.extend(specials.iter().map(|special| key_of(special.apex.as_name())));
-        keys.extend(upstreams.iter().map(|&apex| key_of(apex)));
-        let mut data = Self { endings: Endings::new(&keys), ..Self::default() };
-        for (section, apex) in sections.iter().zip(&apexes) {
-            let zone = Zone::compile(section, apex.as_name(), &keys, Kind::Whole)?;
-            data.insert(apex.as_name(), Held::Zone(zone));
-        }
-        for Special { zone, apex, kind } in &specials {
-            let zone = Zone::compile(zone, apex.as_name(), &keys, *kind)?;
-            data.insert(apex.as_name(), Held::Zone(zone));
-        }
-        for apex in upstreams {
-            data.insert(apex, Held::Upstreams);
-        }
-        Ok(data)
+        let hosts = &config::Hosts::default();
+        let sections = Sections { zones, special, forward, rewrites: &[], hosts, hosts_files: &[] };
+        Ok(Self::compile(&sections)?.0)
     }
 
-    fn insert(&mut self, apex: Name<'_>, held: Held) {
-        self.apex_depths |= 1 << apex.labels().count();
-        self.zones.insert(key_of(apex), held);
-    }
-
-    /// The operator's answer to `qtype` at the name that is `folded` (lower case, wire form): `None` when no zone of his
-    /// holds the name, nor is it special.
+    /// What the operator has for `qtype` at the name that is `folded` (lower case, wire form): `None` when no zone of his
+    /// holds the name, nor is it special, nor did he delegate it and recursion is wanted. `now` becomes the time of local
+    /// answers, which have no age.
     #[inline]
     #[must_use]
-    pub fn lookup(&self, folded: &[u8], qtype: Rtype) -> Option<&AnswerBuf> {
-        if self.endings.may_end(folded) { self.lookup_zones(folded, qtype) } else { None }
+    pub fn lookup(
+        &self,
+        folded: &[u8],
+        qtype: Rtype,
+        wants_recursion: bool,
+        now: CacheTime,
+    ) -> Option<Local<'_>> {
+        if let Some(answer) = self.hosts.lookup(folded, qtype, now) {
+            return Some(Local::Answer(answer));
+        }
+        if !self.endings.may_end(folded) {
+            return None;
+        }
+        match self.find(folded, qtype)? {
+            Found::Held(zone::Held::Answer(answer)) | Found::Negative(answer) => {
+                Some(Local::Answer(answer.view(now)))
+            }
+            Found::Held(zone::Held::Follow(beyond)) => Some(beyond.local(wants_recursion, now)),
+            Found::Referral(_) if wants_recursion => None,
+            Found::Referral(referral) => Some(Local::Answer(referral.view(now))),
+            Found::Redirected => self.redirected(folded, qtype, wants_recursion),
+            Found::Parent => None,
+        }
     }
 
-    fn lookup_zones(&self, folded: &[u8], qtype: Rtype) -> Option<&AnswerBuf> {
+    /// Octets that hosts files take.
+    #[must_use]
+    pub fn hosts_bytes(&self) -> usize {
+        self.hosts.bytes()
+    }
+
+    /// How many names hosts files give, those of addresses included.
+    #[must_use]
+    pub fn hosts_names(&self) -> usize {
+        self.hosts.len()
+    }
+
+    fn find(&self, folded: &[u8], qtype: Rtype) -> Option<Found<'_>> {
         let mut starts = [0_u8; LABELS_MAX + 1];
         let mut depth = 0;
         let mut at = 0_u8;
@@ -118,19 +189,32 @@ impl LocalData {
             depth += 1;
             starts[depth] = at;
         }
+        let mut apex = None;
         // The longest apex wins: it is found first.
         for (above, &start) in starts[..=depth].iter().enumerate() {
-            if self.apex_depths >> (depth - above) & 1 == 0 {
+            if self.depths >> (depth - above) & 1 == 0 {
                 continue;
             }
             let start = usize::from(start);
-            match self.zones.get(&folded[start..]) {
-                Some(Held::Zone(zone)) => return zone.lookup(folded, start, qtype),
-                Some(Held::Upstreams) => return None,
+            let part = &folded[start..];
+            let rewrites = if above == 0 { &self.single } else { &self.below };
+            if let Some(node) = rewrites.get(part).filter(|_| apex.is_none()) {
+                return Some(node.held(qtype).map_or(Found::Negative(&NODATA), Found::Held));
+            }
+            match self.zones.get(part) {
+                // DS of an apex stands in the parent, if that is here, too (RFC 4035 §3.1.4.1).
+                Some(Held::Zone(zone)) if above == 0 && qtype == Rtype::DS => apex = Some(zone),
+                Some(Held::Zone(zone)) => {
+                    let Some(apex) = apex else { return Some(zone.lookup(folded, start, qtype)) };
+                    let ds = zone.ds(folded).map(Found::Held);
+                    return Some(ds.unwrap_or_else(|| apex.lookup(folded, 0, qtype)));
+                }
+                Some(Held::Upstreams) if apex.is_none() => return None,
+                Some(Held::Upstreams) => break,
                 None => {}
             }
         }
-        None
+        apex.map(|zone| zone.lookup(folded, 0, qtype))
     }
 }
 

@@ -7,6 +7,7 @@ use domain::base::{ToName as _, iana};
 use domain::zonefile::inplace::{Entry, ScannedRecord, Zonefile};
 
 use crate::config;
+use crate::policy::presentation;
 use crate::wire::{Name, Rtype, case};
 
 /// The records of one owner and type, with their common TTL.
@@ -46,6 +47,9 @@ pub(super) fn read(section: &config::LocalZone, apex: Name<'_>) -> Result<Record
     // good records; so it gets one entry at a time.
     for text in entries(&section.records) {
         let fail = |problem| Mistake { line, problem };
+        if let Some(open) = presentation::left_open(text.as_bytes()) {
+            return Err(fail(open.problem().to_owned()));
+        }
         reader.extend_from_slice(text.as_bytes());
         if !text.ends_with('\n') {
             reader.extend_from_slice(b"\n");
@@ -125,8 +129,8 @@ fn add_record(
 /// makes a label of it before the origin. Nobody has names that really begin so. `None` for RDATA without names.
 fn without_at(rtype: Rtype, rdata: &[u8]) -> Option<Vec<u8>> {
     let (lead, names) = match rtype.0 {
-        // NS CNAME PTR
-        2 | 5 | 12 => (0, 1),
+        // NS CNAME PTR DNAME
+        2 | 5 | 12 | 39 => (0, 1),
         // SOA
         6 => (0, 2),
         // MX AFSDB KX, SVCB HTTPS
@@ -161,19 +165,40 @@ fn check(records: &Records, apex: Name<'_>) -> Result<(), Mistake> {
                 return fail(last, format!("{name} has a CNAME and other data (RFC 2181 §10.1)"));
             }
         }
-        if let Some(dname) = sets.get(&Rtype::DNAME) {
-            let problem = "has a DNAME, which is not offered: write CNAME records";
-            return fail(dname.line, format!("{name} {problem}"));
-        }
-        if let Some(servers) = sets.get(&Rtype::NS).filter(|_| !name.is_same(apex)) {
-            let problem = "has NS records, but delegations are not offered: write the child's records into a [[local]] zone of its own";
-            return fail(servers.line, format!("{name} {problem}"));
+        if let Some(problem) = flaw(records, apex, name, sets) {
+            return fail(last, format!("{name} {problem}"));
         }
         if let Some(soa) = sets.get(&Rtype::SOA).filter(|soa| soa.rdata.len() > 1) {
             return fail(soa.line, format!("{name} has two SOA records"));
         }
     }
     Ok(())
+}
+
+/// What is wrong with the delegation or redirection at `name`.
+fn flaw(records: &Records, apex: Name<'_>, name: Name<'_>, sets: &Sets) -> Option<&'static str> {
+    let is_wildcard = name.as_bytes().starts_with(b"\x01*");
+    let has_servers = sets.contains_key(&Rtype::NS);
+    let is_cut = has_servers && !name.is_same(apex);
+    if is_cut && is_wildcard {
+        return Some("is a wildcard with NS records, which means nothing (RFC 4592 §4.2)");
+    }
+    let above = name.suffixes().skip(1).take_while(|part| part.is_within(apex));
+    let is_below_dname = above.into_iter().any(|part| {
+        let sets = records.get(part.as_bytes());
+        sets.is_some_and(|sets| sets.contains_key(&Rtype::DNAME))
+    });
+    if is_below_dname {
+        return Some("lies below a DNAME, which leads all such names elsewhere (RFC 6672 §2.4)");
+    }
+    let dname = sets.get(&Rtype::DNAME)?;
+    if dname.rdata.len() > 1 {
+        return Some("has two DNAME records (RFC 6672 §2.4)");
+    }
+    if is_wildcard {
+        return Some("is a wildcard with a DNAME, which is not offered (RFC 6672 §3.3)");
+    }
+    is_cut.then_some("has a DNAME and is delegated: the DNAME would never be seen (RFC 6672 §2.4)")
 }
 
 /// The name in lower case, in wire form.

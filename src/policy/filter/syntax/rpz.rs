@@ -14,6 +14,7 @@ use ipnet::IpNet;
 
 use super::{Finding, Reader, Sink, plain};
 use crate::policy::filter::rule::{LocalRecord, Owner, Reach, Rule, Trigger, Verb};
+use crate::policy::presentation;
 use crate::wire::{Name, Rtype};
 
 /// Where relative names hang when the zone does not say.
@@ -126,6 +127,9 @@ fn read_entry<S: Sink>(
 ) -> Result<(), Finding> {
     if !is_offered(entry) {
         return Err(Finding::NotOffered);
+    }
+    if presentation::left_open(entry).is_some() {
+        return Err(Finding::Record);
     }
     zone.extend_from_slice(entry);
     if !entry.ends_with(b"\n") {

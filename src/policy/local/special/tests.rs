@@ -1,8 +1,9 @@
 //! Special names as a client would see them, and what the operator's own zones make of them.
 
-use super::super::LocalData;
+use super::super::{Local, LocalData};
 use crate::config::{Config, File};
-use crate::wire::{AnswerBuf, NameBuf, Rcode, Rtype};
+use crate::time::CacheTime;
+use crate::wire::{Answer, NameBuf, Rcode, Rtype};
 
 const PTR: Rtype = Rtype(12);
 
@@ -11,10 +12,13 @@ fn compiled(text: &str) -> LocalData {
     LocalData::beside(&config.local, config.special, &config.forward).unwrap()
 }
 
-fn find<'d>(data: &'d LocalData, name: &str, qtype: Rtype) -> Option<&'d AnswerBuf> {
+fn find<'d>(data: &'d LocalData, name: &str, qtype: Rtype) -> Option<Answer<'d>> {
     let mut name = NameBuf::from_text(name).unwrap();
     name.make_lower();
-    data.lookup(name.as_name().as_bytes(), qtype)
+    match data.lookup(name.as_name().as_bytes(), qtype, true, CacheTime::default())? {
+        Local::Answer(answer) => Some(answer),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// RCODE and the counts of answer and authority; `None` when upstreams are asked.

@@ -1,10 +1,11 @@
 //! A compiled zone against what a client would see.
 
-use super::super::LocalData;
-use super::*;
+use super::super::records::folded;
+use super::super::{Local, LocalData};
+use crate::config;
 use crate::time::CacheTime;
 use crate::wire::patch::{self, Framing};
-use crate::wire::{Encoder, Header, NameBuf, Query, Response};
+use crate::wire::{Class, Encoder, Flags, Header, NameBuf, Query, Rcode, Response, Rtype};
 
 const RECORDS: &str = r#"
 $TTL 3600
@@ -16,6 +17,8 @@ www  30  A   192.0.2.2
 www      TXT "a \"quoted\" text"
 alias    CNAME WWW
 outside  CNAME example.net.
+hop      CNAME outside
+*.cout   CNAME example.net.
 loop     CNAME loop2
 loop2    CNAME loop
 a.b.c    AAAA 2001:db8::1
@@ -50,13 +53,34 @@ fn ask_of(
     qtype: Rtype,
 ) -> Option<(Rcode, Vec<String>)> {
     let data = LocalData::new(sections).unwrap();
+    told(&data, name, qtype, false).map(|(rcode, records, _)| (rcode, records))
+}
+
+/// As [`ask_of`], with the target that the node would have to ask for.
+fn told(
+    data: &LocalData,
+    name: &str,
+    qtype: Rtype,
+    wants_recursion: bool,
+) -> Option<(Rcode, Vec<String>, Option<String>)> {
     let name = NameBuf::from_text(name).unwrap();
     let header = Header { id: 1, flags: Flags(0), counts: [1, 0, 0, 0] };
     let mut encoder = Encoder::new(header, 512);
     encoder.question(name.as_name(), qtype, Class::IN).unwrap();
     let message = encoder.into_message();
     let query = Query::parse(&message).unwrap();
-    let answer = data.lookup(&folded(query.qname), qtype)?.view(CacheTime::default());
+    let now = CacheTime::default();
+    let local = data.lookup(&folded(query.qname), qtype, wants_recursion, now)?;
+    let mut target = None;
+    let answer = match &local {
+        Local::Answer(answer) => *answer,
+        Local::Made(answer) => answer.view(now),
+        Local::Follow(detour) => {
+            target = Some(detour.target.as_name().to_string());
+            detour.links.view(now)
+        }
+        Local::FollowMade(detour) => detour.links.view(now),
+    };
     let mut out = [0; 1232];
     let framing = Framing { limit: 1232, payload_bytes: 1232, ede: None };
     let len = patch::reply(&query, &answer, patch::Aging::By(0), framing, &mut out).unwrap();
@@ -65,7 +89,7 @@ fn ask_of(
         let owner = response.owner(record).unwrap();
         format!("{:?} {} {} {}", owner, record.rtype.0, record.rdata_len, record.ttl)
     });
-    Some((response.rcode(), lines.collect()))
+    Some((response.rcode(), lines.collect(), target))
 }
 
 #[test]
@@ -134,11 +158,31 @@ fn alias_is_followed_to_a_wildcard() {
 }
 
 #[test]
-fn alias_out_of_the_zone_is_given_alone() {
-    for name in ["outside.corp.example.", "tochild.corp.example."] {
-        let (rcode, records) = ask(name, Rtype::A).unwrap();
-        assert_eq!((rcode, records.len()), (Rcode::NOERROR, 1), "{records:?}");
+fn alias_out_of_all_zones_is_to_be_followed_unless_recursion_is_not_wanted() {
+    let data = LocalData::new(&[section(RECORDS)]).unwrap();
+    let first = |name: &str| format!("{name} 5 ");
+    for (name, target) in [
+        ("outside.corp.example.", "example.net."),
+        ("hop.corp.example.", "example.net."),
+        ("a.cout.corp.example.", "example.net."),
+    ] {
+        for wants_recursion in [true, false] {
+            let (rcode, records, seen) = told(&data, name, Rtype::A, wants_recursion).unwrap();
+            assert_eq!(rcode, Rcode::NOERROR);
+            assert!(records[0].starts_with(&first(name)), "{records:?}");
+            assert_eq!(records.len(), if name.starts_with("hop") { 2 } else { 1 });
+            assert_eq!(seen.as_deref(), wants_recursion.then_some(target));
+        }
+        let (_, records, seen) = told(&data, name, Rtype::CNAME, true).unwrap();
+        assert_eq!((records.len(), seen), (1, None), "the alias itself was asked for");
     }
+}
+
+#[test]
+fn alias_into_another_zone_is_followed_there() {
+    let (rcode, records) = ask("tochild.corp.example.", Rtype::A).unwrap();
+    assert_eq!((rcode, records.len()), (Rcode::NOERROR, 2), "{records:?}");
+    assert!(records[1].starts_with("host.child.corp.example. 1 4 "), "{records:?}");
 }
 
 #[test]
@@ -198,12 +242,14 @@ fn mistakes_are_named_with_their_place() {
         ("www CNAME a\nok A 192.0.2.1\nwww A 192.0.2.1\nok A 192.0.2.2", 9, "CNAME and other data"),
         ("@ SOA a b 1 2 3 4 5\nok A 192.0.2.1\n@ SOA a b 2 2 3 4 5\n", 9, "two SOA"),
         ("\n$INCLUDE other", 8, "$INCLUDE is not offered"),
-        ("old DNAME www", 7, "old.corp.example. has a DNAME, which is not offered"),
-        (
-            "ok A 192.0.2.1\nsub NS ns.sub",
-            8,
-            "sub.corp.example. has NS records, but delegations are not offered",
-        ),
+        ("old DNAME www\nold DNAME ok", 8, "old.corp.example. has two DNAME records"),
+        ("old DNAME www\nx.y.old A 192.0.2.1", 8, "x.y.old.corp.example. lies below a DNAME"),
+        ("*.old DNAME www", 7, "is a wildcard with a DNAME, which is not offered"),
+        ("*.sub NS ns", 7, "is a wildcard with NS records, which means nothing"),
+        ("sub NS ns\nsub DNAME www", 8, "has a DNAME and is delegated"),
+        ("ok A 192.0.2.1\nwww TXT ( \"a\"\n", 8, "a parenthesis is not closed"),
+        ("www TXT \"a\nok A 192.0.2.1\n", 7, "a quoted text is not closed in its line"),
+        ("ok A 192.0.2.1\nwww TXT a\\\n", 8, "a backslash escapes nothing"),
     ] {
         let error = LocalData::new(&[section(records)]).unwrap_err().to_string();
         let start = format!("test.toml:{line}: local zone \"Corp.Example.\": ");
