@@ -9,6 +9,8 @@ mod check;
 mod filter;
 #[path = "../fuzz/fuzz_targets/bodies/lists.rs"]
 mod lists;
+#[path = "../fuzz/fuzz_targets/bodies/local.rs"]
+mod local;
 #[path = "../fuzz/fuzz_targets/bodies/query.rs"]
 mod query;
 #[path = "../fuzz/fuzz_targets/bodies/snapshot.rs"]
@@ -63,6 +65,13 @@ fn seeds_of_the_list_readers_pass() {
     // Each of them has rules, so the cuts and flips above fall among such.
     let seeds = seeds("lists").into_iter();
     assert!(seeds.map(|seed| lists::rules(&seed)).all(|rules| rules > 0));
+}
+
+#[test]
+fn seeds_of_local_names_pass() {
+    run_seeds("local", local::run);
+    let answered = seeds("local").iter().filter(|seed| local::answered(seed) > 0).count();
+    assert!(answered >= 10, "{answered}");
 }
 
 #[test]
