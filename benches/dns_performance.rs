@@ -15,6 +15,7 @@ use heimdall_uring::config;
 use heimdall_uring::observe::Transport;
 use heimdall_uring::policy::filter::syntax::{self, Syntax};
 use heimdall_uring::policy::filter::{Compiler, Image, Kind, Lists, Rule};
+use heimdall_uring::policy::local::Wants;
 use heimdall_uring::policy::{Acl, Filtering, Identity, LocalData, Policy, RateLimiter};
 use heimdall_uring::serve::{Admission, Client, Core, Sections, Verdict};
 use heimdall_uring::time::{CacheTime, Monotonic, Now};
@@ -244,6 +245,7 @@ fn time_inserts(shard: &mut Shard, keys: &mut [Key], fresh: &AnswerBuf) -> Durat
 
 /// What do special names cost a question that is none of theirs, and one that is?
 fn local(criterion: &mut Criterion) {
+    let wants = Wants { recursion: true, dnssec: false };
     let forward = config::Forward::default();
     let special = LocalData::beside(&[], config::Special::default(), &forward).unwrap();
     for (data, set) in [(LocalData::default(), "no zones"), (special, "special names")] {
@@ -256,7 +258,7 @@ fn local(criterion: &mut Criterion) {
             criterion.bench_function(&format!("local lookup, {set}/{title}"), |bencher| {
                 let name = name.as_name().as_bytes();
                 bencher.iter(|| {
-                    data.lookup(black_box(name), black_box(Rtype::A), true, CacheTime::default())
+                    data.lookup(black_box(name), black_box(Rtype::A), wants, CacheTime::default())
                 });
             });
         }

@@ -4,7 +4,7 @@ mod groups;
 
 use std::net::SocketAddr;
 
-use crate::config::{self, Config, IoBackend, Selection};
+use crate::config::{self, Config, IoBackend, RewriteTarget, Selection};
 use crate::control;
 use crate::node::memory::Plan;
 
@@ -22,8 +22,8 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         identity,
         local,
         local_files: _,
-        hosts: _,
-        rewrites: _,
+        hosts,
+        rewrites,
         special,
         rebinding,
         filter: _,
@@ -53,6 +53,8 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         ("groups", groups::told(config).join(&format!("\n{:11}", ""))),
         ("times", format!("those of {}", control::schedule::zone_name())),
         ("local", locals),
+        ("hosts", listed(hosts)),
+        ("rewritten", rewritten(rewrites)),
         ("special", held_back(*special)),
         ("rebinding", guarded(rebinding)),
         ("simd", switch(optimizations.simd).to_owned()),
@@ -203,6 +205,30 @@ fn limited(rate: &config::Rate) -> String {
     )
 }
 
+/// Where names with addresses come from.
+fn listed(hosts: &config::Hosts) -> String {
+    let files: Vec<String> = hosts.files.iter().map(|path| path.display().to_string()).collect();
+    if files.is_empty() {
+        return "none".to_owned();
+    }
+    format!("{}; TTL {} s, addresses lead back {}", files.join(", "), hosts.ttl, switch(hosts.ptr))
+}
+
+/// Which single names mean something else.
+fn rewritten(rewrites: &[config::Rewrite]) -> String {
+    let told = rewrites.iter().map(|rewrite| {
+        let to = match &rewrite.to {
+            RewriteTarget::Addresses(addresses) => {
+                addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")
+            }
+            RewriteTarget::Name(name) => name.as_name().to_string(),
+        };
+        format!("{} to {to}", rewrite.name)
+    });
+    let told: Vec<String> = told.collect();
+    if told.is_empty() { "none".to_owned() } else { told.join(", ") }
+}
+
 /// Which special names are answered here.
 fn held_back(special: config::Special) -> String {
     let groups = [
@@ -281,6 +307,22 @@ mod tests {
         let line = "rate:      50 queries per second, transport and client (IPv4 /32, IPv6 /64), 50 at once; over it \
             UDP is dropped but for one in 2, which gets TC, TCP refused; 16384 clients per core; 2 prefix(es) not limited\n";
         assert!(text.contains(line), "{text}");
+    }
+
+    #[test]
+    fn single_names_are_told_with_what_they_mean() {
+        let text = "[hosts]\nfiles = ['/etc/hosts']\nttl = 5\nptr = false\n\
+                    [[rewrite]]\nname = 'nas.example'\nto = ['192.0.2.7', '2001:db8::7']\n\
+                    [[rewrite]]\nname = '*.apps.example'\nto = 'other.example'\n";
+        let file = Some(File { name: "node.toml", text });
+        let config = Config::load(file, Vec::new(), &[]).unwrap();
+        let text = describe(&config, "config", &Plan::new(&config, 1, 0).unwrap());
+        for part in [
+            "\nhosts:     /etc/hosts; TTL 5 s, addresses lead back off\n",
+            "\nrewritten: nas.example to 192.0.2.7 and 2001:db8::7, *.apps.example to other.example.\n",
+        ] {
+            assert!(text.contains(part), "no `{part}` in:\n{text}");
+        }
     }
 
     #[test]

@@ -213,7 +213,8 @@ impl Policy {
     /// else is asked.
     #[must_use]
     pub fn holds(&self, folded: &[u8], qtype: Rtype) -> bool {
-        self.local(folded, qtype, true, CacheTime::default()).is_some()
+        let wants = local::Wants { recursion: true, dnssec: false };
+        self.local(folded, qtype, wants, CacheTime::default()).is_some()
     }
 
     /// What the operator has for `qtype` at the name that is `folded`; `now` becomes the time of answers, which have no age.
@@ -223,10 +224,10 @@ impl Policy {
         &self,
         folded: &[u8],
         qtype: Rtype,
-        wants_recursion: bool,
+        wants: local::Wants,
         now: CacheTime,
     ) -> Option<Local<'_>> {
-        self.local.lookup(folded, qtype, wants_recursion, now)
+        self.local.lookup(folded, qtype, wants, now)
     }
 
     /// Rules over `query` from `asker`. `folded` is the query's name in lower case; `now` becomes the time of local
@@ -248,8 +249,9 @@ impl Policy {
         if query.qclass != Class::IN || is_meta(query.qtype) {
             return self.rule_special(query, now);
         }
-        let wants_recursion = query.header.flags.has(Flags::RD);
-        if let Some(local) = self.local(folded, query.qtype, wants_recursion, now) {
+        let recursion = query.header.flags.has(Flags::RD);
+        let wants = local::Wants { recursion, dnssec: query.wants_dnssec() };
+        if let Some(local) = self.local(folded, query.qtype, wants, now) {
             return Ruling::of(local);
         }
         let judgement = match &self.filtering {
@@ -259,7 +261,7 @@ impl Policy {
         if let Judgement::Blocked(blocked) = judgement {
             return Ruling::Block(blocked);
         }
-        if !wants_recursion {
+        if !recursion {
             // Answers from the cache would tell one client what others asked (as Unbound's `allow` refuses).
             return Ruling::Refuse(Rcode::REFUSED, Some(Ede::NOT_AUTHORITATIVE));
         }

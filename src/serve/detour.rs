@@ -6,6 +6,7 @@ use super::miss::Ticket;
 use super::reply::{Age, Reply, STALE_TTL};
 use crate::cache::Lookup;
 use crate::observe::ServingCounters;
+use crate::policy::local::Wants;
 use crate::policy::{Detour, Local, Policy};
 use crate::time::Now;
 use crate::wire::answer::AnswerBuilder;
@@ -93,7 +94,8 @@ impl<P> Core<P> {
         for _ in 0..DETOURS_MAX {
             let query = asked.view();
             self.key.set(&query, view, self.folding);
-            let local = self.policy.local(self.key.folded_name(), query.qtype, true, now.cache);
+            let wants = Wants { recursion: true, dnssec: query.wants_dnssec() };
+            let local = self.policy.local(self.key.folded_name(), query.qtype, wants, now.cache);
             let further = match local {
                 None => return self.follow_abroad(reply, way, &query, now, out),
                 Some(Local::Answer(answer)) => {

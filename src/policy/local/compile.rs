@@ -5,7 +5,7 @@ use super::records::Sets;
 use super::special::Kind;
 use super::world::{At, Contents, World, substitute};
 use super::writer::Writer;
-use super::zone::{Beyond, Held, Node, Zone};
+use super::zone::{Beyond, Held, Node, Referral, Zone};
 use crate::policy::Detour;
 use crate::wire::encode::Full;
 use crate::wire::response::Section;
@@ -211,10 +211,8 @@ impl Chain<'_> {
             End::Missing(zone) => (None, Some(*zone)),
             End::Cut(zone, cut) if data == Some(Rtype::DS) => (zone.sets(*cut), Some(*zone)),
             End::Cut(zone, cut) => {
-                writer.add_referral(zone, *cut)?;
-                let links = self.linked(owner, Rtype::CNAME, rcode)?.finish();
-                let detour = Detour { links, target: NameBuf::new(last) };
-                let alone = Some(writer.finish());
+                let detour = Detour { links: writer.finish(), target: NameBuf::new(last) };
+                let alone = Some(referral(zone, *cut, || self.linked(owner, Rtype::CNAME, rcode))?);
                 return Ok(Held::Follow(Box::new(Beyond { detour, alone })));
             }
             End::Outside => {
@@ -236,8 +234,7 @@ impl Chain<'_> {
 
 /// What is said at a zone cut and below it.
 fn delegated(cut: Name<'_>, sets: &Sets, zone: &Contents) -> Result<Node, Full> {
-    let mut referral = Writer::referral(cut)?;
-    referral.add_referral(zone, cut)?;
+    let referral = referral(zone, cut, || Writer::referral(cut))?;
     // DS stands on the parent's side (RFC 4035 §3.1.4.1).
     let mut ds = Writer::new(cut, Rtype::DS, Rcode::NOERROR)?;
     match sets.get(&Rtype::DS) {
@@ -245,7 +242,23 @@ fn delegated(cut: Name<'_>, sets: &Sets, zone: &Contents) -> Result<Node, Full> 
         None => ds.add_soa(Some(zone))?,
     }
     let answers = vec![(Rtype::DS, Held::Answer(ds.finish()))];
-    Ok(Node { answers, referral: Some(referral.finish()), ..Node::default() })
+    Ok(Node { answers, referral: Some(referral), ..Node::default() })
+}
+
+/// What `begin` has begun, with the delegation at `cut` behind it.
+fn referral<'n>(
+    zone: &Contents,
+    cut: Name<'_>,
+    begin: impl Fn() -> Result<Writer<'n>, Full>,
+) -> Result<Referral, Full> {
+    let written = |with_ds| {
+        let mut writer = begin()?;
+        writer.add_referral(zone, cut, with_ds)?;
+        Ok(writer.finish())
+    };
+    let is_signed = zone.sets(cut).is_some_and(|sets| sets.contains_key(&Rtype::DS));
+    let signed = if is_signed { Some(written(true)?) } else { None };
+    Ok(Referral { plain: written(false)?, signed })
 }
 
 /// NXDOMAIN or NODATA with the zone's SOA (RFC 2308 §2), fit for every name of the zone.

@@ -12,7 +12,7 @@ use super::rewrite;
 use super::special::{self, Kind, Special};
 use super::world::{Contents, World};
 use super::zone;
-use super::{Held, Local, LocalData, LocalError, Sections};
+use super::{Held, Local, LocalData, LocalError, Sections, Wants};
 use crate::config;
 use crate::wire::encode::Full;
 use crate::wire::{Name, Rtype};
@@ -105,18 +105,20 @@ impl LocalData {
         &self,
         folded: &[u8],
         qtype: Rtype,
-        wants_recursion: bool,
+        wants: Wants,
     ) -> Option<Local<'_>> {
         let world = self.world.as_ref()?;
         let compiler = Compiler { world };
         // What is too long for an answer stays unanswered here.
         match compiler.redirected(Name::parse(folded).ok()?, qtype).ok()? {
             zone::Held::Answer(answer) => Some(Local::Made(Box::new(answer))),
-            zone::Held::Follow(beyond) if wants_recursion => {
+            zone::Held::Follow(beyond) if wants.recursion => {
                 Some(Local::FollowMade(Box::new(beyond.detour)))
             }
             zone::Held::Follow(beyond) => {
                 let zone::Beyond { detour, alone } = *beyond;
+                let alone =
+                    alone.map(|alone| alone.signed.filter(|_| wants.dnssec).unwrap_or(alone.plain));
                 Some(Local::Made(Box::new(alone.unwrap_or(detour.links))))
             }
         }

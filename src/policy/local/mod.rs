@@ -79,6 +79,15 @@ pub enum Local<'a> {
     FollowMade(Box<Detour>),
 }
 
+/// What a query wants beside its question.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Wants {
+    /// RD: to have others asked.
+    pub recursion: bool,
+    /// DO: to have what proves that data is right.
+    pub dnssec: bool,
+}
+
 /// Everything that local names are made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Sections<'a> {
@@ -146,7 +155,7 @@ impl LocalData {
         &self,
         folded: &[u8],
         qtype: Rtype,
-        wants_recursion: bool,
+        wants: Wants,
         now: CacheTime,
     ) -> Option<Local<'_>> {
         if let Some(answer) = self.hosts.lookup(folded, qtype, now) {
@@ -159,10 +168,10 @@ impl LocalData {
             Found::Held(zone::Held::Answer(answer)) | Found::Negative(answer) => {
                 Some(Local::Answer(answer.view(now)))
             }
-            Found::Held(zone::Held::Follow(beyond)) => Some(beyond.local(wants_recursion, now)),
-            Found::Referral(_) if wants_recursion => None,
-            Found::Referral(referral) => Some(Local::Answer(referral.view(now))),
-            Found::Redirected => self.redirected(folded, qtype, wants_recursion),
+            Found::Held(zone::Held::Follow(beyond)) => Some(beyond.local(wants, now)),
+            Found::Referral(_) if wants.recursion => None,
+            Found::Referral(referral) => Some(Local::Answer(referral.answer(wants).view(now))),
+            Found::Redirected => self.redirected(folded, qtype, wants),
             Found::Parent => None,
         }
     }

@@ -207,3 +207,87 @@ pub(super) fn folded(name: Name<'_>) -> Vec<u8> {
     case::lower_into(name.as_bytes(), &mut bytes);
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::NameBuf;
+
+    fn read_text(records: &str) -> Result<Records, Mistake> {
+        let apex = NameBuf::from_text("zone.example.").unwrap();
+        let zone = "zone.example.".to_owned();
+        let section = config::LocalZone { zone, records: records.into(), place: "x:1".into() };
+        read(&section, apex.as_name())
+    }
+
+    /// Pieces of which zone files are made, and those that open and close something most of all.
+    fn piece() -> impl Strategy<Value = &'static str> {
+        prop::sample::select(vec![
+            "(",
+            ")",
+            "\"",
+            "\"",
+            "\\",
+            "\n",
+            "\n",
+            " ",
+            " ",
+            ";",
+            "\t",
+            "\r",
+            "a",
+            "@",
+            "*",
+            ".",
+            "1",
+            "\\1",
+            "\\065",
+            "\\#",
+            "TXT ",
+            "TXT ",
+            "TXT \"a\" ",
+            "www TXT ( \"a\"",
+            "HINFO ",
+            "NAPTR 1 1 ",
+            "CAA 0 issue ",
+            "HTTPS 1 . ",
+            "alpn=\"h2\"",
+            "A 192.0.2.1",
+            "SOA a b ( 1 2 3 4 5 )",
+            "MX 1 @",
+            "CNAME @",
+            "TYPE16 ",
+            "60 ",
+            "IN ",
+            "$TTL ",
+            "$ORIGIN ",
+            "é",
+            "\u{7f}",
+            "\u{0}",
+            "\u{b}",
+        ])
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 20_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_text_makes_the_reader_panic(pieces in prop::collection::vec(piece(), 0..24)) {
+            let text = format!("www 60 {}", pieces.concat());
+            let lines = text.matches('\n').count() + 1;
+            if let Err(mistake) = read_text(&text) {
+                prop_assert!((1..=lines).contains(&mistake.line) && !mistake.problem.is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn long_texts_are_refused_and_not_read_beyond() {
+        for text in ["a".repeat(256), format!("\"{}\"", "a ".repeat(200)), "\\065".repeat(300)] {
+            assert!(read_text(&format!("www 60 TXT {text}\n")).is_err());
+            assert!(read_text(&format!("www 60 TXT b {text} ( \"c\"\n)\n")).is_err());
+        }
+    }
+}

@@ -96,8 +96,8 @@ impl<'n> Writer<'n> {
             }
             let sets = match zone.at(target) {
                 At::Exists(sets, _) => sets,
-                // Name servers may live below a cut; others are for the child to tell.
-                At::Cut(..) if rtype == Rtype::NS => zone.sets(target),
+                // Glue: hosts may live below a cut.
+                At::Cut(..) => zone.sets(target),
                 _ => None,
             };
             for kind in ADDRESSES {
@@ -109,11 +109,16 @@ impl<'n> Writer<'n> {
         Ok(())
     }
 
-    /// Appends the delegation at `cut`: NS, DS if the child is signed, and glue. Without the glue of servers within the child
+    /// Appends the delegation at `cut`: NS, DS if wanted, and glue. Without the glue of servers within the child
     /// nobody could go on, so it is not left out but cut with TC (RFC 9471 §3.1).
-    pub(super) fn add_referral(&mut self, zone: &Contents, cut: Name<'_>) -> Result<(), Full> {
+    pub(super) fn add_referral(
+        &mut self,
+        zone: &Contents,
+        cut: Name<'_>,
+        with_ds: bool,
+    ) -> Result<(), Full> {
         let Some(sets) = zone.sets(cut) else { return Ok(()) };
-        for rtype in [Rtype::NS, Rtype::DS] {
+        for rtype in [Rtype::NS, Rtype::DS].into_iter().take(1 + usize::from(with_ds)) {
             if let Some(set) = sets.get(&rtype) {
                 self.add(Section::Authority, cut, rtype, set)?;
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use ahash::RandomState;
 
-use super::Local;
+use super::{Local, Wants};
 use crate::policy::Detour;
 use crate::time::CacheTime;
 use crate::wire::{AnswerBuf, Name, Rtype};
@@ -16,7 +16,7 @@ pub(super) struct Node {
     /// For all types not in `answers`, if it is not just NODATA.
     pub(super) others: Option<Held>,
     /// The owner is delegated: what those get who ask for something else than `answers`, there and below.
-    pub(super) referral: Option<AnswerBuf>,
+    pub(super) referral: Option<Referral>,
     /// Names below are led elsewhere.
     pub(super) is_dname: bool,
 }
@@ -35,7 +35,23 @@ pub(super) enum Held {
 pub(super) struct Beyond {
     pub(super) detour: Detour,
     /// For those who do not want it followed, when that is not just the links.
-    pub(super) alone: Option<AnswerBuf>,
+    pub(super) alone: Option<Referral>,
+}
+
+/// What is said of names that are delegated, perhaps behind an alias.
+#[derive(Debug)]
+pub(super) struct Referral {
+    /// To those who do not want DNSSEC.
+    pub(super) plain: AnswerBuf,
+    /// With the DS records, if the child has any (RFC 4035 §3.1.4).
+    pub(super) signed: Option<AnswerBuf>,
+}
+
+impl Referral {
+    /// The one that is wanted.
+    pub(super) fn answer(&self, wants: Wants) -> &AnswerBuf {
+        self.signed.as_ref().filter(|_| wants.dnssec).unwrap_or(&self.plain)
+    }
 }
 
 /// What a zone has for a question.
@@ -46,7 +62,7 @@ pub(super) enum Found<'a> {
     /// This negative answer.
     Negative(&'a AnswerBuf),
     /// The name is delegated; those who ask without recursion get this.
-    Referral(&'a AnswerBuf),
+    Referral(&'a Referral),
     /// The name lies below a DNAME.
     Redirected,
     /// It is for the parent to say.
@@ -55,11 +71,12 @@ pub(super) enum Found<'a> {
 
 impl Beyond {
     /// What a client gets.
-    pub(super) fn local(&self, wants_recursion: bool, now: CacheTime) -> Local<'_> {
-        if wants_recursion {
+    pub(super) fn local(&self, wants: Wants, now: CacheTime) -> Local<'_> {
+        if wants.recursion {
             return Local::Follow(&self.detour);
         }
-        Local::Answer(self.alone.as_ref().unwrap_or(&self.detour.links).view(now))
+        let alone = self.alone.as_ref().map(|alone| alone.answer(wants));
+        Local::Answer(alone.unwrap_or(&self.detour.links).view(now))
     }
 }
 

@@ -1,9 +1,11 @@
 //! Hosts files as a client would see them.
 
-use super::super::{HostsFile, Local, LocalData, Sections};
+use super::super::{HostsFile, Local, LocalData, Sections, Wants};
 use super::*;
 use crate::config::{self, Config, File};
 use crate::wire::NameBuf;
+
+const WANTS: Wants = Wants { recursion: true, dnssec: false };
 
 /// The names of `text`, beside the config `toml`, and what the operator is told.
 fn read_beside(toml: &str, text: &str) -> (LocalData, Vec<String>) {
@@ -31,7 +33,7 @@ fn ask(data: &LocalData, name: &str, qtype: Rtype) -> Option<Vec<(u32, Vec<u8>)>
     let mut name = NameBuf::from_text(name).unwrap();
     name.make_lower();
     let now = CacheTime::default();
-    let local = data.lookup(name.as_name().as_bytes(), qtype, true, now)?;
+    let local = data.lookup(name.as_name().as_bytes(), qtype, WANTS, now)?;
     let Local::Answer(answer) = local else { panic!("{local:?}") };
     assert_eq!((answer.shape.rcode, answer.shape.flags), (Rcode::NOERROR, Flags::AA));
     assert_eq!(usize::from(answer.shape.essential_bytes), answer.body.len());
@@ -162,7 +164,7 @@ fn aliases_and_rewrites_lead_to_names_of_hosts_files() {
         let records = {
             let name = NameBuf::from_text(name).unwrap();
             let local =
-                data.lookup(name.as_name().as_bytes(), Rtype::A, true, CacheTime::default());
+                data.lookup(name.as_name().as_bytes(), Rtype::A, WANTS, CacheTime::default());
             let Some(Local::Answer(answer)) = local else { panic!("{local:?}") };
             assert!(answer.body.ends_with(&[192, 0, 2, 5]));
             answer.shape.counts[0]

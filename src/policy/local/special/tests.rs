@@ -1,11 +1,13 @@
 //! Special names as a client would see them, and what the operator's own zones make of them.
 
-use super::super::{Local, LocalData};
+use super::super::{Local, LocalData, Wants};
 use crate::config::{Config, File};
 use crate::time::CacheTime;
 use crate::wire::{Answer, NameBuf, Rcode, Rtype};
 
 const PTR: Rtype = Rtype(12);
+
+const WANTS: Wants = Wants { recursion: true, dnssec: false };
 
 fn compiled(text: &str) -> LocalData {
     let config = Config::load(Some(File { name: "node.toml", text }), [], &[]).unwrap();
@@ -15,7 +17,7 @@ fn compiled(text: &str) -> LocalData {
 fn find<'d>(data: &'d LocalData, name: &str, qtype: Rtype) -> Option<Answer<'d>> {
     let mut name = NameBuf::from_text(name).unwrap();
     name.make_lower();
-    match data.lookup(name.as_name().as_bytes(), qtype, true, CacheTime::default())? {
+    match data.lookup(name.as_name().as_bytes(), qtype, WANTS, CacheTime::default())? {
         Local::Answer(answer) => Some(answer),
         other => panic!("{other:?}"),
     }

@@ -1,6 +1,6 @@
 //! A zone answered as its authoritative server would: delegations, DNAME, addresses beside names.
 
-use super::super::{Local, LocalData};
+use super::super::{Local, LocalData, Wants};
 use crate::config;
 use crate::time::CacheTime;
 use crate::wire::patch::{self, Aging, Framing};
@@ -72,7 +72,8 @@ fn ask_within(
     let message = encoder.into_message();
     let query = Query::parse(&message).unwrap();
     let now = CacheTime::default();
-    let local = data.lookup(name.as_name().as_bytes(), qtype, wants_recursion, now)?;
+    let wants = Wants { recursion: wants_recursion, dnssec: true };
+    let local = data.lookup(name.as_name().as_bytes(), qtype, wants, now)?;
     let (answer, target) = match &local {
         Local::Answer(answer) => (*answer, None),
         Local::Made(answer) => (answer.view(now), None),
@@ -119,6 +120,20 @@ fn names_at_and_below_a_cut_get_a_referral_with_glue() {
         assert_eq!(additional, ["ns.sub.corp.example. 1", "ns.other.corp.example. 1"]);
         assert!(ask(&data, name, qtype, true).is_none(), "recursion is for the forwarders");
     }
+}
+
+#[test]
+fn ds_is_beside_a_referral_for_those_who_want_dnssec() {
+    let data = data();
+    let name = NameBuf::from_text("www.sub.corp.example.").unwrap();
+    let count = |dnssec| {
+        let wants = Wants { recursion: false, dnssec };
+        let now = CacheTime::default();
+        let local = data.lookup(name.as_name().as_bytes(), Rtype::A, wants, now);
+        let Some(Local::Answer(referral)) = local else { panic!("{local:?}") };
+        referral.shape.counts[1]
+    };
+    assert_eq!((count(false), count(true)), (2, 3));
 }
 
 #[test]

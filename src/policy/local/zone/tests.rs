@@ -1,7 +1,7 @@
 //! A compiled zone against what a client would see.
 
 use super::super::records::folded;
-use super::super::{Local, LocalData};
+use super::super::{Local, LocalData, Wants};
 use crate::config;
 use crate::time::CacheTime;
 use crate::wire::patch::{self, Framing};
@@ -70,7 +70,8 @@ fn told(
     let message = encoder.into_message();
     let query = Query::parse(&message).unwrap();
     let now = CacheTime::default();
-    let local = data.lookup(&folded(query.qname), qtype, wants_recursion, now)?;
+    let wants = Wants { recursion: wants_recursion, dnssec: true };
+    let local = data.lookup(&folded(query.qname), qtype, wants, now)?;
     let mut target = None;
     let answer = match &local {
         Local::Answer(answer) => *answer,
