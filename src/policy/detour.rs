@@ -26,4 +26,10 @@ impl Detour {
         target.make_lower();
         Ok(Self { links: builder.finish(), target })
     }
+
+    /// A copy for one client.
+    #[must_use]
+    pub fn boxed(&self) -> Box<Self> {
+        Box::new(self.clone())
+    }
 }

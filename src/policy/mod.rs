@@ -56,7 +56,7 @@ impl<'a> Ruling<'a> {
         match local {
             Local::Answer(answer) => Self::Answer(answer),
             Local::Made(answer) => Self::Made(answer),
-            Local::Follow(detour) => Self::Follow(Box::new(Detour::clone(detour))),
+            Local::Follow(detour) => Self::Follow(detour.boxed()),
             Local::FollowMade(detour) => Self::Follow(detour),
         }
     }
