@@ -3,8 +3,11 @@
 mod groups;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use crate::config::{self, Config, IoBackend, RewriteTarget, Selection};
+use crate::config::{
+    self, Config, IoBackend, ListAnswer, ListKind, ListReason, RewriteTarget, Selection,
+};
 use crate::control;
 use crate::node::memory::Plan;
 
@@ -26,8 +29,8 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         rewrites,
         special,
         rebinding,
-        filter: _,
-        lists: _,
+        filter,
+        lists,
         groups: _,
         optimizations,
         log,
@@ -53,10 +56,12 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         ("groups", groups::told(config).join(&format!("\n{:11}", ""))),
         ("times", format!("those of {}", control::schedule::zone_name())),
         ("local", locals),
-        ("hosts", listed(hosts)),
+        ("hosts", named_by_files(hosts)),
         ("rewritten", rewritten(rewrites)),
         ("special", held_back(*special)),
         ("rebinding", guarded(rebinding)),
+        ("filter", filtered(filter, lists)),
+        ("lists", listed(lists)),
         ("simd", switch(optimizations.simd).to_owned()),
         ("identity", format!("id {}, version {}", told(&identity.id), told(&identity.version))),
         ("drain", format!("{:?}", node.drain)),
@@ -206,7 +211,7 @@ fn limited(rate: &config::Rate) -> String {
 }
 
 /// Where names with addresses come from.
-fn listed(hosts: &config::Hosts) -> String {
+fn named_by_files(hosts: &config::Hosts) -> String {
     let files: Vec<String> = hosts.files.iter().map(|path| path.display().to_string()).collect();
     if files.is_empty() {
         return "none".to_owned();
@@ -255,6 +260,69 @@ fn guarded(rebinding: &config::Rebinding) -> String {
         rebinding.allow.iter().map(|apex| apex.as_name().to_string()).collect();
     let allowed = if allowed.is_empty() { "none".to_owned() } else { allowed.join(", ") };
     format!("prevented; private addresses are allowed for {allowed}")
+}
+
+/// What lists have in common.
+fn filtered(filter: &config::Filter, lists: &[config::List]) -> String {
+    if lists.is_empty() {
+        return "off".to_owned();
+    }
+    let kept = filter.directory.as_ref().map_or_else(
+        || "nothing kept over a restart".to_owned(),
+        |path| format!("kept in {}", path.display()),
+    );
+    format!(
+        "{kept}; {}, {} MiB for all, lists up to {} KiB, downloads up to {:?}",
+        looked_at(filter.refresh),
+        filter.bytes >> 20,
+        filter.list_bytes_max >> 10,
+        filter.download_timeout
+    )
+}
+
+/// The lists, a line each.
+fn listed(lists: &[config::List]) -> String {
+    let told = lists.iter().map(|list| {
+        let config::List { name, source, kind, syntax, answer, ttl, reason, refresh, place: _ } =
+            list;
+        let syntax = syntax
+            .map_or_else(|| "any syntax".to_owned(), |syntax| format!("{syntax:?}").to_lowercase());
+        let often = refresh.map_or_else(String::new, |refresh| format!(", {}", looked_at(refresh)));
+        let what = match kind {
+            ListKind::Allow => "allowed".to_owned(),
+            ListKind::Block => {
+                let why = match reason {
+                    ListReason::Blocked => "blocked",
+                    ListReason::Filtered => "filtered",
+                };
+                format!("{why} by {} for {ttl} s", answered(answer))
+            }
+        };
+        format!("{name:?} from {source} ({syntax}): {what}{often}")
+    });
+    let told: Vec<String> = told.collect();
+    if told.is_empty() { "none".to_owned() } else { told.join(&format!("\n{:11}", "")) }
+}
+
+fn looked_at(refresh: Duration) -> String {
+    if refresh.is_zero() {
+        "looked at on SIGHUP".to_owned()
+    } else {
+        format!("looked at every {refresh:?}")
+    }
+}
+
+fn answered(answer: &ListAnswer) -> String {
+    match answer {
+        ListAnswer::Nxdomain => "NXDOMAIN".to_owned(),
+        ListAnswer::Nodata => "NODATA".to_owned(),
+        ListAnswer::ZeroIp => "0.0.0.0 and ::".to_owned(),
+        ListAnswer::Refused => "REFUSED".to_owned(),
+        ListAnswer::Addresses(addresses) => {
+            addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        }
+        ListAnswer::Alias(alias) => alias.as_name().to_string(),
+    }
 }
 
 const fn switch(is_on: bool) -> &'static str {
@@ -314,13 +382,37 @@ mod tests {
         let text = "[hosts]\nfiles = ['/etc/hosts']\nttl = 5\nptr = false\n\
                     [[rewrite]]\nname = 'nas.example'\nto = ['192.0.2.7', '2001:db8::7']\n\
                     [[rewrite]]\nname = '*.apps.example'\nto = 'other.example'\n";
+        assert_told(
+            text,
+            &[
+                "\nhosts:     /etc/hosts; TTL 5 s, addresses lead back off\n",
+                "\nrewritten: nas.example to 192.0.2.7 and 2001:db8::7, *.apps.example to other.example.\n",
+            ],
+        );
+    }
+
+    #[test]
+    fn lists_have_a_line_each_without_their_passwords() {
+        let text = "[filter]\ndirectory = '/var/x'\n\
+            [[list]]\nname = 'ads'\nurl = 'https://me:secret@lists.example/a.txt'\nrefresh = '6h'\n\
+            [[list]]\nname = 'ours'\nfile = '/etc/ours'\nkind = 'allow'\nsyntax = 'hosts'\n";
+        assert_told(
+            text,
+            &[
+                "\nfilter:    kept in /var/x; looked at every 86400s, 512 MiB for all, lists up to 65536 KiB, \
+                 downloads up to 60s\n",
+                "\nlists:     \"ads\" from https://…@lists.example/a.txt (any syntax): blocked by 0.0.0.0 and :: \
+                 for 10 s, looked at every 21600s\n           \"ours\" from /etc/ours (hosts): allowed\n",
+            ],
+        );
+    }
+
+    /// Asserts that a config of `text` is described by these parts, among others.
+    fn assert_told(text: &str, parts: &[&str]) {
         let file = Some(File { name: "node.toml", text });
         let config = Config::load(file, Vec::new(), &[]).unwrap();
         let text = describe(&config, "config", &Plan::new(&config, 1, 0).unwrap());
-        for part in [
-            "\nhosts:     /etc/hosts; TTL 5 s, addresses lead back off\n",
-            "\nrewritten: nas.example to 192.0.2.7 and 2001:db8::7, *.apps.example to other.example.\n",
-        ] {
+        for part in parts {
             assert!(text.contains(part), "no `{part}` in:\n{text}");
         }
     }

@@ -53,7 +53,8 @@ fn assign<T>(target: &mut T, value: Option<T>) -> Option<()> {
 
 macro_rules! keys {
     ($($table:ident.$name:ident = $default:literal, $expected:literal, $set:expr;)+) => {
-        /// All keys but those of `[[local]]`, of `[[rewrite]]` and of zones in `[[forward]]`, table by table.
+        /// All keys but those of `[[local]]`, of `[[rewrite]]`, of `[[list]]`, of `[[group]]` and of zones in `[[forward]]`, table by
+        /// table.
         pub const KEYS: &[Key] = &[$(Key {
             table: stringify!($table),
             name: stringify!($name),
@@ -218,6 +219,18 @@ keys! {
         |c, v| assign(&mut c.rebinding.protect, v.switch());
     rebinding.allow = "[]", "domain names below the root, each once, such as [\"plex.direct\", \"corp.example\"]",
         |c, v| assign(&mut c.rebinding.allow, v.list_or_none(forward::apexes).map(|lists| lists.concat()));
+
+    filter.directory = "\"off\"",
+        "\"off\" or the absolute path of a directory such as \"/var/lib/heimdall-uring/lists\"",
+        |c, v| assign(&mut c.filter.directory, value::file_or(v.text()?, "off"));
+    filter.refresh = "\"24h\"", "a duration from 1m to 8760h such as \"24h\", or \"0s\"",
+        |c, v| assign(&mut c.filter.refresh, v.refresh());
+    filter.list_bytes_max = "\"64MiB\"", "a size from 64KiB to 4GiB such as \"64MiB\"",
+        |c, v| assign(&mut c.filter.list_bytes_max, v.size(64 << 10..=4 << 30));
+    filter.download_timeout = "\"60s\"", "a duration from 1s to 1h such as \"60s\"",
+        |c, v| assign(&mut c.filter.download_timeout, v.duration(1_000..=3_600_000));
+    filter.memory = "\"512MiB\"", "a size from 16MiB to 256GiB such as \"512MiB\"",
+        |c, v| assign(&mut c.filter.bytes, v.size(16 << 20..=256 << 30));
 
     optimizations.simd = "true", "true or false",
         |c, v| assign(&mut c.optimizations.simd, v.switch());

@@ -1,6 +1,7 @@
 //! From text to sections: file first, then environment, then flags; each later one wins.
 
 mod groups;
+mod lists;
 mod rewrite;
 
 use std::time::Duration;
@@ -155,6 +156,11 @@ impl Config {
                         self.read_group(file, table)?;
                     }
                 }
+                ("list", DeValue::Array(tables)) => self.read_lists(file, tables)?,
+                ("list", _) => {
+                    let problem = "lists are written as [[list]] tables".into();
+                    return Err(ConfigError::Syntax { place: place(), problem });
+                }
                 ("group", _) => {
                     let problem = "groups of clients are written as [[group]] tables".into();
                     return Err(ConfigError::Syntax { place: place(), problem });
@@ -174,7 +180,7 @@ impl Config {
                     let mut tables: Vec<String> =
                         KEYS.iter().map(|key| key.table.to_owned()).collect();
                     tables.dedup();
-                    tables.extend(["local", "group", "rewrite"].map(str::to_owned));
+                    tables.extend(["local", "group", "list", "rewrite"].map(str::to_owned));
                     return Err(unknown(place(), "table", name, &tables));
                 }
             }
@@ -317,7 +323,8 @@ impl Config {
                 zone.attempt_timeout, forward.deadline
             ));
         }
-        groups::check(self)
+        groups::check(self)?;
+        self.check_lists()
     }
 }
 

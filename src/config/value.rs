@@ -108,6 +108,11 @@ impl Value {
         bounds.contains(&micros).then(|| Duration::from_micros(micros))
     }
 
+    /// How often something is looked at anew: from a minute to a year, or zero for never.
+    pub(super) fn refresh(&self) -> Option<Duration> {
+        self.duration(0..=0).or_else(|| self.duration(60_000..=8_760 * 3_600_000))
+    }
+
     /// The items of a list.
     pub(super) fn items(&self) -> Option<Vec<&str>> {
         match self {
