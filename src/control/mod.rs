@@ -1,5 +1,6 @@
-//! Beside the data plane: ordinary threads that may block, for files, and what they do by the time of day. No socket, no
+//! Beside the data plane: ordinary threads that may block, for files, downloads, and what they do by the time of day. No
 //! executor.
 
+pub mod files;
 pub mod schedule;
 pub mod snapshot;

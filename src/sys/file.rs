@@ -18,6 +18,15 @@ pub fn open_warily(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
+/// Opens what stands at `path` to be read, links followed; a pipe does not wait for its writer.
+///
+/// # Errors
+/// The kernel's.
+pub fn open_without_waiting(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NONBLOCK | libc::O_CLOEXEC;
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
+}
+
 /// The user that the process acts for.
 #[must_use]
 pub fn effective_user() -> u32 {
@@ -38,9 +47,11 @@ mod tests {
         std::fs::write(&path, "x").unwrap();
         std::os::unix::fs::symlink(&path, &link).unwrap();
         let (opened, refused) = (open_warily(&path), open_warily(&link));
+        let followed = open_without_waiting(&link);
         std::fs::remove_file(&link).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(opened.unwrap().metadata().unwrap().uid(), effective_user());
+        assert!(followed.is_ok());
         assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::ELOOP));
     }
 }

@@ -15,6 +15,7 @@ pub mod errno;
 pub mod error_queue;
 pub mod eventfd;
 pub mod file;
+pub mod frozen;
 pub mod interfaces;
 pub mod listen;
 pub mod mmap;

@@ -1,5 +1,6 @@
 //! Real files in a directory of their own.
 
+use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::mpsc::sync_channel;
 
@@ -145,7 +146,7 @@ fn what_is_never_finished_leaves_the_one_before() {
     assert_eq!(written(&path, 1, [in_vain]), ([0, 0, 1], 3));
     assert!(holds(&path, &["before."]));
     // What a killed node leaves is no obstacle.
-    fs::write(beside(&path, "tmp"), "torn").unwrap();
+    fs::write(files::beside(&path, "tmp"), "torn").unwrap();
     written(&path, 1, pieces(1, 0, &shard(&["after."])));
     assert!(holds(&path, &["after."]));
     assert_eq!(directory.names(), ["cache"]);
@@ -178,7 +179,7 @@ fn file_that_was_named_by_mistake_is_not_replaced() {
     let directory = Directory::create("mistake");
     let path = directory.file();
     fs::write(&path, "127.0.0.1 localhost\n").unwrap();
-    assert!(probe(&path).unwrap_err().to_string().contains("no snapshot of this program"));
+    assert!(probe(&path).unwrap_err().to_string().contains("has not written: move it"));
     assert_eq!(written(&path, 1, pieces(1, 0, &shard(&["a."]))), ([0, 1, 0], 1));
     assert_eq!(fs::read(&path).unwrap(), b"127.0.0.1 localhost\n");
     for torn in ["", "heim"] {
@@ -209,9 +210,6 @@ fn what_is_no_snapshot_is_told_apart() {
 
 #[test]
 fn file_that_another_user_may_have_written_is_not_believed() {
-    assert!(trust(1000, 0o644, 1000).is_ok() && trust(ROOT, 0o600, 1000).is_ok());
-    assert!(matches!(trust(1001, 0o600, 1000), Err(Unusable::Foreign(1001))));
-    assert!(matches!(trust(1000, 0o620, 1000), Err(Unusable::Exposed(0o620))));
     let directory = Directory::create("owner");
     let path = directory.file();
     written(&path, 1, pieces(1, 0, &shard(&["a."])));
@@ -229,26 +227,9 @@ fn link_is_not_followed_and_a_pipe_is_not_waited_for() {
     let (path, elsewhere) = (directory.file(), directory.0.join("elsewhere"));
     written(&elsewhere, 1, pieces(1, 0, &shard(&["a."])));
     std::os::unix::fs::symlink(&elsewhere, &path).unwrap();
-    assert!(matches!(found_at(&path), Err(Unusable::NotAFile)));
+    assert!(matches!(found_at(&path), Err(Unusable::Distrust(Distrust::NotAFile))));
     let pipe = directory.0.join("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
-    assert!(matches!(found_at(&pipe), Err(Unusable::NotAFile)));
-}
-
-#[test]
-fn file_in_its_place_is_written_even_if_its_directory_cannot_be_synced() {
-    let directory = Directory::create("sync");
-    let path = directory.file();
-    fs::write(&path, MAGIC).unwrap();
-    let open = Unfinished::begin(&path, 1, at(1).cache, &Origins::default()).unwrap();
-    let Written { bytes, doubt } = open.finish(&path, |_| Err(io::Error::other("full"))).unwrap();
-    assert_eq!(doubt.unwrap().to_string(), "full");
-    let content = fs::read(&path).unwrap();
-    assert!(content.len() as u64 == bytes && content != MAGIC);
-    let mut open = Unfinished::begin(&path, 1, at(1).cache, &Origins::default()).unwrap();
-    open.path.push("gone");
-    open.finish(&path, |_| panic!("nothing is in its place")).unwrap_err();
-    assert_eq!(fs::read(&path).unwrap(), content);
-    sync_directory(&path).unwrap();
+    assert!(matches!(found_at(&pipe), Err(Unusable::Distrust(Distrust::NotAFile))));
 }

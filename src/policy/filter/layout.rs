@@ -20,7 +20,7 @@ use std::ops::Range;
 use thiserror::Error;
 
 /// The first octets of every image.
-pub(super) const MAGIC: [u8; 8] = *b"heimfltr";
+pub const MAGIC: [u8; 8] = *b"heimfltr";
 
 /// The form that is written and read.
 pub(super) const VERSION: u32 = 1;

@@ -38,7 +38,7 @@ mod stored;
 
 pub use compile::{CompileError, Compiler};
 pub use image::{Footprint, Image};
-pub use layout::Flaw;
+pub use layout::{Flaw, MAGIC};
 pub use matcher::{Asker, Decision, Matcher};
 pub use rule::{
     Client, ClientSet, Kind, Lists, LocalRecord, Owner, Reach, Rule, Trigger, TypeSet, Verb,
