@@ -55,26 +55,28 @@ const ROOMS: [(&str, &[&str]); 14] = [
 const JOINERS: [&str; 4] = ["node", "cli", "main", "lib"];
 
 /// Crates that live in some rooms only.
-const CRATES: [(&str, &[&str]); 27] = [
+const CRATES: [(&str, &[&str]); 29] = [
     ("toml", &["config"]),
     ("hdrhistogram", &["observe"]),
     ("hashbrown", &["cache", "policy", "resolve"]),
-    ("crc32fast", &["cache", "policy"]),
+    ("crc32fast", &["cache", "policy", "control"]),
     ("ahash", &["cache", "policy", "resolve", "upstream"]),
     ("domain", &["policy", "resolve"]),
     ("idna", &["policy"]),
     ("bytes", &["policy", "control"]),
-    ("siphasher", &["cache", "resolve"]),
+    ("siphasher", &["cache", "resolve", "control"]),
     ("libc", &["sys"]),
     ("io_uring", &["sys"]),
     ("glommio", &["net", "upstream", "mesh"]),
     ("futures_lite", &["net", "upstream", "mesh"]),
-    ("rustls", &["net", "upstream"]),
-    ("rustls_native_certs", &["upstream"]),
+    ("rustls", &["net", "upstream", "control"]),
+    ("rustls_native_certs", &["upstream", "control"]),
     ("ring", &["upstream"]),
     ("getrandom", &["upstream"]),
     ("rand_chacha", &["upstream"]),
     ("jiff", &["control"]),
+    ("ureq", &["control"]),
+    ("flate2", &["control"]),
     ("tokio", &["control"]),
     ("axum", &["control"]),
     ("rusqlite", &["control"]),

@@ -2,5 +2,6 @@
 //! executor.
 
 pub mod files;
+pub mod lists;
 pub mod schedule;
 pub mod snapshot;

@@ -9,6 +9,7 @@ use super::topology::Topology;
 use super::warm::WarmList;
 use super::{NodeError, claim, hosts, limits, pin, start};
 use crate::config::Config;
+use crate::control;
 use crate::net::udp::{Plane, Setup};
 
 /// What a check found.
@@ -43,6 +44,7 @@ pub fn check(config: &Config) -> Result<Checked, NodeError> {
         warnings.extend(probe(address)?);
     }
     warnings.extend(start::unwritable(&config.snapshot));
+    warnings.extend(control::lists::warnings(&config.filter, &config.lists));
     if let Some(seat) = seats.first() {
         warnings.extend(try_worker(seat, &config)?);
     }

@@ -72,7 +72,7 @@ pub struct Plan {
     pub streams: usize,
     /// Streams: requests and replies that wait, per core.
     pub stream_buffers: usize,
-    /// Local zones, names of hosts files and the warm-up list, shared by all cores.
+    /// Local zones, names of hosts files, the warm-up list and all lists of names, shared by all cores.
     pub lists: usize,
     /// The cache shard, per core.
     pub shard: usize,
@@ -114,7 +114,8 @@ impl Plan {
             + waiters_in_all_max(forward) * WAITER_BYTES;
         let streams = connections * STREAM_BYTES;
         let records: usize = config.local.iter().map(|zone| zone.records.len()).sum();
-        let lists = records * LOCAL_BYTES + list_bytes;
+        let filter = if config.lists.is_empty() { 0 } else { config.filter.bytes };
+        let lists = records * LOCAL_BYTES + list_bytes + filter;
         let worst = connections.saturating_mul(net::tcp::connection_bytes_max(tcp));
         let fixed = base + cores * (buffers + resolution + streams) + lists;
         let cache_max = cores * SHARD_BYTES_MAX;
@@ -337,6 +338,17 @@ mod tests {
         assert_eq!(with.lists - without.lists, 16 << 20);
         assert_eq!(2 * (without.shard - with.shard), 16 << 20);
         assert!(with.to_string().contains("lists 16 MiB"), "{with}");
+    }
+
+    #[test]
+    fn lists_of_names_are_part_of_the_plan_if_there_are_any() {
+        let mut config = config(None, None);
+        config.filter.bytes = 64 << 20;
+        let without = Plan::new(&config, 2, 0).unwrap();
+        let source = config::ListSource::File("/a".into());
+        config.lists = vec![config::List::new("a".into(), source, String::new())];
+        let with = Plan::new(&config, 2, 0).unwrap();
+        assert_eq!((without.lists, with.lists), (0, 64 << 20));
     }
 
     #[test]

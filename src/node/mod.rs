@@ -6,6 +6,7 @@ mod claim;
 mod clock;
 pub mod hosts;
 pub mod limits;
+mod lists;
 pub mod log;
 pub mod memory;
 mod notify;

@@ -17,6 +17,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use super::clock::Clocks;
+use super::lists::Lists;
 use super::memory::{self, Plan};
 use super::notify::Notifier;
 use super::placement::{self, Seat};
@@ -68,7 +69,8 @@ const TCP_BACKLOG: u32 = 1_024;
 
 /// What a worker and the main thread share.
 struct Shared {
-    policy: Arc<Published>,
+    published: Arc<Published>,
+    lists: Option<Lists>,
     config: Config,
     memory: Plan,
     clock: MonotonicClock,
@@ -151,11 +153,15 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     )?;
     warnings.extend(unwritable(&config.snapshot));
     let drain = config.node.drain;
+    let published = Arc::new(Published::new(policy));
+    let clock = MonotonicClock::start();
+    let lists = Lists::begin(&config, Clocks::new(clock).read().cache, &published)?;
     let shared = Arc::new(Shared {
-        policy: Arc::new(Published::new(policy)),
+        published,
+        lists,
         source_ports: Arc::new(source_ports),
         trust,
-        clock: MonotonicClock::start(),
+        clock,
         cookie_secret: CookieSecret::new(upstream::octets_from_kernel().map_err(no_entropy)?),
         hasher: RandomState::new(),
         heartbeats: seats.iter().map(|_| Heartbeat::default()).collect(),
@@ -262,10 +268,7 @@ fn forward_signals(sender: Sender<News>) -> Result<(), NodeError> {
             let event = match signal {
                 SIGUSR1 => Event::Dump,
                 SIGUSR2 => Event::Save,
-                SIGHUP => {
-                    tracing::warn!("SIGHUP: this version reads its config at start only");
-                    continue;
-                }
+                SIGHUP => Event::Refresh,
                 _ => Event::Stop,
             };
             // The main thread outlives this one.
@@ -301,7 +304,7 @@ fn watch(
         if let Some(snapshots) = &shared.snapshots {
             snapshots.tick(now);
         }
-        timetable.apply(clocks.read().cache, &shared.policy);
+        timetable.apply(clocks.read().cache, &shared.published);
         for order in supervisor.handle(event, now) {
             match order {
                 Order::Drain => {
@@ -315,6 +318,7 @@ fn watch(
                     Some(snapshots) => snapshots.ask(now),
                     None => tracing::warn!("SIGUSR2: cache.snapshot names no file"),
                 },
+                Order::Refresh => refresh(shared.lists.as_ref()),
                 Order::Ping if now.since(pinged) >= ping_interval => {
                     pinged = now;
                     notifier.ping();
@@ -330,18 +334,32 @@ fn watch(
     }
 }
 
+/// Has the lists looked at, which is all that a node does anew while it runs.
+fn refresh(lists: Option<&Lists>) {
+    match lists {
+        Some(lists) => {
+            tracing::info!("SIGHUP: all lists are looked at; the config is read at start only");
+            lists.refresh();
+        }
+        None => tracing::warn!("SIGHUP: there are no lists, and the config is read at start only"),
+    }
+}
+
 /// Prints all counters to standard error.
 fn dump(shared: &Shared, crew: &[Crew]) {
     let mut text = Exposition::default();
     if let Some(snapshots) = &shared.snapshots {
         snapshots.counters().expose(&mut text);
     }
-    let (_, policy) = shared.policy.current();
-    let lists = policy.filtering().map_or_else(Vec::new, Filtering::list_names);
+    if let Some(lists) = &shared.lists {
+        lists.counters().expose(&mut text);
+    }
+    let (_, policy) = shared.published.current();
+    let names = policy.filtering().map_or_else(Vec::new, Filtering::list_names);
     for (core, member) in crew.iter().enumerate() {
         let Counters { serving, upstream, forward, udp, tcp } = &member.counters;
         serving.expose(core, &mut text);
-        serving.filter.expose(core, &lists, &mut text);
+        serving.filter.expose(core, &names, &mut text);
         upstream.expose(core, &mut text);
         forward.expose(core, &mut text);
         udp.expose(core, &mut text);
@@ -473,7 +491,7 @@ fn assemble(
 ) -> Result<Rc<Worker>, NodeError> {
     let config = &shared.config;
     let shard = Shard::new(&config.cache, shared.memory.shard, shared.hasher.clone());
-    let (epoch, policy) = shared.policy.current();
+    let (epoch, policy) = shared.published.current();
     let serving = Arc::clone(&counters.serving);
     let apexes = config.forward.zones.iter().flat_map(|zone| &zone.apexes);
     let zones: Vec<NameBuf> = apexes.map(|apex| NameBuf::new(apex.as_name())).collect();
@@ -507,7 +525,7 @@ fn assemble(
     let forward = Arc::clone(&counters.forward);
     let forwarder = Forwarder::new(&config.forward, config.cache.clone(), secret, forward);
     let (clocks, report) = (Clocks::new(shared.clock), Report::new(number));
-    let published = (Arc::clone(&shared.policy), epoch);
+    let published = (Arc::clone(&shared.published), epoch);
     Ok(Worker::new(core, clocks, Rc::clone(plane), world, forwarder, report, published))
 }
 

@@ -47,6 +47,8 @@ pub(super) enum Event {
     Dump,
     /// SIGUSR2.
     Save,
+    /// SIGHUP.
+    Refresh,
     /// The last snapshot is written, or cannot be.
     Saved,
     /// A worker returned.
@@ -69,6 +71,8 @@ pub(super) enum Order {
     Dump,
     /// Write a snapshot of the cache.
     Save,
+    /// Look at all lists.
+    Refresh,
     /// All workers are well: tell the watchdog.
     Ping,
     /// Say this to the operator.
@@ -155,6 +159,8 @@ impl<'a> Supervisor<'a> {
             }
             Event::Save if self.drained_by.is_some() => Vec::new(),
             Event::Save => vec![Order::Save],
+            Event::Refresh if self.drained_by.is_some() => Vec::new(),
+            Event::Refresh => vec![Order::Refresh],
             Event::Saved => {
                 self.is_saving = false;
                 self.leave_when_done()

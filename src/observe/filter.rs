@@ -9,7 +9,7 @@ const LISTS_MAX: usize = 256;
 /// The counters of one core's lists, by number. Made once for all there may be, so that they outlive every reload.
 #[derive(Debug)]
 #[repr(align(128))]
-pub struct FilterCounters {
+pub struct FilterHits {
     lists: Box<[Hits; LISTS_MAX]>,
 }
 
@@ -20,13 +20,13 @@ struct Hits {
     allowed: Counter,
 }
 
-impl Default for FilterCounters {
+impl Default for FilterHits {
     fn default() -> Self {
         Self { lists: Box::new(std::array::from_fn(|_| Hits::default())) }
     }
 }
 
-impl FilterCounters {
+impl FilterHits {
     /// A question for a name that the list blocks.
     #[inline]
     pub fn blocked(&self, list: u8) {

@@ -3,14 +3,16 @@
 mod counter;
 mod filter;
 mod forward;
+mod lists;
 mod serving;
 mod snapshot;
 mod text;
 mod upstream;
 
 pub use counter::{Counter, Gauge};
-pub use filter::FilterCounters;
+pub use filter::FilterHits;
 pub use forward::ForwardCounters;
+pub use lists::{FilterCounters, ListCounters};
 pub use serving::{Fault, ServingCounters, Transport};
 pub use snapshot::SnapshotCounters;
 pub use text::{Exposition, Kind};

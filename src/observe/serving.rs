@@ -1,7 +1,7 @@
 //! What `serve` counts: one block per core, written by that core only.
 
 use super::text::{Exposition, Kind};
-use super::{Counter, FilterCounters, Gauge};
+use super::{Counter, FilterHits, Gauge};
 use crate::wire::{Malformed, Rcode};
 
 /// How a query reached us.
@@ -119,7 +119,7 @@ pub struct ServingCounters {
     /// Queries answered by what another name has, because the operator wants it so.
     pub detours: Counter,
     /// What each list did.
-    pub filter: FilterCounters,
+    pub filter: FilterHits,
     /// Questions that no upstream answered.
     pub failures: Counter,
     /// Queries answered by a failure of a moment ago.

@@ -22,6 +22,7 @@ pub mod mmap;
 pub mod mmsg;
 mod owners;
 pub mod pool;
+pub mod priority;
 mod provided;
 pub mod rlimit;
 mod send_header;

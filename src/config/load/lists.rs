@@ -1,4 +1,4 @@
-//! `[[list]]` tables, and the names by which groups mean them.
+//! `[[list]]` tables.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -58,24 +58,15 @@ impl Config {
         Ok(())
     }
 
-    /// Whether what is said of lists goes together, and groups name lists that exist.
+    /// Whether what is said of lists goes together.
     pub(super) fn check_lists(&self) -> Result<(), ConfigError> {
-        let Self { filter, lists, groups, .. } = self;
+        let Self { filter, lists, .. } = self;
         if !lists.is_empty() && filter.list_bytes_max > filter.bytes / list::TEXTS {
             return Err(ConfigError::Conflict(format!(
                 "filter.list_bytes_max = {} is more than a quarter of filter.memory = {} bytes: a list that long could \
                  not be read beside its rules",
                 filter.list_bytes_max, filter.bytes
             )));
-        }
-        for group in groups {
-            let at_times = group.periods.iter().flat_map(|period| &period.lists);
-            let mut named = group.lists.iter().flatten().chain(at_times);
-            let Some(name) = named.find(|name| List::number(lists, name).is_none()) else {
-                continue;
-            };
-            let names: Vec<String> = lists.iter().map(|list| list.name.clone()).collect();
-            return Err(unknown(group.place.clone(), "list", name, &names));
         }
         Ok(())
     }

@@ -1,0 +1,397 @@
+//! The thread that keeps the lists: it reads or downloads them, compiles all to one image, and puts that in force. It may
+//! block; nobody waits for it but the start of a node, and that for what lies on this machine only.
+
+mod compile;
+mod copies;
+mod download;
+mod image;
+mod look;
+mod schedule;
+mod text;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::Hasher as _;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant, SystemTime};
+
+use bytes::Bytes;
+use siphasher::sip::SipHasher24;
+
+use self::compile::{Compiled, Press, Reading};
+use self::copies::Copies;
+use self::download::Downloader;
+use self::image::Tally;
+use self::look::Material;
+use self::schedule::Schedule;
+use crate::config;
+use crate::control::files;
+use crate::control::snapshot::seconds;
+use crate::observe::FilterCounters;
+use crate::policy::filter::syntax::Remarks;
+use crate::policy::filter::{Image, Lists, MAGIC};
+use crate::policy::{Filtering, Published};
+
+/// Lists that have changed wait for others that are being looked at, but no longer than this.
+const CHANGE_WAIT_MAX: Duration = Duration::from_secs(30);
+
+/// How often it is tried to give back what was in force before.
+const REAP_PAUSE: Duration = Duration::from_secs(1);
+
+/// Longest sleep.
+const SLEEP_MAX: Duration = Duration::from_secs(3_600);
+
+/// How long a compilation goes on before it says how far it is, and again.
+const PROGRESS_PAUSE: Duration = Duration::from_secs(5);
+
+/// Bad lines of a list that are told with their number.
+const LINES_TOLD: usize = 3;
+
+/// The form of what an image is made of: another one, or readers that read differently, make all images anew.
+const MAKING: u64 = 1;
+
+/// What the thread is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Order {
+    /// To look at all lists now.
+    Refresh,
+}
+
+/// What a keeper needs to begin.
+pub struct Setup {
+    /// `[filter]`.
+    pub filter: config::Filter,
+    /// `[[list]]`.
+    pub lists: Vec<config::List>,
+    /// Which lists count now, by group. From the first image on whoever follows the schedules says so in the policy.
+    pub groups: Box<[Lists]>,
+    /// Draws what nobody can foretell.
+    pub draw: fn() -> io::Result<[u8; 16]>,
+}
+
+/// Keeps the lists.
+pub struct Keeper {
+    filter: config::Filter,
+    lists: Vec<config::List>,
+    groups: Box<[Lists]>,
+    draw: fn() -> io::Result<[u8; 16]>,
+    /// Where the image is kept.
+    directory: Option<PathBuf>,
+    copies: Copies,
+    downloader: Downloader,
+    schedule: Schedule,
+    /// What the image in force was made of, by list.
+    made_of: Vec<Material>,
+    image: Option<Image<Bytes>>,
+    published: Arc<Published>,
+    counters: Arc<FilterCounters>,
+}
+
+impl Keeper {
+    /// Puts in force what the lists on this machine say: the image of before if it still fits, or a fresh one, of files and
+    /// the copies of what was downloaded. `None` without lists.
+    pub fn begin(setup: Setup, published: Arc<Published>) -> Option<Self> {
+        let Setup { filter, lists, groups, draw } = setup;
+        if lists.is_empty() {
+            return None;
+        }
+        let directory = filter.directory.clone().filter(|directory| {
+            let refusal = probe(directory).err();
+            if let Some(error) = &refusal {
+                tracing::warn!("{}", unwritable(directory, error));
+            }
+            refusal.is_none()
+        });
+        let copies = directory.clone().map_or_else(|| Copies::Held(HashMap::new()), Copies::Kept);
+        let counters = FilterCounters::of(lists.iter().map(|list| list.name.clone()));
+        let roots = look::roots(&lists);
+        let mut keeper = Self {
+            downloader: Downloader::new(filter.download_timeout, filter.list_bytes_max, &roots),
+            schedule: Schedule::new(&filter, &lists, draw),
+            made_of: vec![Material::Nothing; lists.len()],
+            image: None,
+            counters: Arc::new(counters),
+            filter,
+            lists,
+            groups,
+            draw,
+            directory,
+            copies,
+            published,
+        };
+        let present = keeper.survey();
+        if !keeper.take_up(&present) {
+            keeper.compile();
+        }
+        Some(keeper)
+    }
+
+    /// What is counted.
+    #[must_use]
+    pub fn counters(&self) -> Arc<FilterCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Looks at each list when it is time, and at all of them when told so, as long as there is somebody who could tell.
+    pub fn run(mut self, orders: &Receiver<Order>) {
+        let mut retired = self.published.reap();
+        loop {
+            let rest = if retired > 0 { REAP_PAUSE } else { SLEEP_MAX };
+            match orders.recv_timeout(self.schedule.rest(monotonic()).min(rest)) {
+                Ok(Order::Refresh) => {
+                    self.counters.asked.bump();
+                    self.schedule.all(monotonic());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            self.look_at_due();
+            retired = self.published.reap();
+        }
+    }
+
+    /// Looks at the lists whose time has come, and compiles when one of them has changed.
+    fn look_at_due(&mut self) {
+        let mut changed_at = None;
+        for number in self.schedule.due(monotonic()) {
+            if self.look(number) {
+                changed_at.get_or_insert_with(monotonic);
+            }
+            if changed_at.is_some_and(|changed| monotonic() - changed > CHANGE_WAIT_MAX) {
+                changed_at = None;
+                self.compile();
+            }
+        }
+        if changed_at.is_some() {
+            self.compile();
+        }
+    }
+
+    /// Takes up the image of before, if it was made of what is `present`.
+    fn take_up(&mut self, present: &[Material]) -> bool {
+        let Some(directory) = self.directory.clone() else { return false };
+        let found = match image::find(&directory) {
+            Ok(found) => found,
+            Err(useless) => {
+                let path = directory.join(image::IMAGE);
+                tracing::warn!("lists: {}: ignored: {useless}", path.display());
+                None
+            }
+        };
+        let stamp = self.stamp(present);
+        let Some(image) = found.filter(|image| image.stamp() == stamp) else { return false };
+        for (list, tally) in self.counters.lists.iter().zip(image::noted(&directory, stamp)) {
+            list.rules.set(tally.rules);
+            list.bad_lines.set(tally.bad);
+            list.skipped_lines.set(tally.skipped);
+            list.bytes.set(tally.bytes);
+        }
+        self.made_of = present.to_vec();
+        let (names, bytes) = (image.footprint().names, image.footprint().bytes);
+        tracing::info!("lists: {names} names, {bytes} bytes, from the image of before");
+        self.publish(image);
+        true
+    }
+
+    /// Makes an image of all lists and puts it in force. If it cannot be made, what is in force stays.
+    fn compile(&mut self) {
+        let begun = monotonic();
+        let in_force = self.image.as_ref().map_or(0, |image| image.footprint().bytes);
+        let taken = in_force + self.copies.bytes();
+        let press = Press {
+            lists: &self.lists,
+            bytes_max: self.filter.bytes.saturating_sub(taken),
+            draw_key: self.draw,
+        };
+        let made_of = RefCell::new(vec![Material::Nothing; self.lists.len()]);
+        let (mut read, mut told) = (0, begun);
+        let text_of = |number: usize| {
+            if monotonic() - told > PROGRESS_PAUSE {
+                told = monotonic();
+                tracing::info!("lists: {read} of {} are read", self.lists.len());
+            }
+            read += 1;
+            let (material, text) = self.text(number)?;
+            made_of.borrow_mut()[number] = material;
+            text
+        };
+        let outcome = press.run(text_of, || self.stamp(&made_of.borrow()));
+        let made_of = made_of.into_inner();
+        match outcome {
+            Ok(compiled) => self.take_over(compiled, made_of, begun),
+            Err(failure) => {
+                self.counters.failed.bump();
+                tracing::error!("lists: no image can be made: {failure}; what is in force stays");
+            }
+        }
+    }
+
+    fn take_over(&mut self, compiled: Compiled, made_of: Vec<Material>, begun: Instant) {
+        let Compiled { image, readings } = compiled;
+        let Some(image) = self.settle(image) else {
+            self.counters.failed.bump();
+            return;
+        };
+        for (number, reading) in readings.iter().enumerate() {
+            let is_changed = self.made_of[number] != made_of[number];
+            self.count(number, reading.as_ref(), is_changed);
+        }
+        if let Some(directory) = &self.directory {
+            let tallies: Vec<Tally> = readings
+                .iter()
+                .map(|reading| reading.as_ref().map_or_else(Tally::default, tally))
+                .collect();
+            if let Err(error) = image::note(directory, image.stamp(), &tallies) {
+                tracing::warn!("lists: the counts of lists cannot be kept: {error}");
+            }
+        }
+        self.made_of = made_of;
+        let took = monotonic() - begun;
+        self.counters.built.bump();
+        self.counters.build_us.set(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+        let (names, bytes) = (image.footprint().names, image.footprint().bytes);
+        tracing::info!("lists: {names} names, {bytes} bytes, made in {}", seconds(took));
+        self.publish(image);
+    }
+
+    /// Puts an image where all cores can read it: into its file, or else into memory.
+    fn settle(&self, octets: Vec<u8>) -> Option<Image<Bytes>> {
+        if let Some(directory) = &self.directory {
+            match image::keep(directory, &octets) {
+                Ok(image) => return Some(image),
+                Err(error) => {
+                    let path = directory.join(image::IMAGE);
+                    tracing::warn!("lists: {}: cannot be written: {error}", path.display());
+                }
+            }
+        }
+        let held = image::hold(&octets);
+        if let Err(error) = &held {
+            tracing::error!("lists: no memory for the image: {error}; what is in force stays");
+        }
+        held.ok()
+    }
+
+    /// Counts and tells what was read of a list.
+    fn count(&self, number: usize, reading: Option<&Reading>, is_changed: bool) {
+        let (list, counters) = (&self.lists[number], &self.counters.lists[number]);
+        let counts = reading.map_or_else(Tally::default, tally);
+        counters.rules.set(counts.rules);
+        counters.bad_lines.set(counts.bad);
+        counters.skipped_lines.set(counts.skipped);
+        counters.bytes.set(counts.bytes);
+        let name = &list.name;
+        let Some(Reading { report, bytes, is_cut }) = reading else { return };
+        if is_changed {
+            tracing::info!(
+                "list {name:?}: {} rules, {} bad lines{}, {} lines skipped, {bytes} bytes, from {}",
+                report.rules,
+                report.bad.count,
+                first(&report.bad),
+                report.skipped.count,
+                list.source
+            );
+        }
+        if *is_cut {
+            tracing::error!(
+                "list {name:?}: the memory of all lists is full: the rules from line {} on are left out; raise \
+                 filter.memory = {} bytes",
+                report.bad.first.last().map_or(0, |remark| remark.line),
+                self.filter.bytes
+            );
+        }
+    }
+
+    /// Puts `image` in force, with the lists that count now for each group.
+    fn publish(&mut self, image: Image<Bytes>) {
+        self.counters.names.set(image.footprint().names);
+        self.counters.image_bytes.set(image.footprint().bytes as u64);
+        self.counters.published.bump();
+        self.published.replace(|policy| {
+            let groups = policy.filtering().map_or(&self.groups[..], Filtering::groups);
+            let filtering = Filtering::new(image.clone(), &self.lists, groups.into());
+            policy.clone().filtered(Some(Arc::new(filtering)))
+        });
+        self.image = Some(image);
+    }
+
+    /// A fingerprint of everything that makes an image what it is.
+    fn stamp(&self, made_of: &[Material]) -> u64 {
+        let mut hasher = SipHasher24::new();
+        let config::Filter { list_bytes_max, bytes, .. } = self.filter;
+        let version = env!("CARGO_PKG_VERSION");
+        hasher.write(format!("{MAKING} {version} {list_bytes_max} {bytes}\n").as_bytes());
+        for (list, material) in self.lists.iter().zip(made_of) {
+            let config::List { name, source, kind, syntax, .. } = list;
+            // As text, with marks between the parts: this is no hot path.
+            let said = format!("{name:?}\n{source:?}\n{kind:?}\n{syntax:?}\n{material:?}\n");
+            hasher.write(said.as_bytes());
+        }
+        hasher.finish()
+    }
+}
+
+/// What an operator should mend: a directory in which nothing can be kept, files that cannot be read.
+#[must_use]
+pub fn warnings(filter: &config::Filter, lists: &[config::List]) -> Vec<String> {
+    let directory = filter.directory.as_ref().filter(|_| !lists.is_empty());
+    let refused =
+        directory.and_then(|directory| Some(unwritable(directory, &probe(directory).err()?)));
+    let unreadable = lists.iter().filter_map(|list| match &list.source {
+        config::ListSource::File(path) => {
+            let error = text::open(path).err()?;
+            Some(format!("{}: list {:?}: {}: {error}", list.place, list.name, list.source))
+        }
+        config::ListSource::Url(_) => None,
+    });
+    refused.into_iter().chain(unreadable).collect()
+}
+
+/// Says whether lists could be kept in `directory`, which is made if only its last part is missing.
+fn probe(directory: &Path) -> io::Result<()> {
+    files::make_directory(directory)?;
+    files::probe(&directory.join(image::IMAGE), &MAGIC)
+}
+
+/// What an operator is told when lists cannot be kept in `directory`.
+fn unwritable(directory: &Path, error: &io::Error) -> String {
+    let directory = directory.display();
+    format!("filter.directory: {directory}: lists cannot be kept there: {error}")
+}
+
+fn tally(reading: &Reading) -> Tally {
+    let Reading { report, bytes, .. } = reading;
+    let bytes = *bytes as u64;
+    Tally { rules: report.rules, bad: report.bad.count, skipped: report.skipped.count, bytes }
+}
+
+/// The first remarks, in brackets, if there are any.
+fn first(remarks: &Remarks) -> String {
+    let told: Vec<String> = remarks
+        .first
+        .iter()
+        .take(LINES_TOLD)
+        .map(|remark| format!("line {}: {}", remark.line, remark.finding))
+        .collect();
+    if told.is_empty() { String::new() } else { format!(" ({})", told.join("; ")) }
+}
+
+/// A fingerprint that is the same in every build.
+fn fingerprint(octets: &[u8]) -> u64 {
+    let mut hasher = SipHasher24::new();
+    hasher.write(octets);
+    hasher.finish()
+}
+
+#[expect(clippy::disallowed_methods, reason = "control reads the clock")]
+fn monotonic() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "control reads the clock")]
+fn wall() -> SystemTime {
+    SystemTime::now()
+}

@@ -1,0 +1,62 @@
+//! The lists of a node: in force, as far as they lie on this machine, before the first answer; kept by a thread of their own
+//! from then on.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+
+use super::NodeError;
+use crate::config::Config;
+use crate::control::lists::{Keeper, Order, Setup};
+use crate::control::schedule::Timetable;
+use crate::observe::FilterCounters;
+use crate::policy::Published;
+use crate::sys::priority;
+use crate::time::CacheTime;
+use crate::upstream;
+
+/// The thread that keeps the lists.
+pub(super) struct Lists {
+    /// It ends when this does.
+    orders: Sender<Order>,
+    counters: Arc<FilterCounters>,
+}
+
+impl Lists {
+    /// Puts the lists of `config` in force and starts the thread. `None` without lists.
+    ///
+    /// # Errors
+    /// [`NodeError::System`] without a thread.
+    pub(super) fn begin(
+        config: &Config,
+        now: CacheTime,
+        published: &Arc<Published>,
+    ) -> Result<Option<Self>, NodeError> {
+        let setup = Setup {
+            filter: config.filter.clone(),
+            lists: config.lists.clone(),
+            groups: Timetable::new(&config.groups, &config.lists).in_force(now),
+            draw: upstream::octets_from_kernel,
+        };
+        let Some(keeper) = Keeper::begin(setup, Arc::clone(published)) else { return Ok(None) };
+        let counters = keeper.counters();
+        let (orders, received) = channel();
+        let keep = move || {
+            priority::give_way();
+            keeper.run(&received);
+        };
+        let spawned = std::thread::Builder::new().name("lists".into()).spawn(keep);
+        spawned.map_err(|cause| NodeError::System { what: "cannot start a thread", cause })?;
+        Ok(Some(Self { orders, counters }))
+    }
+
+    /// Has all lists looked at.
+    pub(super) fn refresh(&self) {
+        // The thread lives as long as this does.
+        let _ = self.orders.send(Order::Refresh);
+    }
+
+    /// What is counted.
+    pub(super) fn counters(&self) -> &FilterCounters {
+        &self.counters
+    }
+}
