@@ -139,18 +139,7 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     let trust = trust_of(&config.forward)?;
     claim::all(&config.node.listen)?;
     let (sender, news) = channel();
-    let saved = sender.clone();
-    let when_saved = move || {
-        // Nobody listens any more once the process is on its way out.
-        let _ = saved.send(News::Event(Event::Saved));
-    };
-    let snapshots = Snapshots::begin(
-        &config.snapshot,
-        &config.cache,
-        &config.forward,
-        seats.len(),
-        when_saved,
-    )?;
+    let snapshots = snapshots_of(&config, seats.len(), &sender)?;
     warnings.extend(unwritable(&config.snapshot));
     let drain = config.node.drain;
     let published = Arc::new(Published::new(policy));
@@ -197,6 +186,20 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     let outcome = watch(&shared, &crew, &news, &notifier, drain);
     dump(&shared, &crew);
     outcome
+}
+
+/// The snapshot to start with, and the thread that writes the next ones.
+fn snapshots_of(
+    config: &Config,
+    cores: usize,
+    sender: &Sender<News>,
+) -> Result<Option<Snapshots>, NodeError> {
+    let saved = sender.clone();
+    let when_saved = move || {
+        // Nobody listens any more once the process is on its way out.
+        let _ = saved.send(News::Event(Event::Saved));
+    };
+    Snapshots::begin(&config.snapshot, &config.cache, &config.forward, cores, when_saved)
 }
 
 /// What clients may have.

@@ -223,27 +223,11 @@ fn open(path: &Path, url: &str) -> Result<Option<(Copy, BufReader<File>)>, Usele
 mod tests {
     use std::time::Duration;
 
+    use super::super::fixture::Directory;
     use super::*;
     use crate::config::ListSource;
 
     const URL: &str = "https://me:secret@lists.example/";
-
-    struct Directory(PathBuf);
-
-    impl Directory {
-        fn create(name: &str) -> Self {
-            let name = format!("heimdall-copies-{name}-{}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            std::fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-    }
-
-    impl Drop for Directory {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
 
     fn list(name: &str) -> List {
         List::new(name.into(), ListSource::Url(URL.into()), String::new())

@@ -121,27 +121,9 @@ fn tally(line: &str) -> Option<Tally> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
+    use super::super::fixture::Directory;
     use super::*;
     use crate::policy::filter::Compiler;
-
-    struct Directory(PathBuf);
-
-    impl Directory {
-        fn create(name: &str) -> Self {
-            let name = format!("heimdall-image-{name}-{}", std::process::id());
-            let path = std::env::temp_dir().join(name);
-            std::fs::create_dir_all(&path).unwrap();
-            Self(path)
-        }
-    }
-
-    impl Drop for Directory {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_dir_all(&self.0);
-        }
-    }
 
     fn image(stamp: u64) -> Vec<u8> {
         Compiler::new(*b"sixteen letters!").finish(stamp).unwrap()

@@ -134,10 +134,11 @@ impl Keeper {
     /// Asks the server for a list, and keeps what it sends if that can be one.
     fn ask(&mut self, number: usize, url: &str) -> Result<Material, String> {
         let list = &self.lists[number];
-        // A copy that is torn is as good as none: the list is asked for as a whole.
         let copy = self.copies.find(list, url).ok().flatten();
         let is_used = copy.as_ref().is_some_and(|copy| Material::of(copy) == self.made_of[number]);
-        let known = copy.as_ref().filter(|_| is_used).map(|copy| copy.validators.clone());
+        // One that was never read, or in vain, may be torn: the list is asked for as a whole.
+        let copy = copy.filter(|_| is_used);
+        let known = copy.as_ref().map(|copy| copy.validators.clone());
         let fetched = self.downloader.fetch(url, &known.unwrap_or_default());
         match (fetched.map_err(|error| error.to_string())?, copy) {
             (Fetched::Unchanged, Some(copy)) => {
@@ -178,7 +179,14 @@ impl Keeper {
             let name = &list.name;
             tracing::warn!("list {name:?}: the directory of its copy cannot be synced: {error}");
         }
-        Ok(Material::of(&copy))
+        // One that is written but not believed would be asked for again and again.
+        match self.copies.find(list, url) {
+            Ok(Some(found)) if Material::of(&found) == Material::of(&copy) => {
+                Ok(Material::of(&copy))
+            }
+            Ok(_) => Err("its copy is not what was written".to_owned()),
+            Err(useless) => Err(format!("its copy is of no use: {useless}")),
+        }
     }
 
     fn note_confirmed(&mut self, number: usize, url: &str) {
@@ -216,6 +224,23 @@ impl Keeper {
             );
         }
         material.map(|material| (material, None))
+    }
+
+    /// Has those lists downloaded soon whose copy turned out to be of no use.
+    pub(super) fn mend(&mut self) {
+        for number in 0..self.lists.len() {
+            let is_lost = self.made_of[number] == Material::Nothing;
+            let is_copy = matches!(self.lists[number].source, ListSource::Url(_));
+            if !is_lost || !is_copy || self.schedule.is_failing(number) {
+                continue;
+            }
+            if self.image.is_none() {
+                self.schedule.at_once(number, monotonic());
+            } else {
+                // It was downloaded a moment ago: a disk that breaks what it is given is not to have servers asked for ever.
+                self.schedule.failed(number, monotonic());
+            }
+        }
     }
 
     /// Notes that a list is what its source had `age` ago.

@@ -4,6 +4,8 @@
 mod compile;
 mod copies;
 mod download;
+#[cfg(test)]
+mod fixture;
 mod image;
 mod look;
 mod schedule;
@@ -249,6 +251,7 @@ impl Keeper {
             }
         }
         self.made_of = made_of;
+        self.mend();
         let took = monotonic() - begun;
         self.counters.built.bump();
         self.counters.build_us.set(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
@@ -338,8 +341,15 @@ impl Keeper {
 #[must_use]
 pub fn warnings(filter: &config::Filter, lists: &[config::List]) -> Vec<String> {
     let directory = filter.directory.as_ref().filter(|_| !lists.is_empty());
-    let refused =
-        directory.and_then(|directory| Some(unwritable(directory, &probe(directory).err()?)));
+    let refused = directory.and_then(|directory| {
+        let is_there = directory.exists();
+        let outcome = probe(directory);
+        if !is_there {
+            // A check leaves nothing behind, least of all what belongs to another user than the node's.
+            let _ = std::fs::remove_dir(directory);
+        }
+        Some(unwritable(directory, &outcome.err()?))
+    });
     let unreadable = lists.iter().filter_map(|list| match &list.source {
         config::ListSource::File(path) => {
             let error = text::open(path).err()?;
@@ -395,3 +405,6 @@ fn monotonic() -> Instant {
 fn wall() -> SystemTime {
     SystemTime::now()
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,85 +1,19 @@
 //! Servers of lists, good and bad ones, on loopback addresses.
 
-use std::io::{BufRead as _, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::{Arc, Mutex};
+use std::io::Write;
+use std::net::TcpListener;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
 use rustls::pki_types::{PrivateKeyDer, pem::PemObject as _};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::*;
+use crate::control::lists::fixture::{Server, respond};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const BYTES_MAX: usize = 1 << 20;
-
-/// What a server sends for the head of a request.
-type Script = dyn Fn(&str, &mut dyn Write) + Send + Sync;
-
-/// A server that answers each connection's first request.
-struct Server {
-    address: SocketAddr,
-    heads: Arc<Mutex<Vec<String>>>,
-}
-
-impl Server {
-    fn start(script: impl Fn(&str, &mut dyn Write) + Send + Sync + 'static) -> Self {
-        Self::listen(None, Arc::new(script))
-    }
-
-    fn listen(tls: Option<Arc<ServerConfig>>, script: Arc<Script>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let heads: Arc<Mutex<Vec<String>>> = Arc::default();
-        let seen = Arc::clone(&heads);
-        std::thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let (seen, script, tls) = (Arc::clone(&seen), Arc::clone(&script), tls.clone());
-                std::thread::spawn(move || match tls {
-                    None => answer(stream, &seen, &*script),
-                    Some(tls) => {
-                        let connection = ServerConnection::new(tls).unwrap();
-                        answer(StreamOwned::new(connection, stream), &seen, &*script);
-                    }
-                });
-            }
-        });
-        Self { address, heads }
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
-    fn heads(&self) -> Vec<String> {
-        self.heads.lock().unwrap().clone()
-    }
-}
-
-fn answer(stream: impl Read + Write, seen: &Mutex<Vec<String>>, script: &Script) {
-    let mut reader = BufReader::new(stream);
-    let mut head = String::new();
-    while !head.ends_with("\r\n\r\n") {
-        if !matches!(reader.read_line(&mut head), Ok(1..)) {
-            return;
-        }
-    }
-    seen.lock().unwrap().push(head.clone());
-    script(&head, reader.get_mut());
-}
-
-/// Sends a whole response. Nobody may listen any more.
-fn respond(out: &mut dyn Write, status: &str, headers: &str, body: &[u8]) {
-    let len = body.len();
-    let _ = write!(
-        out,
-        "HTTP/1.1 {status}\r\nContent-Length: {len}\r\nConnection: close\r\n{headers}\r\n"
-    );
-    let _ = out.write_all(body);
-    let _ = out.flush();
-}
 
 fn downloader() -> Downloader {
     Downloader::new(PATIENCE, BYTES_MAX, &[])

@@ -1,0 +1,316 @@
+//! Keepers with files, copies and servers of their own, told what to look at; no test waits for time to pass.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+
+use super::fixture::{Directory, Server, respond};
+use super::*;
+use crate::config::{Filter, List, ListKind, ListSource};
+use crate::policy::filter::{Asker, Lists};
+use crate::policy::{Acl, Identity, LocalData, Policy};
+use crate::wire::{NameBuf, Rtype};
+
+fn published() -> Arc<Published> {
+    let acl = Acl::new(&config::Acl::default());
+    let identity = Identity::new(&config::Identity::default());
+    Arc::new(Published::new(Policy::new(acl, identity, LocalData::default())))
+}
+
+fn file(name: &str, path: PathBuf) -> List {
+    List::new(name.into(), ListSource::File(path), "node.toml:1".into())
+}
+
+fn url(name: &str, url: String) -> List {
+    List::new(name.into(), ListSource::Url(url), "node.toml:1".into())
+}
+
+/// A keeper whose copies lie in `directory`, if anywhere.
+fn setup(directory: Option<&Directory>, lists: &[List]) -> Setup {
+    let filter = Filter {
+        directory: directory.map(|directory| directory.0.join("kept")),
+        download_timeout: Duration::from_secs(20),
+        ..Filter::default()
+    };
+    Setup { filter, lists: lists.to_vec(), groups: Box::new([Lists::ALL]), draw: || Ok([7; 16]) }
+}
+
+fn keeper(directory: Option<&Directory>, lists: &[List]) -> Keeper {
+    Keeper::begin(setup(directory, lists), published()).unwrap()
+}
+
+/// Looks at all lists, as SIGHUP does.
+fn refresh(keeper: &mut Keeper) {
+    keeper.schedule.all(monotonic());
+    keeper.look_at_due();
+}
+
+/// The number of the list that decides over `name`.
+fn decides(keeper: &Keeper, name: &str) -> Option<u8> {
+    let name = NameBuf::from_text(name).unwrap();
+    let address = [192, 0, 2, 1].into();
+    let asker = Asker { lists: &Lists::ALL, qtype: Rtype::A, address, name: None };
+    let image = keeper.image.as_ref().expect("something is in force from the start");
+    let decision = image.matcher().decide(name.as_name().as_bytes(), &asker);
+    decision.map(|decision| decision.list)
+}
+
+/// Looks that were made at a list: changed, unchanged, failed.
+fn looks(keeper: &Keeper, number: usize) -> [u64; 3] {
+    let list = &keeper.counters.lists[number];
+    [&list.changed, &list.unchanged, &list.failed].map(|count| count.value())
+}
+
+fn built(keeper: &Keeper) -> u64 {
+    keeper.counters.built.value()
+}
+
+#[test]
+fn node_without_lists_has_no_keeper() {
+    assert!(Keeper::begin(setup(None, &[]), published()).is_none());
+}
+
+#[test]
+fn files_are_in_force_from_the_start_and_read_again_only_when_they_have_changed() {
+    let directory = Directory::create("files");
+    let ads =
+        directory.write("ads", b"0.0.0.0 ads.example\nnonsense line here\n0.0.0.0 ads2.example\n");
+    let ours = directory.write("ours", b"ads2.example\n");
+    let allow = List { kind: ListKind::Allow, ..file("ours", ours) };
+    let lists = [file("ads", ads), allow];
+    let mut keeper = keeper(None, &lists);
+    assert_eq!(keeper.published.epoch(), 1, "a policy that filters is published");
+    assert_eq!(
+        (decides(&keeper, "ads.example"), decides(&keeper, "ads2.example")),
+        (Some(0), Some(1))
+    );
+    let counters = keeper.counters();
+    assert_eq!((counters.lists[0].rules.value(), counters.lists[0].bad_lines.value()), (2, 1));
+    assert_eq!((counters.names.value(), counters.lists[1].bytes.value()), (2, 13));
+    refresh(&mut keeper);
+    assert_eq!((built(&keeper), looks(&keeper, 0)), (1, [0, 1, 0]));
+    directory.write("ads", b"0.0.0.0 other.example\n");
+    refresh(&mut keeper);
+    assert_eq!((built(&keeper), looks(&keeper, 0), looks(&keeper, 1)), (2, [1, 1, 0], [0, 2, 0]));
+    assert_eq!(
+        (decides(&keeper, "ads.example"), decides(&keeper, "other.example")),
+        (None, Some(0))
+    );
+    assert_eq!(keeper.published.epoch(), 2);
+}
+
+#[test]
+fn file_that_is_gone_has_no_rules_until_it_is_back() {
+    let directory = Directory::create("gone");
+    let path = directory.write("ads", b"ads.example\n");
+    let mut keeper = keeper(None, &[file("ads", path.clone())]);
+    std::fs::remove_file(&path).unwrap();
+    for _ in 0..2 {
+        refresh(&mut keeper);
+        assert_eq!((decides(&keeper, "ads.example"), built(&keeper)), (None, 2));
+    }
+    assert_eq!(looks(&keeper, 0), [0, 0, 2]);
+    directory.write("ads", b"ads.example\n");
+    refresh(&mut keeper);
+    assert_eq!((decides(&keeper, "ads.example"), built(&keeper)), (Some(0), 3));
+}
+
+#[test]
+fn file_that_is_too_long_is_left_out_and_looked_at_no_more_than_others() {
+    let directory = Directory::create("long");
+    let path = directory.write("ads", &b"ads.example\n".repeat(100));
+    let mut setup = setup(None, &[file("ads", path)]);
+    setup.filter.list_bytes_max = 1_000;
+    let mut keeper = Keeper::begin(setup, published()).unwrap();
+    refresh(&mut keeper);
+    assert_eq!((decides(&keeper, "ads.example"), built(&keeper)), (None, 1));
+    directory.write("ads", b"ads.example\n");
+    refresh(&mut keeper);
+    assert_eq!((decides(&keeper, "ads.example"), built(&keeper)), (Some(0), 2));
+}
+
+#[test]
+fn image_is_there_at_once_after_a_restart_if_it_still_fits() {
+    let directory = Directory::create("restart");
+    let path = directory.write("ads", b"ads.example\n!bad\n\nb!d\n");
+    let lists = [file("ads", path)];
+    let first = keeper(Some(&directory), &lists);
+    let second = keeper(Some(&directory), &lists);
+    assert_eq!((built(&first), built(&second), decides(&second, "ads.example")), (1, 0, Some(0)));
+    let counts = |keeper: &Keeper| {
+        let list = &keeper.counters.lists[0];
+        [&list.rules, &list.bad_lines, &list.skipped_lines, &list.bytes].map(|gauge| gauge.value())
+    };
+    assert_eq!(counts(&first), counts(&second));
+    directory.write("ads", b"other.example\n");
+    let third = keeper(Some(&directory), &lists);
+    assert_eq!((built(&third), decides(&third, "ads.example")), (1, None));
+    let renamed = [List { name: "else".into(), ..lists[0].clone() }];
+    assert_eq!(
+        built(&keeper(Some(&directory), &renamed)),
+        1,
+        "made anew when the config has changed"
+    );
+    // One in use is not touched by those that come after it.
+    assert_eq!(decides(&first, "ads.example"), Some(0));
+    std::fs::write(directory.0.join("kept/image"), "heimfltr, and then something else").unwrap();
+    assert_eq!(decides(&keeper(Some(&directory), &lists), "other.example"), Some(0));
+}
+
+#[test]
+fn downloaded_list_survives_a_restart_with_the_network_down() {
+    let directory = Directory::create("down");
+    let is_down = Arc::new(AtomicBool::new(false));
+    let network = Arc::clone(&is_down);
+    let server = Server::start(move |_, out| {
+        if !network.load(Ordering::Relaxed) {
+            respond(out, "200 OK", "ETag: \"1\"\r\n", b"||ads.example^\n");
+        }
+    });
+    let lists = [url("ads", server.url("/")), file("none", directory.0.join("none"))];
+    for directory in [Some(&directory), None] {
+        let mut keeper = keeper(directory, &lists);
+        assert_eq!(decides(&keeper, "ads.example"), None, "nobody waits for the network");
+        assert_eq!(keeper.schedule.due(monotonic()), [0]);
+        refresh(&mut keeper);
+        assert_eq!((decides(&keeper, "www.ads.example"), looks(&keeper, 0)), (Some(0), [1, 0, 0]));
+    }
+    is_down.store(true, Ordering::Relaxed);
+    let mut again = keeper(Some(&directory), &lists);
+    assert_eq!((built(&again), decides(&again, "ads.example")), (0, Some(0)));
+    assert!(again.schedule.due(monotonic()).is_empty(), "a fresh copy is not asked for again");
+    // Without the image the copy does.
+    std::fs::remove_file(directory.0.join("kept/image")).unwrap();
+    again = keeper(Some(&directory), &lists);
+    refresh(&mut again);
+    assert_eq!((built(&again), decides(&again, "ads.example")), (1, Some(0)));
+    assert_eq!(looks(&again, 0), [0, 0, 1]);
+}
+
+#[test]
+fn suspicious_download_keeps_the_copy_of_before() {
+    let directory = Directory::create("suspicious");
+    let answers: [(&str, &[u8]); 7] = [
+        ("200 OK", b"ads.example\n"),
+        ("500 Internal Server Error", b"other.example\n"),
+        ("200 OK", b""),
+        ("200 OK", b"<html>other.example\n</html>"),
+        ("200 OK", b"# nothing\n"),
+        ("304 Not Modified", b""),
+        ("200 OK", b"other.example\n"),
+    ];
+    let asked = AtomicUsize::new(0);
+    let server = Server::start(move |_, out| {
+        let (status, body) = answers[asked.fetch_add(1, Ordering::Relaxed)];
+        respond(out, status, "ETag: \"x\"\r\n", body);
+    });
+    let mut keeper = keeper(Some(&directory), &[url("ads", server.url("/"))]);
+    refresh(&mut keeper);
+    assert_eq!(decides(&keeper, "ads.example"), Some(0));
+    for failures in 1..=4 {
+        refresh(&mut keeper);
+        assert_eq!(
+            (decides(&keeper, "ads.example"), looks(&keeper, 0)),
+            (Some(0), [1, 0, failures])
+        );
+        assert!(keeper.schedule.is_failing(0));
+    }
+    refresh(&mut keeper);
+    assert_eq!((looks(&keeper, 0), built(&keeper)), ([1, 1, 4], 2));
+    assert!(!keeper.schedule.is_failing(0));
+    refresh(&mut keeper);
+    assert_eq!(
+        (decides(&keeper, "ads.example"), decides(&keeper, "other.example")),
+        (None, Some(0))
+    );
+}
+
+#[test]
+fn torn_copy_is_fetched_as_a_whole() {
+    let directory = Directory::create("copy");
+    let server = Server::start(|head, out| {
+        let is_asked_for_change = head.to_ascii_lowercase().contains("if-none-match");
+        let status = if is_asked_for_change { "304 Not Modified" } else { "200 OK" };
+        respond(
+            out,
+            status,
+            "ETag: \"1\"\r\n",
+            if is_asked_for_change { b"" } else { b"ads.example\n" },
+        );
+    });
+    let lists = [url("ads", server.url("/"))];
+    refresh(&mut keeper(Some(&directory), &lists));
+    let copy = std::fs::read_dir(directory.0.join("kept"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.extension().is_some_and(|extension| extension == "list"))
+        .unwrap();
+    let mut octets = std::fs::read(&copy).unwrap();
+    *octets.last_mut().unwrap() = b'x';
+    std::fs::write(&copy, octets).unwrap();
+    std::fs::remove_file(directory.0.join("kept/image")).unwrap();
+    let mut keeper = keeper(Some(&directory), &lists);
+    assert_eq!(decides(&keeper, "ads.example"), None);
+    refresh(&mut keeper);
+    assert_eq!(decides(&keeper, "ads.example"), Some(0));
+}
+
+#[test]
+fn rules_beyond_the_memory_are_left_out_and_allowances_come_first() {
+    let directory = Directory::create("memory");
+    let many: String = (0..10_000).map(|number| format!("name{number}.ads.example\n")).collect();
+    let block = directory.write("block", many.as_bytes());
+    let allow = directory.write("allow", b"ours.example\n");
+    let lists = [file("block", block), List { kind: ListKind::Allow, ..file("allow", allow) }];
+    let mut setup = setup(None, &lists);
+    setup.filter.bytes = 1 << 20;
+    let keeper = Keeper::begin(setup, published()).unwrap();
+    let counters = keeper.counters();
+    let (rules, left_out) = (counters.lists[0].rules.value(), counters.lists[0].bad_lines.value());
+    assert!(rules > 1_000 && left_out > 1_000 && rules + left_out == 10_000, "{rules}");
+    assert_eq!(decides(&keeper, "ours.example"), Some(1));
+}
+
+#[test]
+fn directory_that_cannot_be_written_is_done_without_and_told_by_a_check() {
+    let directory = Directory::create("unwritable");
+    let path = directory.write("ads", b"ads.example\n");
+    let lists = [file("ads", path), file("none", directory.0.join("none"))];
+    let mut setup = setup(Some(&directory), &lists);
+    setup.filter.directory = Some(directory.0.join("ads"));
+    let told = warnings(&setup.filter, &lists);
+    assert!(
+        told[0].starts_with("filter.directory: ") && told[1].contains("list \"none\""),
+        "{told:?}"
+    );
+    let keeper = Keeper::begin(setup, published()).unwrap();
+    assert_eq!((decides(&keeper, "ads.example"), &keeper.directory), (Some(0), &None));
+    let filter = Filter { directory: Some(directory.0.join("fresh")), ..Filter::default() };
+    assert_eq!(warnings(&filter, &lists[..1]), [""; 0]);
+    assert!(!directory.0.join("fresh").exists(), "a check leaves nothing behind");
+}
+
+#[test]
+fn thread_looks_when_told_and_ends_when_nobody_could_tell_any_more() {
+    let directory = Directory::create("thread");
+    let path = directory.write("ads", b"ads.example\n");
+    let published = published();
+    let setup = setup(None, &[file("ads", path)]);
+    let keeper = Keeper::begin(setup, Arc::clone(&published)).unwrap();
+    let counters = keeper.counters();
+    let (orders, received) = channel();
+    let thread = std::thread::spawn(move || keeper.run(&received));
+    // Somebody follows the schedules: what he says stays with the next image.
+    let nobody: Box<[Lists]> = Box::new([Lists::default()]);
+    published.replace(|policy| {
+        let filtering = policy.filtering().unwrap();
+        let lists = [file("ads", "/ads".into())];
+        policy.clone().filtered(Some(Arc::new(filtering.regrouped(&lists, nobody.clone()))))
+    });
+    directory.write("ads", b"other.example\nthird.example\n");
+    orders.send(Order::Refresh).unwrap();
+    drop(orders);
+    thread.join().unwrap();
+    assert_eq!((counters.names.value(), counters.asked.value(), published.epoch()), (2, 1, 3));
+    assert_eq!(published.current().1.filtering().unwrap().groups(), &*nobody);
+}
