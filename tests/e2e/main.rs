@@ -18,6 +18,7 @@ mod flood;
 mod forward;
 mod groups;
 mod hosts;
+mod lists;
 mod load;
 mod malformed;
 mod message;

@@ -14,7 +14,7 @@ const KEYS_MAX: usize = 3;
 
 /// What a rule takes beside its name, in bytes, until the image is built: its entry and its place in vectors that grow by
 /// doubling.
-const RULE_BYTES: usize = 56;
+const RULE_BYTES: usize = 72;
 
 /// As many times lies a name in memory then.
 const NAME_COPIES: usize = 5;
