@@ -49,10 +49,19 @@ impl Lists {
         Ok(Some(Self { orders, counters }))
     }
 
+    /// Has the lists looked at when it is time: the node serves.
+    pub(super) fn go_on(&self) {
+        self.tell(Order::Begin);
+    }
+
     /// Has all lists looked at.
     pub(super) fn refresh(&self) {
+        self.tell(Order::Refresh);
+    }
+
+    fn tell(&self, order: Order) {
         // The thread lives as long as this does.
-        let _ = self.orders.send(Order::Refresh);
+        let _ = self.orders.send(order);
     }
 
     /// What is counted.

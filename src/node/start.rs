@@ -179,6 +179,9 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     for heartbeat in &shared.heartbeats {
         heartbeat.beat(shared.clock.monotonic());
     }
+    if let Some(lists) = &shared.lists {
+        lists.go_on();
+    }
     let status = format!("serving on {} core(s)", crew.len());
     tracing::info!("{status}");
     let notifier = Notifier::new();

@@ -240,6 +240,15 @@ mod tests {
     }
 
     #[test]
+    fn lists_are_looked_at_when_asked_but_not_during_the_drain() {
+        let hearts = hearts(1);
+        let mut supervisor = Supervisor::new(&hearts, Duration::from_secs(2));
+        assert_eq!(supervisor.handle(Event::Refresh, at(1)), [Order::Refresh]);
+        supervisor.handle(Event::Stop, at(1));
+        assert_eq!(supervisor.handle(Event::Refresh, at(1)), []);
+    }
+
+    #[test]
     fn drain_ends_when_the_last_worker_has() {
         let hearts = hearts(2);
         let mut supervisor = Supervisor::new(&hearts, Duration::from_secs(2));

@@ -58,6 +58,8 @@ const MAKING: u64 = 1;
 /// What the thread is told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Order {
+    /// To begin: the node serves, so that it may itself be whom this machine asks for the names of servers.
+    Begin,
     /// To look at all lists now.
     Refresh,
 }
@@ -137,21 +139,22 @@ impl Keeper {
         Arc::clone(&self.counters)
     }
 
-    /// Looks at each list when it is time, and at all of them when told so, as long as there is somebody who could tell.
+    /// Looks at each list when it is time, and at all of them when told so, from the first order on and as long as there is
+    /// somebody who could give one.
     pub fn run(mut self, orders: &Receiver<Order>) {
-        let mut retired = self.published.reap();
+        let mut order = orders.recv().map_err(|_| RecvTimeoutError::Disconnected);
         loop {
-            let rest = if retired > 0 { REAP_PAUSE } else { SLEEP_MAX };
-            match orders.recv_timeout(self.schedule.rest(monotonic()).min(rest)) {
+            match order {
                 Ok(Order::Refresh) => {
                     self.counters.asked.bump();
                     self.schedule.all(monotonic());
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Order::Begin) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.look_at_due();
-            retired = self.published.reap();
+            let rest = if self.published.reap() > 0 { REAP_PAUSE } else { SLEEP_MAX };
+            order = orders.recv_timeout(self.schedule.rest(monotonic()).min(rest));
         }
     }
 
