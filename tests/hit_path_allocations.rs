@@ -9,7 +9,7 @@ use std::sync::Arc;
 use heimdall_uring::cache::Shard;
 use heimdall_uring::config;
 use heimdall_uring::observe::Transport;
-use heimdall_uring::policy::{Acl, Identity, LocalData, Policy, RateLimiter};
+use heimdall_uring::policy::{Acl, HostsFile, Identity, LocalData, Policy, RateLimiter, local};
 use heimdall_uring::serve::{Admission, Client, Core, Sections, Unresolved, Verdict};
 use heimdall_uring::time::{CacheTime, Monotonic, Now};
 use heimdall_uring::wire::answer::AnswerBuilder;
@@ -52,10 +52,25 @@ fn core() -> Core<()> {
         records: "@ SOA ns host 1 2 3 4 5\nwww A 192.0.2.1".into(),
         place: String::new(),
     };
+    let rewrite = config::Rewrite {
+        name: "*.apps.test.".into(),
+        to: config::RewriteTarget::Addresses(vec![[192, 0, 2, 1].into()]),
+        ttl: 60,
+        place: String::new(),
+    };
+    let hosts = HostsFile { place: String::new(), text: b"192.0.2.2 nas.home".to_vec() };
+    let sections = local::Sections {
+        zones: &[local],
+        special: config::Special::NONE,
+        forward: &forward,
+        rewrites: &[rewrite],
+        hosts: &config::Hosts::default(),
+        hosts_files: &[hosts],
+    };
     let policy = Policy::new(
         Acl::new(&config::Acl::default()),
         Identity::new(&config::Identity::default()),
-        LocalData::new(&[local]).unwrap(),
+        LocalData::compile(&sections).unwrap().0,
     );
     let shard =
         Shard::new(&config::Cache::default(), 1 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
@@ -137,6 +152,9 @@ fn hits_local_answers_refusals_and_malformed_messages_allocate_nothing() {
         ("truncated hit", CLIENT, query("many.example.com.", Rtype::A, false)),
         ("local answer", CLIENT, query("www.local.test.", Rtype::A, true)),
         ("local NXDOMAIN", CLIENT, query("no.local.test.", Rtype::A, true)),
+        ("hosts file", CLIENT, query("nas.home.", Rtype::A, true)),
+        ("hosts file, NODATA", CLIENT, query("nas.home.", Rtype::MX, true)),
+        ("rewrite", CLIENT, query("x.apps.test.", Rtype::A, true)),
         ("ANY", CLIENT, query("www.example.com.", Rtype::ANY, true)),
         ("stranger", stranger, query("www.example.com.", Rtype::A, true)),
         ("malformed", CLIENT, broken),

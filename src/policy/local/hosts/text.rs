@@ -6,7 +6,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ahash::RandomState;
 use hashbrown::HashTable;
 
-use super::{ADDRESSES_MAX, Hosts, write_entry, write_record};
+use super::{
+    A_BYTES, AAAA_BYTES, ADDRESSES_MAX, COUNTS_BYTES, HEAD_BYTES, Hosts, write_entry, write_record,
+};
 use crate::config;
 use crate::wire::name::{LABEL_BYTES_MAX, NAME_BYTES_MAX};
 use crate::wire::{Name, Rtype};
@@ -211,7 +213,8 @@ impl Draft {
         self.index = HashTable::new();
         self.values.sort_unstable();
         self.values.dedup();
-        let mut entries = Vec::with_capacity(self.names.len() + 24 * self.values.len());
+        // To the octet: a million names must not lie in memory twice because a vector grows.
+        let mut entries = Vec::with_capacity(self.entries_bytes());
         let mut starts = Vec::with_capacity(self.starts.len());
         let mut left_out = 0;
         for group in self.values.chunk_by(|(left, _), (right, _)| left == right) {
@@ -225,6 +228,16 @@ impl Draft {
             write_entry(&mut entries, self.name(number), [&a, &aaaa, &ptr]);
         }
         (Hosts::new(entries, &starts), left_out)
+    }
+
+    /// How long the entries will be, if all addresses find their place.
+    fn entries_bytes(&self) -> usize {
+        let records = self.values.iter().map(|(_, value)| match value {
+            Value::A(_) => A_BYTES,
+            Value::Aaaa(_) => AAAA_BYTES,
+            Value::Ptr(target) => HEAD_BYTES + self.name(*target).len(),
+        });
+        self.names.len() + self.starts.len() * COUNTS_BYTES + records.sum::<usize>()
     }
 
     /// The records of one name, of type A, AAAA and PTR.
