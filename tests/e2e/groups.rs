@@ -1,11 +1,11 @@
 //! Groups of clients with upstreams of their own: who is asked for whom, and that what these say is told to nobody else.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::client::{Datagrams, Stream, exchange};
 use crate::message::{self, A, Message, NOERROR, NXDOMAIN, SERVFAIL, query};
-use crate::node::{Clock, Node, Setup};
+use crate::node::{Clock, Node, Setup, eventually};
 use crate::ports::{self, Directory};
 use crate::scripted::{Gate, Scripted, Step};
 
@@ -187,4 +187,40 @@ fn check_tells_the_groups_and_what_is_wrong_with_them() {
         log.contains("\"127.0.0.1:54\"") && log.contains(&format!("allowed: {listen}")),
         "{log}"
     );
+}
+
+/// How far the clock is to be moved for a time of day in UTC, within the next 24 hours.
+fn offset_to(hour: i64) -> i64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let now = i64::try_from(now).unwrap();
+    (hour * 3_600 - now).rem_euclid(24 * 3_600)
+}
+
+#[test]
+fn list_counts_for_a_group_while_the_clock_says_so() {
+    let directory = Directory::create();
+    let list = directory.write("games", "game.example\n");
+    let clock = Clock::new();
+    clock.set(offset_to(7));
+    let root = answering(1);
+    // It is two hours later there than in UTC.
+    let config = format!(
+        "[[list]]\nname = 'games'\nfile = '{}'\n\
+         [[group]]\nname = 'default'\nlists = []\n\
+         [[group]]\nname = 'kids'\nclients = '{KIDS}'\n\
+         [[group.schedule]]\nlists = ['games']\nhours = '10:00-18:00'\n",
+        list.display()
+    );
+    let setup = Setup::new().upstream(root.address).config(&config);
+    let node =
+        setup.environment("DNS_TEST_CLOCK", &clock.path()).environment("TZ", "LOC-2").start();
+    assert_eq!(told(&node, KIDS, "game.example"), 1, "nine o'clock");
+    for (hour, last) in [(11, 0), (17, 1), (9, 0)] {
+        clock.set(offset_to(hour));
+        eventually("other lists counting", || {
+            (told(&node, KIDS, "game.example") == last).then_some(())
+        });
+        assert_eq!(told(&node, NOBODYS, "game.example"), 1);
+        assert_eq!(told(&node, KIDS, "other.example"), 1);
+    }
 }
