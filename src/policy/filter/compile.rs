@@ -8,17 +8,16 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 use super::extras;
-use super::hash::{self, Key};
-use super::layout::{BUCKET_BYTES, COVERED_AT, HEAD_BYTES, Head, SLOTS, SPILL_MAX};
+use super::hash::{self, Key, Octets};
+use super::layout::{COVERED_AT, HEAD_BYTES, Head, STEM_BYTES, STEM_WORDS};
+use super::page::{Page, Stem};
 use super::rule::{Kind, Owner, Rule};
 use super::stored::{StoredRule, class};
 use crate::wire::{Name, name::NAME_BYTES_MAX};
 
-/// Bits of the filter per name: by calculation, 12 let some 1 in 100 strangers through, to the buckets.
-const FILTER_BITS_PER_NAME: u64 = 12;
-
-/// Slots per two names: two thirds of the slots are taken, so that few names spill.
-const SLOTS_PER_TWO_NAMES: usize = 3;
+/// Names per word of the filter. Of strangers, some 1 in 70 get through, to a page: with more, fewer stems have room in the
+/// processor's caches; with fewer, more look-ups read a page in vain (benches/filter.rs).
+const NAMES_PER_WORD: usize = 6;
 
 /// Different rules, their names apart. They share a word with the length of a name while they are sorted.
 const RULES_MAX: u32 = 1 << 24;
@@ -61,7 +60,7 @@ impl Entry {
     }
 }
 
-/// A name and its bundle, on the way into its bucket.
+/// A name and its bundle, on the way onto its page.
 struct Placed {
     entry: Entry,
     bundle: u32,
@@ -200,30 +199,27 @@ impl Compiler {
             .map(|(net, mut rules)| (net, bundles.number(&mut rules, &self.rules)))
             .collect();
         let too_many = |_| CompileError::Rules;
-        // Words in eights, so that the buckets begin at a cache line.
-        let words = (placed.len() as u64 * FILTER_BITS_PER_NAME).div_ceil(512) * 8;
-        let homes = (placed.len() * SLOTS_PER_TWO_NAMES).div_ceil(2 * SLOTS).max(1);
-        let table = Table::fill(&placed, homes, &self.names)?;
+        let common = common(&placed, bundles.ends.len());
+        let table = Table::fill(&placed, common, &self.names)?;
         let mut head = Head {
             stamp,
             key: self.key_octets,
             depths: self.depths,
             root,
-            filter_words: u32::try_from(words.max(8)).map_err(too_many)?,
-            buckets: u32::try_from(homes + SPILL_MAX).map_err(too_many)?,
+            common,
+            stems: u32::try_from(table.stems.len()).map_err(too_many)?,
             bundles: u32::try_from(bundles.ends.len()).map_err(too_many)?,
             rules: u32::try_from(bundles.rules.len()).map_err(too_many)?,
             networks: u32::try_from(networks.len()).map_err(too_many)?,
             ..Head::default()
         };
         head.extras_bytes = self.extras.len() as u64;
-        head.names_bytes = table.names.len() as u64;
+        head.pages_bytes = table.pages.len() as u64;
         head.names = placed.len() as u64;
-        let end = head.parts().ok_or(CompileError::Names)?.names.end;
+        let end = head.parts().ok_or(CompileError::Names)?.pages.end;
         let mut image = Vec::with_capacity(end);
         image.extend(head.write(end));
-        image.extend(filter(&placed, head.filter_words as usize).as_flattened());
-        image.extend(table.buckets.as_flattened());
+        image.extend(table.stems.as_flattened());
         image.extend([0; 4]);
         image.extend(bundles.ends.iter().flat_map(|end| end.to_le_bytes()));
         for &number in &bundles.rules {
@@ -235,7 +231,7 @@ impl Compiler {
             image.extend(bundle.to_le_bytes());
         }
         image.extend(&self.extras);
-        image.extend(&table.names);
+        image.extend(&table.pages);
         assert_eq!(image.len(), end, "the head says what follows it");
         let checksum = crc32fast::hash(&image[COVERED_AT..]);
         image[12..COVERED_AT].copy_from_slice(&checksum.to_le_bytes());
@@ -312,52 +308,54 @@ impl Bundles {
     }
 }
 
-/// Buckets and the names behind them.
+/// The bundle that most names have.
+fn common(placed: &[Placed], bundles: usize) -> u32 {
+    let mut counts = vec![0_u32; bundles];
+    placed.iter().for_each(|placed| counts[placed.bundle as usize] += 1);
+    (0..).zip(counts).max_by_key(|&(_, count)| count).map_or(0, |(bundle, _)| bundle)
+}
+
+/// Stems and the pages behind them.
 struct Table {
-    buckets: Vec<[u8; BUCKET_BYTES]>,
-    names: Vec<u8>,
+    stems: Vec<[u8; STEM_BYTES]>,
+    pages: Vec<u8>,
 }
 
 impl Table {
-    /// Puts every name into its bucket, or the next one with room.
-    fn fill(placed: &[Placed], homes: usize, names: &[u8]) -> Result<Self, CompileError> {
-        let mut buckets = vec![[0; BUCKET_BYTES]; homes + SPILL_MAX];
-        let mut behind = Vec::with_capacity(names.len().min(placed.len() * 32));
-        let mut at = 0;
-        for Placed { entry, bundle } in placed {
-            let home = hash::place(entry.hash, homes);
-            at = at.max(home);
-            if usize::from(buckets[at][4]) == SLOTS {
-                at += 1;
+    /// Puts every name on the page of its word.
+    fn fill(placed: &[Placed], common: u32, names: &[u8]) -> Result<Self, CompileError> {
+        let count = placed.len().div_ceil(NAMES_PER_WORD * STEM_WORDS).max(1);
+        let mut stems = Vec::with_capacity(count);
+        let mut pages = Vec::with_capacity(names.len().min(placed.len() * 32));
+        let mut entries = Vec::new();
+        let mut rest = placed;
+        for stem in 0..count {
+            let (mut words, mut starts) = ([0; STEM_WORDS], [0; STEM_WORDS]);
+            for (nth, (word, start)) in (0..).zip(words.iter_mut().zip(&mut starts)) {
+                *start = pages.len();
+                let is_here = |placed: &&Placed| {
+                    hash::place(placed.entry.hash, count * STEM_WORDS) == stem * STEM_WORDS + nth
+                };
+                let (here, behind) = rest.split_at(rest.iter().take_while(is_here).count());
+                rest = behind;
+                if here.is_empty() {
+                    continue;
+                }
+                *word = here.iter().fold(0, |bits, name| bits | hash::filter_bits(name.entry.hash));
+                entries.clear();
+                entries.extend(here.iter().map(|Placed { entry, bundle }| {
+                    let own = (*bundle != common).then_some(*bundle);
+                    (hash::tag(entry.hash), own, entry.name(names))
+                }));
+                Page::write(&entries, &mut pages).ok_or(CompileError::Crowded)?;
             }
-            if at - home > SPILL_MAX || at >= buckets.len() {
-                return Err(CompileError::Crowded);
+            if u32::try_from(pages.len()).is_err() {
+                return Err(CompileError::Names);
             }
-            buckets[home..at].iter_mut().for_each(|bucket| bucket[5] = 1);
-            let bucket = &mut buckets[at];
-            let slot = usize::from(bucket[4]);
-            if slot == 0 {
-                let base = u32::try_from(behind.len()).map_err(|_| CompileError::Names)?;
-                bucket[..4].copy_from_slice(&base.to_le_bytes());
-            }
-            let name = entry.name(names);
-            bucket[4] += 1;
-            bucket[8 + slot] = u8::try_from(name.len()).map_err(|_| CompileError::Names)?;
-            bucket[24 + 2 * slot..26 + 2 * slot]
-                .copy_from_slice(&hash::tag(entry.hash).to_le_bytes());
-            behind.extend(bundle.to_le_bytes());
-            behind.extend(name);
+            stems.push(Stem::write(&words, &starts).ok_or(CompileError::Crowded)?);
         }
-        Ok(Self { buckets, names: behind })
+        Ok(Self { stems, pages })
     }
-}
-
-fn filter(placed: &[Placed], words: usize) -> Vec<[u8; 8]> {
-    let mut filter = vec![0_u64; words];
-    for Placed { entry, .. } in placed {
-        filter[hash::place(entry.hash, words)] |= hash::filter_bits(entry.hash);
-    }
-    filter.into_iter().map(u64::to_le_bytes).collect()
 }
 
 /// The hash of a name in wire form, without the root, and how many labels it has.
@@ -372,8 +370,10 @@ fn hash_name(key: Key, name: &[u8]) -> (u64, u32) {
     }
     let mut end = name.len();
     let mut hash = key.root;
+    let mut room = [0; 16];
+    let octets = Octets::of(name, &mut room);
     for &start in starts[..depth].iter().rev() {
-        hash = key.extend(hash, &name[usize::from(start) + 1..end]);
+        hash = key.extend(hash, octets, usize::from(start) + 1, end);
         end = start.into();
     }
     (hash, u32::try_from(depth).unwrap_or(u32::MAX))
@@ -396,4 +396,4 @@ pub(super) fn mapped(address: IpAddr) -> u128 {
     }
 }
 
-const _: () = assert!(HEAD_BYTES.is_multiple_of(BUCKET_BYTES));
+const _: () = assert!(HEAD_BYTES.is_multiple_of(STEM_BYTES));

@@ -34,34 +34,55 @@ impl Key {
         Self { octets: lower, root: (both >> 64) as u64 }
     }
 
-    /// The hash of the name that `label` makes of the name with the hash `parent`.
+    /// The hash of the name that a label makes of the name with the hash `parent`. The label is what lies from `start` to
+    /// `end` in `octets`.
     #[inline]
-    pub(super) fn extend(self, parent: u64, label: &[u8]) -> u64 {
-        let len = label.len() as u64;
-        let (front, back, parent) = match label {
-            [] => (0, 0, parent),
-            [first, .., last] if label.len() < 4 => {
-                let middle = label[label.len() / 2];
-                let three = [*first, middle, *last, 0];
-                (u64::from(u32::from_le_bytes(three)), 0, parent)
-            }
-            [only] => (u64::from(*only), 0, parent),
-            _ if label.len() < 8 => (word4(label.first_chunk()), word4(label.last_chunk()), parent),
-            _ if label.len() <= 16 => {
-                (word8(label.first_chunk()), word8(label.last_chunk()), parent)
-            }
-            _ => {
-                let (pairs, _) = label[..label.len() - 1].as_chunks::<16>();
-                let parent = pairs.iter().fold(parent, |hash, pair| {
-                    let (front, back) = (word8(pair.first_chunk()), word8(pair.last_chunk()));
-                    fold(front ^ self.octets, back ^ hash)
-                });
-                let end = label.last_chunk::<16>();
-                let front = end.and_then(|end| end.first_chunk());
-                (word8(front), word8(label.last_chunk()), parent)
-            }
+    pub(super) fn extend(self, parent: u64, octets: Octets<'_>, start: usize, end: usize) -> u64 {
+        let len = end.wrapping_sub(start);
+        let (parent, kept) = if len <= 16 {
+            (parent, len)
+        } else {
+            (self.extend_by_front(parent, octets.0.get(start..end - 1).unwrap_or_default()), 16)
         };
-        fold(front ^ self.octets, (back ^ parent).wrapping_add(len.wrapping_mul(SPREAD)))
+        let (front, back) = octets.last(end, kept);
+        let len = (len as u64).wrapping_mul(SPREAD);
+        fold(front ^ self.octets, (back ^ parent).wrapping_add(len))
+    }
+
+    /// Takes in what stands before the last sixteen octets of a long label, some of these included.
+    fn extend_by_front(self, parent: u64, front: &[u8]) -> u64 {
+        let (pairs, _) = front.as_chunks::<16>();
+        pairs.iter().fold(parent, |hash, pair| {
+            let (front, back) = halves(u128::from_le_bytes(*pair));
+            fold(front ^ self.octets, back ^ hash)
+        })
+    }
+}
+
+/// The octets of a name, sixteen at least: so that any label can be read by one load, whatever its length.
+#[derive(Clone, Copy)]
+pub(super) struct Octets<'a>(&'a [u8]);
+
+impl<'a> Octets<'a> {
+    /// Takes `name` as it is, or, if it is too short, in `room`.
+    #[inline]
+    pub(super) fn of(name: &'a [u8], room: &'a mut [u8; 16]) -> Self {
+        if name.len() >= 16 {
+            return Self(name);
+        }
+        room.iter_mut().zip(name).for_each(|(to, from)| *to = *from);
+        Self(room)
+    }
+
+    /// The last `len` octets before `end`, one to sixteen, as two numbers.
+    #[inline]
+    fn last(self, end: usize, len: usize) -> (u64, u64) {
+        // Without branches: lengths follow no pattern, so that the processor would guess wrongly.
+        let after = end.max(16);
+        let sixteen = self.0.get(after - 16..after).and_then(|octets| octets.first_chunk());
+        let word = sixteen.map_or(0, |octets| u128::from_le_bytes(*octets));
+        let (behind, before) = (8 * (after - end), 8 * (16 - len.min(16)));
+        halves(word << (behind & 127) >> (before & 127))
     }
 }
 
@@ -73,13 +94,9 @@ const fn mixed(word: u64) -> u64 {
 }
 
 #[inline]
-fn word4(bytes: Option<&[u8; 4]>) -> u64 {
-    bytes.map_or(0, |bytes| u32::from_le_bytes(*bytes).into())
-}
-
-#[inline]
-fn word8(bytes: Option<&[u8; 8]>) -> u64 {
-    bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+#[expect(clippy::cast_possible_truncation, reason = "the halves are meant")]
+const fn halves(word: u128) -> (u64, u64) {
+    (word as u64, (word >> 64) as u64)
 }
 
 /// Both halves of the product, laid over each other: every bit of the result depends on all bits of both.
@@ -104,10 +121,11 @@ pub(super) fn filter_bits(hash: u64) -> u64 {
     bit(0) | bit(6) | bit(12) | bit(18)
 }
 
-/// The tag of a name in its bucket.
+/// The tag of a name on its page.
 #[inline]
-pub(super) fn tag(hash: u64) -> u16 {
-    (hash.wrapping_mul(SPREAD) >> 48) as u16
+#[expect(clippy::cast_possible_truncation, reason = "one octet is meant")]
+pub(super) const fn tag(hash: u64) -> u8 {
+    (hash >> 24) as u8
 }
 
 #[cfg(test)]
@@ -116,22 +134,38 @@ mod tests {
 
     use super::*;
 
+    /// The hash of a name of one label, wherever it stands among other octets.
+    fn hash(key: Key, parent: u64, label: &[u8]) -> u64 {
+        let mut room = [0; 16];
+        let alone = key.extend(parent, Octets::of(label, &mut room), 0, label.len());
+        for before in [1, 15, 16, 40] {
+            for behind in [0, 1, 17] {
+                let octets = [&vec![b'<'; before], label, &vec![b'>'; behind]].concat();
+                let mut room = [0; 16];
+                let octets = Octets::of(&octets, &mut room);
+                let among = key.extend(parent, octets, before, before + label.len());
+                assert_eq!(among, alone, "{} {before} {behind}", label.len());
+            }
+        }
+        alone
+    }
+
     #[test]
     fn every_octet_length_and_ancestor_matters() {
         let key = Key::of(Key::spread([7; 16]));
         let mut seen = HashSet::new();
         for len in 1..=63 {
             let mut label = vec![b'a'; len];
-            assert!(seen.insert(key.extend(key.root, &label)), "{len}");
+            assert!(seen.insert(hash(key, key.root, &label)), "{len}");
             for at in 0..len {
                 label[at] = b'b';
-                assert!(seen.insert(key.extend(key.root, &label)), "{len} {at}");
+                assert!(seen.insert(hash(key, key.root, &label)), "{len} {at}");
                 label[at] = b'a';
             }
-            assert!(seen.insert(key.extend(key.root ^ 1, &label)));
+            assert!(seen.insert(hash(key, key.root ^ 1, &label)));
         }
         let other = Key::of(Key::spread([8; 16]));
-        assert!(seen.insert(other.extend(other.root, b"a")));
+        assert!(seen.insert(hash(other, other.root, b"a")));
     }
 
     #[test]

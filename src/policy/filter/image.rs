@@ -2,10 +2,10 @@
 
 use super::extras;
 use super::layout::{
-    BUCKET_BYTES, COVERED_AT, Flaw, Head, NAME_HEAD_BYTES, NETWORK_BYTES, Parts, RULE_BYTES, SLOTS,
-    SPILL_MAX, u32_at,
+    COVERED_AT, Flaw, Head, NETWORK_BYTES, Parts, RULE_BYTES, STEM_BYTES, STEM_WORDS, u32_at,
 };
 use super::matcher::Matcher;
+use super::page::{Page, Stem};
 use super::stored::StoredRule;
 use crate::wire::Rtype;
 
@@ -22,10 +22,8 @@ pub struct Image<B> {
 pub struct Footprint {
     /// Names, each once.
     pub names: u64,
-    /// Bytes that the look-up of an unlisted name may touch: head, filter, buckets.
+    /// Bytes that the look-up of an unlisted name may touch: head and stems.
     pub hot_bytes: usize,
-    /// Of these, the filter, which most of them touch alone.
-    pub filter_bytes: usize,
     /// The whole image.
     pub bytes: usize,
 }
@@ -44,7 +42,7 @@ impl<B: AsRef<[u8]>> Image<B> {
         if crc32fast::hash(&image[COVERED_AT..]) != u32_at(image, 12) {
             return Err(Flaw::Checksum);
         }
-        let parts = head.parts().filter(|parts| parts.names.end == image.len());
+        let parts = head.parts().filter(|parts| parts.pages.end == image.len());
         let parts = parts.ok_or(Flaw::Structure)?;
         let opened = Self { bytes, head, parts };
         if opened.is_sound() { Ok(opened) } else { Err(Flaw::Structure) }
@@ -67,9 +65,8 @@ impl<B: AsRef<[u8]>> Image<B> {
     pub fn footprint(&self) -> Footprint {
         Footprint {
             names: self.head.names,
-            hot_bytes: self.parts.buckets.end,
-            filter_bytes: self.parts.filter.len(),
-            bytes: self.parts.names.end,
+            hot_bytes: self.parts.stems.end,
+            bytes: self.parts.pages.end,
         }
     }
 
@@ -87,29 +84,47 @@ impl<B: AsRef<[u8]>> Image<B> {
         let part = |range: &std::ops::Range<usize>| bytes.get(range.clone()).unwrap_or_default();
         Matcher::of(
             &self.head,
-            part(&self.parts.filter).as_chunks().0,
-            part(&self.parts.buckets).as_chunks().0,
+            part(&self.parts.stems).as_chunks().0,
             part(&self.parts.bundles).as_chunks().0,
             part(&self.parts.rules).as_chunks().0,
             part(&self.parts.networks).as_chunks().0,
             part(&self.parts.extras),
-            part(&self.parts.names),
+            part(&self.parts.pages),
         )
+    }
+
+    /// How many names the pages hold; `None` unless these follow each other without gap, one for each word with anything in it.
+    fn names_placed(&self, is_bundle: impl Fn(u32) -> bool) -> Option<u64> {
+        let bytes = self.bytes.as_ref();
+        let pages = bytes.get(self.parts.pages.clone())?;
+        let (stems, _) = bytes.get(self.parts.stems.clone())?.as_chunks::<STEM_BYTES>();
+        let (mut count, mut at) = (0, 0);
+        for stem in stems.iter().map(Stem) {
+            for nth in 0..STEM_WORDS {
+                if stem.page_at(nth) != at {
+                    return None;
+                }
+                if stem.word(nth) != 0 {
+                    let page = Page::read(pages.get(at..)?)?;
+                    at += page.check(&is_bundle)?;
+                    count += page.count() as u64;
+                }
+            }
+        }
+        (at == pages.len()).then_some(count)
     }
 
     fn is_sound(&self) -> bool {
         let bytes = self.bytes.as_ref();
         let part = |range: &std::ops::Range<usize>| bytes.get(range.clone()).unwrap_or_default();
         let is_bundle = |bundle: u32| bundle < self.head.bundles;
-        let homes = (self.head.buckets as usize).checked_sub(SPILL_MAX);
-        homes.is_some_and(|homes| homes > 0)
-            && self.head.filter_words > 0
+        self.head.stems > 0
             && self.head.root.is_none_or(is_bundle)
             && are_bundles_sound(part(&self.parts.bundles), self.head.rules)
             && are_rules_sound(part(&self.parts.rules), part(&self.parts.extras))
             && are_networks_sound(part(&self.parts.networks), is_bundle)
-            && are_buckets_sound(part(&self.parts.buckets), part(&self.parts.names), is_bundle)
-                == Some(self.head.names)
+            && (self.head.names == 0 || is_bundle(self.head.common))
+            && self.names_placed(is_bundle) == Some(self.head.names)
     }
 }
 
@@ -141,26 +156,4 @@ fn are_networks_sound(networks: &[u8], is_bundle: impl Fn(u32) -> bool) -> bool 
     };
     networks.is_sorted_by_key(order)
         && networks.iter().all(|network| network[16] <= 128 && is_bundle(u32_at(network, 20)))
-}
-
-/// How many names the buckets hold; `None` unless these follow each other without gap.
-fn are_buckets_sound(buckets: &[u8], names: &[u8], is_bundle: impl Fn(u32) -> bool) -> Option<u64> {
-    let mut count = 0;
-    let mut at = 0;
-    for bucket in buckets.as_chunks::<BUCKET_BYTES>().0 {
-        let slots = usize::from(bucket[4]);
-        let is_placed = slots == 0 || u32_at(bucket, 0) as usize == at;
-        if slots > SLOTS || bucket[5] > 1 || !is_placed {
-            return None;
-        }
-        for &len in &bucket[8..8 + slots] {
-            let head = names.get(at..at + NAME_HEAD_BYTES)?;
-            at += NAME_HEAD_BYTES + usize::from(len);
-            if !is_bundle(u32_at(head, 0)) || at > names.len() {
-                return None;
-            }
-            count += 1;
-        }
-    }
-    (at == names.len()).then_some(count)
 }

@@ -2,18 +2,19 @@
 //!
 //! ```text
 //! head       magic 8 · version 4 · CRC-32 of all behind it 4 · bytes in all 8 · stamp 8 · key 16 · depths 16
-//!            · bundle of the root 4, plus one · 0 4 · numbers 4 each: filter words, buckets, bundles, rules, networks · 0 4
-//!            · bytes of extras 8 · bytes of names 8 · names 8 · 0 8
-//! filter     words 8: four bits of each name's hash (a Bloom filter in blocks of one word)
-//! buckets    64 each: where its names begin 4 · names 1 · spilled 1 · 0 2 · lengths 16 · tags 2 × 16 · 0 8
+//!            · bundle of the root 4, plus one · common bundle 4 · numbers 4 each: stems, bundles, rules, networks · 0 8
+//!            · bytes of extras 8 · bytes of pages 8 · names 8 · 0 8
+//! stems      words 6 × 8, with four bits of each name's hash (a Bloom filter in blocks of one word)
+//!            · where the page of the first word begins 4 · how far behind that of each word 6 × 2
 //! bundles    where each begins among the rules 4; and the end of the last
 //! rules      list 1 · verb 1 · bits 1 · class 1 · types 4 · clients 4 · record 4; where among the extras, or 0
 //! networks   address 16 · bits of its prefix 1 · 0 3 · bundle 4; by prefix length, then address; IPv4 as ::ffff:0:0/96
 //! extras     0 1 · type sets, client sets, records
-//! names      for each: bundle 4 · wire form without the root; in the order of the buckets
+//! pages      for each word that is not 0, in their order: names 1 · tags 1 each · lengths 1 each
+//!            · for each: bundle 4, if the highest bit of its tag is set (else it has the common one) · wire form without the root
 //! ```
 //!
-//! Head, filter and buckets are what the look-up of an unlisted name touches; the others are read on a hit.
+//! Head and stems are what the look-up of an unlisted name touches; the others are read on a hit.
 
 use std::ops::Range;
 
@@ -23,7 +24,7 @@ use thiserror::Error;
 pub const MAGIC: [u8; 8] = *b"heimfltr";
 
 /// The form that is written and read.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// Bytes of the head; what follows keeps to cache lines.
 pub(super) const HEAD_BYTES: usize = 128;
@@ -31,15 +32,11 @@ pub(super) const HEAD_BYTES: usize = 128;
 /// Where that begins which the checksum covers.
 pub(super) const COVERED_AT: usize = 16;
 
-/// Bytes of a bucket: a cache line.
-pub(super) const BUCKET_BYTES: usize = 64;
+/// Bytes of a stem: a cache line.
+pub(super) const STEM_BYTES: usize = 64;
 
-/// Names in a bucket.
-pub(super) const SLOTS: usize = 16;
-
-/// How far from its own bucket a name may have spilled. With two thirds of the slots taken, one in 10^21 buckets would push
-/// names further.
-pub(super) const SPILL_MAX: usize = 4;
+/// Words of the filter in a stem.
+pub(super) const STEM_WORDS: usize = 6;
 
 /// Bytes of a rule.
 pub(super) const RULE_BYTES: usize = 16;
@@ -47,8 +44,8 @@ pub(super) const RULE_BYTES: usize = 16;
 /// Bytes of a network.
 pub(super) const NETWORK_BYTES: usize = 24;
 
-/// What stands before each name.
-pub(super) const NAME_HEAD_BYTES: usize = 4;
+/// Bytes of the number of a bundle.
+pub(super) const BUNDLE_BYTES: usize = 4;
 
 /// Why bytes are not an image.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
@@ -78,26 +75,26 @@ pub(super) struct Head {
     /// Bit `n`: some name has `n` labels.
     pub(super) depths: u128,
     pub(super) root: Option<u32>,
-    pub(super) filter_words: u32,
-    pub(super) buckets: u32,
+    /// The bundle of most names.
+    pub(super) common: u32,
+    pub(super) stems: u32,
     pub(super) bundles: u32,
     pub(super) rules: u32,
     pub(super) networks: u32,
     pub(super) extras_bytes: u64,
-    pub(super) names_bytes: u64,
+    pub(super) pages_bytes: u64,
     pub(super) names: u64,
 }
 
 /// Where the parts lie.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Parts {
-    pub(super) filter: Range<usize>,
-    pub(super) buckets: Range<usize>,
+    pub(super) stems: Range<usize>,
     pub(super) bundles: Range<usize>,
     pub(super) rules: Range<usize>,
     pub(super) networks: Range<usize>,
     pub(super) extras: Range<usize>,
-    pub(super) names: Range<usize>,
+    pub(super) pages: Range<usize>,
 }
 
 impl Head {
@@ -111,13 +108,12 @@ impl Head {
             Some(start..at)
         };
         Some(Parts {
-            filter: take(self.filter_words.into(), 8)?,
-            buckets: take(self.buckets.into(), BUCKET_BYTES)?,
+            stems: take(self.stems.into(), STEM_BYTES)?,
             bundles: take(u64::from(self.bundles) + 1, 4)?,
             rules: take(self.rules.into(), RULE_BYTES)?,
             networks: take(self.networks.into(), NETWORK_BYTES)?,
             extras: take(self.extras_bytes, 1)?,
-            names: take(self.names_bytes, 1)?,
+            pages: take(self.pages_bytes, 1)?,
         })
     }
 
@@ -137,11 +133,11 @@ impl Head {
         put(&self.key);
         put(&self.depths.to_le_bytes());
         put(&self.root.map_or(0, |bundle| bundle + 1).to_le_bytes());
-        put(&[0; 4]);
-        for count in [self.filter_words, self.buckets, self.bundles, self.rules, self.networks, 0] {
+        put(&self.common.to_le_bytes());
+        for count in [self.stems, self.bundles, self.rules, self.networks, 0, 0] {
             put(&count.to_le_bytes());
         }
-        for count in [self.extras_bytes, self.names_bytes, self.names] {
+        for count in [self.extras_bytes, self.pages_bytes, self.names] {
             put(&count.to_le_bytes());
         }
         head
@@ -167,13 +163,13 @@ impl Head {
             key,
             depths: u128::from(u64_at(head, 48)) | u128::from(u64_at(head, 56)) << 64,
             root: u32_at(head, 64).checked_sub(1),
-            filter_words: u32_at(head, 72),
-            buckets: u32_at(head, 76),
-            bundles: u32_at(head, 80),
-            rules: u32_at(head, 84),
-            networks: u32_at(head, 88),
+            common: u32_at(head, 68),
+            stems: u32_at(head, 72),
+            bundles: u32_at(head, 76),
+            rules: u32_at(head, 80),
+            networks: u32_at(head, 84),
             extras_bytes: u64_at(head, 96),
-            names_bytes: u64_at(head, 104),
+            pages_bytes: u64_at(head, 104),
             names: u64_at(head, 112),
         })
     }
@@ -191,12 +187,6 @@ pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |four| u64::from_le_bytes(*four))
 }
 
-/// The number at `at`; 0 beyond the end.
-#[inline]
-pub(super) fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |two| u16::from_le_bytes(*two))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,16 +198,16 @@ mod tests {
             key: [2; 16],
             depths: 1 << 127 | 1,
             root: Some(0),
-            filter_words: 3,
-            buckets: 4,
+            common: 3,
+            stems: 4,
             bundles: 5,
             rules: 6,
             networks: 7,
             extras_bytes: 8,
-            names_bytes: 9,
+            pages_bytes: 9,
             names: 10,
         };
-        let end = head.parts().unwrap().names.end;
+        let end = head.parts().unwrap().pages.end;
         let mut image = head.write(end).to_vec();
         image.resize(end, 0);
         assert_eq!(Head::read(&image), Ok(head));

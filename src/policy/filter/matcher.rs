@@ -1,24 +1,31 @@
 //! Hot path. Which rule decides over a name: the name and all its ancestors in one pass over the octets of an image.
 //!
-//! Per name and ancestor: eight octets of the filter; where it says "maybe", a bucket; where a tag in there is the same, the
+//! Per name and ancestor: eight octets of the filter; where it says "maybe", a page; where a tag on it is the same, the
 //! name itself. Only what is equal octet by octet is a hit. Reads are bounded by the image, steps by the labels of the
-//! name and [`SPILL_MAX`].
+//! name and the names of a page, 255 at most.
+//!
+//! First all ancestors are looked up in the filter, then those are followed up that may be listed: so no load waits for another, and the
+//! processor, which cannot guess at which ancestor there will be something, has but one thing to guess: how many.
 
 use std::net::IpAddr;
 
 use super::compile::mapped;
 use super::extras;
-use super::hash::{self, Key};
-use super::layout::{
-    BUCKET_BYTES, Head, NAME_HEAD_BYTES, NETWORK_BYTES, RULE_BYTES, SLOTS, SPILL_MAX, u16_at,
-    u32_at,
-};
+use super::hash::{self, Key, Octets};
+use super::layout::{Head, NETWORK_BYTES, RULE_BYTES, STEM_BYTES, STEM_WORDS, u32_at};
+use super::page::{Page, Stem};
 use super::rule::{Lists, LocalRecord, Reach, Trigger, Verb};
 use super::stored::{StoredRule, class};
 use crate::wire::Rtype;
 
 /// Most labels of a name: 127 of one octet each.
 const LABELS_MAX: usize = 127;
+
+/// Ancestors that are looked up in the filter at a time: all that most names have.
+const STRIDE: usize = 8;
+
+/// Octets of a page that are touched before it is known where on it the name is: most pages have little more.
+const PAGE_BYTES_TOUCHED: usize = 192;
 
 /// Who asks for what.
 #[derive(Clone, Copy, Debug)]
@@ -68,31 +75,29 @@ pub struct Matcher<'a> {
     key: Key,
     depths: u128,
     root: Option<u32>,
-    filter: &'a [[u8; 8]],
-    buckets: &'a [[u8; BUCKET_BYTES]],
+    common: u32,
+    stems: &'a [[u8; STEM_BYTES]],
     bundles: &'a [[u8; 4]],
     rules: &'a [[u8; RULE_BYTES]],
     networks: &'a [[u8; NETWORK_BYTES]],
     extras: &'a [u8],
-    names: &'a [u8],
+    pages: &'a [u8],
 }
 
 impl<'a> Matcher<'a> {
     #[inline]
-    #[expect(clippy::too_many_arguments, reason = "one for each part of the image")]
     pub(super) fn of(
         head: &Head,
-        filter: &'a [[u8; 8]],
-        buckets: &'a [[u8; BUCKET_BYTES]],
+        stems: &'a [[u8; STEM_BYTES]],
         bundles: &'a [[u8; 4]],
         rules: &'a [[u8; RULE_BYTES]],
         networks: &'a [[u8; NETWORK_BYTES]],
         extras: &'a [u8],
-        names: &'a [u8],
+        pages: &'a [u8],
     ) -> Self {
-        let (depths, root) = (head.depths, head.root);
+        let (depths, root, common) = (head.depths, head.root, head.common);
         let key = Key::of(head.key);
-        Self { key, depths, root, filter, buckets, bundles, rules, networks, extras, names }
+        Self { key, depths, root, common, stems, bundles, rules, networks, extras, pages }
     }
 
     /// The rule that decides over a question for the name that is `folded` (lower case, wire form, root included).
@@ -122,23 +127,37 @@ impl<'a> Matcher<'a> {
             depth += 1;
             at = at.checked_add(len)?.checked_add(1)?;
         }
-        let name = folded.get(..usize::from(at))?;
+        let (name, rest) = folded.split_at_checked(at.into())?;
+        if rest.is_empty() {
+            // Cut before the root.
+            return None;
+        }
         let mut scales = Scales::default();
         if let Some(root) = self.root {
             self.weigh(&mut scales, root, name.len(), trigger, asker, depth == 0);
         }
+        let mut room = [0; 16];
+        let octets = Octets::of(folded, &mut room);
         let (mut hash, mut end) = (self.key.root, name.len());
-        let mut depths = self.depths;
-        for &start in starts.get(..depth)?.iter().rev() {
-            let start = usize::from(start);
-            hash = self.key.extend(hash, name.get(start + 1..end)?);
-            end = start;
-            depths >>= 1;
-            if depths & 1 != 0
-                && self.may_hold(hash)
-                && let Some(bundle) = self.find(hash, name.get(start..)?)
-            {
-                self.weigh(&mut scales, bundle, start, trigger, asker, start == 0);
+        let mut depths = self.depths >> 1;
+        for starts in starts.get(..depth)?.rchunks(STRIDE) {
+            let (mut hashes, mut maybe) = ([0; STRIDE], 0_u32);
+            for (nth, (held, &start)) in hashes.iter_mut().zip(starts.iter().rev()).enumerate() {
+                hash = self.key.extend(hash, octets, usize::from(start) + 1, end);
+                *held = hash;
+                end = start.into();
+                if depths & 1 != 0 {
+                    maybe |= u32::from(self.may_hold(hash)) << nth;
+                }
+                depths >>= 1;
+            }
+            while maybe != 0 {
+                let nth = maybe.trailing_zeros() as usize;
+                maybe &= maybe - 1;
+                let start = usize::from(*starts.get(starts.len() - 1 - nth)?);
+                if let Some(bundle) = self.find(*hashes.get(nth)?, name.get(start..)?) {
+                    self.weigh(&mut scales, bundle, start, trigger, asker, start == 0);
+                }
             }
         }
         scales.outcome()
@@ -170,46 +189,25 @@ impl<'a> Matcher<'a> {
 
     #[inline]
     fn may_hold(&self, hash: u64) -> bool {
-        let word = self.filter.get(hash::place(hash, self.filter.len()));
         let bits = hash::filter_bits(hash);
-        word.is_some_and(|word| u64::from_le_bytes(*word) & bits == bits)
+        self.stem(hash).is_some_and(|(stem, nth)| stem.word(nth) & bits == bits)
+    }
+
+    /// The stem of the names with this hash, and which of its words is theirs.
+    #[inline]
+    fn stem(&self, hash: u64) -> Option<(Stem<'a>, usize)> {
+        let word = hash::place(hash, self.stems.len() * STEM_WORDS);
+        Some((Stem(self.stems.get(word / STEM_WORDS)?), word % STEM_WORDS))
     }
 
     /// The bundle of the name `owner` (without the root), if it is listed.
-    fn find(&self, hash: u64, owner: &[u8]) -> Option<u32> {
-        let home = hash::place(hash, self.buckets.len().checked_sub(SPILL_MAX)?);
-        let tag = hash::tag(hash);
-        for bucket in self.buckets.get(home..=home + SPILL_MAX)? {
-            let mut same = 0_u32;
-            for slot in 0..SLOTS {
-                same |= u32::from(u16_at(bucket, 24 + 2 * slot) == tag) << slot;
-            }
-            same &= (1 << bucket[4].min(16)) - 1;
-            while same != 0 {
-                let slot = same.trailing_zeros() as usize;
-                same &= same - 1;
-                if let Some(bundle) = self.verify(bucket, slot, owner) {
-                    return Some(bundle);
-                }
-            }
-            if bucket[5] == 0 {
-                return None;
-            }
-        }
-        None
-    }
-
-    /// The bundle in `slot`, if the name behind it is `owner`.
     #[inline]
-    fn verify(&self, bucket: &[u8; BUCKET_BYTES], slot: usize, owner: &[u8]) -> Option<u32> {
-        let lens = bucket.get(8..8 + slot)?;
-        if usize::from(*bucket.get(8 + slot)?) != owner.len() {
-            return None;
-        }
-        let before: usize = lens.iter().map(|&len| usize::from(len)).sum();
-        let at = u32_at(bucket, 0) as usize + before + slot * NAME_HEAD_BYTES;
-        let (head, rest) = self.names.get(at..)?.split_first_chunk::<NAME_HEAD_BYTES>()?;
-        (rest.get(..owner.len())? == owner).then(|| u32::from_le_bytes(*head))
+    fn find(&self, hash: u64, owner: &[u8]) -> Option<u32> {
+        let (stem, nth) = self.stem(hash)?;
+        let page = self.pages.get(stem.page_at(nth)..)?;
+        touch(page);
+        let found = Page::read(page)?.find(hash::tag(hash), owner)?;
+        Some(found.bundle.unwrap_or(self.common))
     }
 
     /// Lays the rules of a bundle on the scales, as far as they are for this question.
@@ -261,6 +259,13 @@ impl<'a> Matcher<'a> {
             && (rule.clients == 0
                 || extras::has_client(at(rule.clients), address, name).unwrap_or_default())
     }
+}
+
+/// Has the processor fetch the names of a page while it looks at the tags.
+#[inline]
+fn touch(page: &[u8]) {
+    let lines = (64..PAGE_BYTES_TOUCHED).step_by(64);
+    std::hint::black_box(lines.fold(0, |sum, at| sum ^ page.get(at).copied().unwrap_or_default()));
 }
 
 /// What weighs most so far. Owners come from the root downwards, so of equals the later one is nearer to the name.

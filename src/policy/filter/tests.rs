@@ -182,10 +182,12 @@ fn image_without_rules_decides_nothing() {
 
 #[test]
 fn what_is_no_folded_name_decides_nothing_and_does_no_harm() {
-    let image = image(&[(BLOCK, Adblock, "||example^")]);
+    let image = image(&[(BLOCK, Adblock, "||example^"), (BLOCK, Syntax::Dnsmasq, "address=/#/")]);
     let matcher = image.matcher();
     let overlong = [b"\x3F".repeat(500).as_slice(), b"\0"].concat();
-    for octets in [b"".as_slice(), b"\x07exam", b"\xFFx\0", b"\x3Fx", &overlong, &[1; 400]] {
+    for octets in
+        [b"".as_slice(), b"\x07exam", b"\x07example", b"\xFFx\0", b"\x3Fx", &overlong, &[1; 400]]
+    {
         assert!(matcher.decide(octets, &ASKER).is_none(), "{}", octets.escape_ascii());
     }
     // The longest name there is, and one with the most labels.
