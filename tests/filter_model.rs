@@ -24,16 +24,37 @@ struct Plain {
     /// Only this type, or all but this.
     rtype: Option<(Rtype, bool)>,
     client: Option<&'static str>,
+    is_rewrite: bool,
+    cancels: bool,
+    /// Not for these and what is below them.
+    except: Option<Vec<&'static str>>,
 }
 
 impl Plain {
     fn class(&self) -> u8 {
-        match (self.kind, self.is_important, self.verb == Verb::Allow) {
-            (Kind::Allow, _, _) | (Kind::Block, true, true) => 3,
-            (Kind::Block, true, false) => 2,
-            (Kind::Block, false, true) => 1,
-            (Kind::Block, false, false) => 0,
+        match (self.kind, self.is_rewrite(), self.is_important, self.verb == Verb::Allow) {
+            (Kind::Allow, _, _, _) => 6,
+            (Kind::Block, true, _, _) => 5,
+            (Kind::Block, false, true, true) => 3,
+            (Kind::Block, false, true, false) => 2,
+            (Kind::Block, false, false, true) => 1,
+            (Kind::Block, false, false, false) => 0,
         }
+    }
+
+    fn is_rewrite(&self) -> bool {
+        self.is_rewrite && self.kind == Kind::Block
+    }
+
+    /// Whether it takes `other` back.
+    fn takes_back(&self, other: &Self) -> bool {
+        let same = |rule: &Self| {
+            let (kind, owner, reach, verb) = (rule.kind, &rule.owner, rule.reach, rule.verb());
+            let bits = (rule.is_important, rule.is_zoned, rule.is_rewrite(), rule.trigger);
+            let who = (rule.rtype, rule.client, rule.except.clone());
+            (kind, owner.clone(), reach, verb, bits, who)
+        };
+        self.cancels && !other.cancels && same(self) == same(other)
     }
 
     fn verb(&self) -> Verb {
@@ -48,7 +69,8 @@ impl Plain {
         };
         let is_type = self.rtype.is_none_or(|(rtype, only)| (rtype == question.qtype) == only);
         let is_client = self.client.is_none_or(|client| Some(client) == question.client);
-        reaches && is_type && is_client && self.trigger == question.trigger
+        let is_excepted = self.except.as_ref().is_some_and(|except| name.ends_with(except));
+        reaches && is_type && is_client && !is_excepted && self.trigger == question.trigger
     }
 }
 
@@ -71,14 +93,29 @@ fn expected(rules: &[Plain], question: &Question) -> Option<(u8, Verb, usize)> {
     let rank = |(at, rule): &(usize, &Plain)| {
         (std::cmp::Reverse(rule.class()), std::cmp::Reverse(rule.owner.len()), rule.list, *at)
     };
+    let covering = covering
+        .filter(|(_, rule)| !rule.cancels && !rules.iter().any(|other| other.takes_back(rule)));
     let covering: Vec<_> = covering.collect();
-    let plain = covering.iter().filter(|(_, rule)| !rule.is_zoned).min_by_key(|found| rank(found));
+    let plain = covering.iter().filter(|(_, rule)| !rule.is_zoned && !rule.is_rewrite());
+    let plain = plain.min_by_key(|found| rank(found));
+    // An allowance takes rewrites back, those that are important only if it is.
+    let rewrites = || covering.iter().filter(|(_, rule)| !rule.is_zoned && rule.is_rewrite());
+    let muted = rewrites().filter(|(_, rule)| rule.verb == Verb::Allow);
+    let muted = muted.map(|(_, rule)| rule.is_important).max();
+    let standing = rewrites().filter(|(_, rule)| {
+        rule.verb != Verb::Allow && muted.is_none_or(|important| rule.is_important && !important)
+    });
+    let rewrite = standing.min_by_key(|(at, rule)| {
+        // Of equals in all else one that is not important, as it was looked at first.
+        let (class, owner, list, _) = rank(&(*at, rule));
+        (class, owner, list, rule.is_important, *at)
+    });
     // The first zone that has an owner; of that zone the nearest.
     let zoned = covering.iter().filter(|(_, rule)| rule.is_zoned).min_by_key(|(at, rule)| {
         let nearest = std::cmp::Reverse(rule.owner.len());
         (rule.list, nearest, std::cmp::Reverse(rule.class()), *at)
     });
-    let winner = plain.into_iter().chain(zoned).min_by_key(|found| {
+    let winner = plain.into_iter().chain(zoned).chain(rewrite).min_by_key(|found| {
         let (class, owner, list, _) = rank(found);
         // A plain rule before a zone's where all else is equal.
         (class, owner, list, found.1.is_zoned)
@@ -109,12 +146,30 @@ fn rule() -> impl Strategy<Value = Plain> {
         (prop::sample::select(vec![Rtype::A, Rtype::MX]), any::<bool>()),
     );
     let client = prop::option::weighted(0.2, prop::sample::select(vec!["tv", "phone"]));
-    let rest = (trigger(), rtype, client, prop::bool::weighted(0.2), prop::bool::weighted(0.3));
+    let except = prop::option::weighted(0.1, name());
+    let bits = [0.2, 0.3, 0.2, 0.1].map(prop::bool::weighted);
+    let rest = (trigger(), rtype, client, bits, except);
     (0..6_u8, name(), reach, verb, rest).prop_map(|(list, owner, reach, verb, rest)| {
-        let (trigger, rtype, client, is_important, is_zoned) = rest;
+        let (trigger, rtype, client, bits, except) = rest;
+        let [is_important, is_zoned, is_rewrite, cancels] = bits;
+        let is_rewrite = is_rewrite && !is_zoned;
         // List 5 allows.
         let kind = if list == 5 { Kind::Allow } else { Kind::Block };
-        Plain { list, kind, owner, reach, verb, is_important, is_zoned, trigger, rtype, client }
+        Plain {
+            list,
+            kind,
+            owner,
+            reach,
+            verb,
+            is_important,
+            is_zoned,
+            trigger,
+            rtype,
+            client,
+            is_rewrite,
+            cancels,
+            except,
+        }
     })
 }
 
@@ -142,8 +197,12 @@ fn compile(rules: &[Plain], key: u8) -> Image<Vec<u8>> {
         }
         let only = rule.client.map(|name| Client::Named(name.into())).into_iter().collect();
         let clients = ClientSet { only, except: Vec::new() };
+        let except: Vec<_> = rule.except.iter().map(|name| wire(name)).collect();
         let stated = Rule {
             owner: Owner::Name(owner.as_name()),
+            is_rewrite: rule.is_rewrite,
+            cancels: rule.cancels,
+            except: &except,
             trigger: rule.trigger,
             reach: rule.reach,
             verb: rule.verb,
@@ -167,6 +226,7 @@ fn decide<'a>(image: &'a Image<Vec<u8>>, question: &Question) -> Option<Decision
     match question.trigger {
         Trigger::Qname => image.matcher().decide(folded, &asker),
         Trigger::Nsdname => image.matcher().decide_nsdname(folded, &asker),
+        Trigger::Client => None,
     }
 }
 
@@ -215,6 +275,9 @@ proptest! {
             trigger: Trigger::Qname,
             rtype: None,
             client: None,
+            is_rewrite: false,
+            cancels: false,
+            except: None,
         };
         let rules: Vec<_> = (0..COUNT).map(|number| plain(step + number)).collect();
         let image = compile(&rules, key);

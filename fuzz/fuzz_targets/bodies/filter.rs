@@ -48,6 +48,9 @@ pub(crate) fn opened(input: &[u8]) -> bool {
         let name = [&bytes[at..end], b"\0"].concat();
         ask(&name);
     }
+    if let Some(decision) = matcher.decide_client(&asker) {
+        assert!(decision.records().count() <= bytes.len());
+    }
     for address in [[192, 0, 2, 1].into(), "2001:db8::1".parse().expect("it is one")] {
         if let Some(decision) = matcher.decide_address(address, &asker) {
             assert!(decision.records().count() <= bytes.len());

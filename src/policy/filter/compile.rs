@@ -150,6 +150,9 @@ impl Compiler {
         if !rule.clients.is_all() {
             stored.clients = self.place(|out| extras::write_clients(rule.clients, out))?;
         }
+        if !rule.except.is_empty() {
+            stored.except = self.place(|out| extras::write_names(rule.except, out))?;
+        }
         if let Some(record) = rule.record.filter(|_| stored.has_record()) {
             stored.record = self.place(|out| extras::write_record(&record, out))?;
         }
@@ -276,6 +279,9 @@ impl Bundles {
     /// The number of the bundle of `rules`: brought into the order in which they are to be weighed, without repetitions.
     fn number(&mut self, rules: &mut Vec<u32>, stored: &[StoredRule]) -> u32 {
         self.singles.resize(stored.len(), 0);
+        if rules.iter().any(|&number| stored[number as usize].cancels()) {
+            take_back(rules, stored);
+        }
         if let &mut [only] = rules.as_mut_slice() {
             if self.singles[only as usize] == 0 {
                 self.singles[only as usize] = self.push(&[only]) + 1;
@@ -306,6 +312,16 @@ impl Bundles {
         self.ends.push(self.rules.len() as u32);
         self.ends.len() as u32 - 1
     }
+}
+
+/// Takes out the rules that others take back, and these others.
+fn take_back(rules: &mut Vec<u32>, stored: &[StoredRule]) {
+    let of = |number: u32| stored[number as usize];
+    let cancelling: Vec<_> = rules.iter().map(|&at| of(at)).filter(StoredRule::cancels).collect();
+    rules.retain(|&number| {
+        let rule = of(number);
+        !rule.cancels() && !cancelling.iter().any(|other| other.takes_back(&rule))
+    });
 }
 
 /// The bundle that most names have.

@@ -4,6 +4,7 @@
 //! types    only 1 · except 1 · type 2 each
 //! clients  only 1 · except 1 · for each: 4, 6 or 0 · octets 1 · address and bits of its prefix, or name
 //! record   type 2 · TTL 4 · octets 2 · data
+//! names    names 1 · for each: octets 1 · wire form
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -11,7 +12,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use super::rule::{Client, ClientSet, LocalRecord, TypeSet};
-use crate::wire::Rtype;
+use crate::wire::{NameBuf, Rtype};
 
 const NAMED: u8 = 0;
 const AT_V4: u8 = 4;
@@ -138,6 +139,34 @@ pub(super) fn read_record(bytes: &[u8]) -> Option<LocalRecord<'_>> {
     Some(LocalRecord { rtype, ttl, rdata: cursor.octets(len.into())? })
 }
 
+/// Writes a set of names; `None` when it has too many.
+pub(super) fn write_names(names: &[NameBuf], out: &mut Vec<u8>) -> Option<()> {
+    out.push(u8::try_from(names.len()).ok()?);
+    for name in names {
+        let wire = name.as_name().as_bytes();
+        out.push(u8::try_from(wire.len()).ok()?);
+        out.extend(wire.iter().map(u8::to_ascii_lowercase));
+    }
+    Some(())
+}
+
+/// Whether `folded` or a name above it is in the set of names at the front of `bytes`; `None` when there is no set.
+pub(super) fn has_name(bytes: &[u8], folded: &[u8]) -> Option<bool> {
+    let mut cursor = Cursor(bytes);
+    let mut is_named = false;
+    for _ in 0..cursor.octet()? {
+        let len = cursor.octet()?;
+        let wanted = cursor.octets(len.into())?;
+        let mut rest = folded;
+        while rest.len() > wanted.len() {
+            let (&len, behind) = rest.split_first()?;
+            rest = behind.get(usize::from(len)..).unwrap_or_default();
+        }
+        is_named |= rest == wanted;
+    }
+    Some(is_named)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -172,6 +201,20 @@ mod tests {
         assert!(has("10.0.0.1", Some("tv")) && !has("10.0.0.1", Some("t")) && !has("::1", None));
         for len in 0..bytes.len() {
             assert_eq!(has_client(&bytes[..len], IpAddr::from([10, 0, 0, 1]), None), None);
+        }
+    }
+
+    #[test]
+    fn names_are_those_named_and_all_below() {
+        let named = |text: &str| NameBuf::from_text(text).unwrap();
+        let mut bytes = Vec::new();
+        write_names(&[named("a.Example"), named("b.c.example")], &mut bytes).unwrap();
+        let has = |text| has_name(&bytes, named(text).as_name().as_bytes()).unwrap();
+        assert!(has("a.example") && has("x.y.a.example") && has("b.c.example"));
+        assert!(!has("example") && !has("xa.example") && !has("c.example") && !has(""));
+        assert_eq!(has_name(&bytes, b""), Some(false));
+        for len in 0..bytes.len() {
+            assert_eq!(has_name(&bytes[..len], b"\0"), None);
         }
     }
 }

@@ -144,6 +144,7 @@ fn are_rules_sound(rules: &[u8], extras: &[u8]) -> bool {
         rule.is_sound()
             && (rule.types == 0 || extras::has_type(at(rule.types), Rtype::A).is_some())
             && (rule.clients == 0 || extras::has_client(at(rule.clients), any, None).is_some())
+            && (rule.except == 0 || extras::has_name(at(rule.except), &[]).is_some())
             && (rule.record == 0 || extras::read_record(at(rule.record)).is_some())
     })
 }

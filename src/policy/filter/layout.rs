@@ -7,9 +7,9 @@
 //! stems      words 6 × 8, with four bits of each name's hash (a Bloom filter in blocks of one word)
 //!            · where the page of the first word begins 4 · how far behind that of each word 6 × 2
 //! bundles    where each begins among the rules 4; and the end of the last
-//! rules      list 1 · verb 1 · bits 1 · class 1 · types 4 · clients 4 · record 4; where among the extras, or 0
+//! rules      list 1 · verb 1 · bits 1 · class 1 · types 4 · clients 4 · record 4 · exceptions 4; where among the extras, or 0
 //! networks   address 16 · bits of its prefix 1 · 0 3 · bundle 4; by prefix length, then address; IPv4 as ::ffff:0:0/96
-//! extras     0 1 · type sets, client sets, records
+//! extras     0 1 · type sets, client sets, records, sets of names
 //! pages      for each word that is not 0, in their order: names 1 · tags 1 each · lengths 1 each
 //!            · for each: bundle 4, if the highest bit of its tag is set (else it has the common one) · wire form without the root
 //! ```
@@ -39,7 +39,7 @@ pub(super) const STEM_BYTES: usize = 64;
 pub(super) const STEM_WORDS: usize = 6;
 
 /// Bytes of a rule.
-pub(super) const RULE_BYTES: usize = 16;
+pub(super) const RULE_BYTES: usize = 20;
 
 /// Bytes of a network.
 pub(super) const NETWORK_BYTES: usize = 24;

@@ -132,9 +132,10 @@ impl<'a> Matcher<'a> {
             // Cut before the root.
             return None;
         }
+        let question = Question { trigger, asker, name: folded };
         let mut scales = Scales::default();
         if let Some(root) = self.root {
-            self.weigh(&mut scales, root, name.len(), trigger, asker, depth == 0);
+            self.weigh(&mut scales, root, name.len(), &question, depth == 0);
         }
         let mut room = [0; 16];
         let octets = Octets::of(folded, &mut room);
@@ -156,7 +157,7 @@ impl<'a> Matcher<'a> {
                 maybe &= maybe - 1;
                 let start = usize::from(*starts.get(starts.len() - 1 - nth)?);
                 if let Some(bundle) = self.find(*hashes.get(nth)?, name.get(start..)?) {
-                    self.weigh(&mut scales, bundle, start, trigger, asker, start == 0);
+                    self.weigh(&mut scales, bundle, start, &question, start == 0);
                 }
             }
         }
@@ -166,7 +167,23 @@ impl<'a> Matcher<'a> {
     /// The rule that decides over an answer because `address` is in it.
     #[must_use]
     pub fn decide_address(&self, address: IpAddr, asker: &Asker<'_>) -> Option<Decision<'a>> {
+        self.decide_by_address(Trigger::Qname, address, asker)
+    }
+
+    /// The rule that decides over every question because of who asks. In a response policy zone it comes before those for names.
+    #[must_use]
+    pub fn decide_client(&self, asker: &Asker<'_>) -> Option<Decision<'a>> {
+        self.decide_by_address(Trigger::Client, asker.address.to_canonical(), asker)
+    }
+
+    fn decide_by_address(
+        &self,
+        trigger: Trigger,
+        address: IpAddr,
+        asker: &Asker<'_>,
+    ) -> Option<Decision<'a>> {
         let wanted = mapped(address);
+        let question = Question { trigger, asker, name: &[] };
         let mut scales = Scales::default();
         let mut rest = self.networks;
         // By the length of the prefix, the shortest first: of equals, the last one weighed wins.
@@ -181,7 +198,7 @@ impl<'a> Matcher<'a> {
             if let Ok(at) = same.binary_search_by_key(&(wanted & mask), of) {
                 let above = usize::from(128 - bits);
                 let bundle = u32_at(&same[at], 20);
-                self.weigh(&mut scales, bundle, above, Trigger::Qname, asker, true);
+                self.weigh(&mut scales, bundle, above, &question, true);
             }
         }
         scales.outcome().map(|decision| Decision { owner_at: 0, ..decision })
@@ -216,16 +233,15 @@ impl<'a> Matcher<'a> {
         scales: &mut Scales<'a>,
         bundle: u32,
         owner_at: usize,
-        trigger: Trigger,
-        asker: &Asker<'_>,
+        question: &Question<'_>,
         is_at: bool,
     ) {
         let Some(rules) = self.rules_of(bundle) else { return };
         for bytes in rules {
             let rule = StoredRule::of_bytes(bytes);
-            let applies = rule.trigger() == trigger
+            let applies = rule.trigger() == question.trigger
                 && rule.reach().covers(is_at)
-                && self.is_for(&rule, asker);
+                && self.is_for(&rule, question);
             if applies {
                 let found = Decision {
                     list: rule.list,
@@ -250,15 +266,34 @@ impl<'a> Matcher<'a> {
     }
 
     #[inline]
-    fn is_for(&self, rule: &StoredRule, asker: &Asker<'_>) -> bool {
+    fn is_for(&self, rule: &StoredRule, question: &Question<'_>) -> bool {
         let at = |place: u32| self.extras.get(place as usize..).unwrap_or_default();
-        let (address, name) = (asker.address, asker.name);
+        let asker = question.asker;
         asker.lists.contains(rule.list)
             && (rule.types == 0
                 || extras::has_type(at(rule.types), asker.qtype).unwrap_or_default())
             && (rule.clients == 0
-                || extras::has_client(at(rule.clients), address, name).unwrap_or_default())
+                || extras::has_client(at(rule.clients), asker.address, asker.name)
+                    .unwrap_or_default())
+            && (rule.except == 0
+                || !extras::has_name(at(rule.except), question.name).unwrap_or(true))
+            && !(rule.is_rewrite() && self.is_to(rule, question.name))
     }
+
+    /// Whether a rule rewrites `folded` to itself.
+    fn is_to(&self, rule: &StoredRule, folded: &[u8]) -> bool {
+        let record = self.extras.get(rule.record as usize..).and_then(extras::read_record);
+        let target = record.filter(|record| rule.record != 0 && record.rtype == Rtype::CNAME);
+        target.is_some_and(|target| target.rdata == folded)
+    }
+}
+
+/// What the rules are weighed for.
+struct Question<'q> {
+    trigger: Trigger,
+    asker: &'q Asker<'q>,
+    /// Folded, root included; nothing where addresses decide.
+    name: &'q [u8],
 }
 
 /// Has the processor fetch the names of a page while it looks at the tags.
@@ -273,22 +308,38 @@ fn touch(page: &[u8]) {
 struct Scales<'a> {
     plain: Option<Decision<'a>>,
     zoned: Option<Decision<'a>>,
+    /// Rewrites: those that are not important, then those that are.
+    rewrites: [Option<Decision<'a>>; 2],
+    /// How many of these an allowance takes back.
+    muted: usize,
 }
 
 impl<'a> Scales<'a> {
+    #[inline]
     fn add(&mut self, found: Decision<'a>) {
         // Within a bundle the rules stand in order: there, the first of equals wins.
         let is_nearer = |held: &Decision<'_>| found.owner_at < held.owner_at;
+        let outranks = |held: &Decision<'_>| {
+            let (theirs, ours) = (class(&held.rule), class(&found.rule));
+            ours > theirs || (ours == theirs && is_nearer(held))
+        };
         let (side, wins) = if found.rule.is_zoned() {
             let wins = self.zoned.as_ref().is_none_or(|held| {
                 found.list < held.list || (found.list == held.list && is_nearer(held))
             });
             (&mut self.zoned, wins)
+        } else if found.rule.is_rewrite() {
+            let is_important = usize::from(found.is_important);
+            if found.verb == Verb::Allow {
+                self.muted = self.muted.max(1 + is_important);
+                return;
+            }
+            let [side, important] = &mut self.rewrites;
+            let side = if found.is_important { important } else { side };
+            let wins = side.as_ref().is_none_or(outranks);
+            (side, wins)
         } else {
-            let wins = self.plain.as_ref().is_none_or(|held| {
-                let (theirs, ours) = (class(&held.rule), class(&found.rule));
-                ours > theirs || (ours == theirs && is_nearer(held))
-            });
+            let wins = self.plain.as_ref().is_none_or(outranks);
             (&mut self.plain, wins)
         };
         if wins {
@@ -296,16 +347,14 @@ impl<'a> Scales<'a> {
         }
     }
 
+    #[inline]
     fn outcome(self) -> Option<Decision<'a>> {
         let rank = |decision: &Decision<'_>| {
             let (owner_at, list) = (decision.owner_at, decision.list);
             (std::cmp::Reverse(class(&decision.rule)), owner_at, list)
         };
-        match (self.plain, self.zoned) {
-            (Some(plain), Some(zoned)) => {
-                Some(if rank(&zoned) < rank(&plain) { zoned } else { plain })
-            }
-            (plain, zoned) => plain.or(zoned),
-        }
+        // `min_by_key` keeps the first of equals.
+        let standing = self.rewrites.into_iter().skip(self.muted).flatten();
+        self.plain.into_iter().chain(self.zoned).chain(standing).min_by_key(rank)
     }
 }

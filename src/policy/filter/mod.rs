@@ -8,17 +8,22 @@
 //!
 //! Of all rules that cover the name and are for this client and type, in the lists that count for him:
 //!
-//! 1. The higher class: *important allowance*, then *important block*, then *allowance*, then *block*. So AdGuard Home ranks
-//!    `@@||x^$important`, `||x^$important`, `@@||x^` and `||x^`. Rules of allow lists are in the highest class,
-//!    because there they are asked first.
-//! 2. Within a class, the owner nearest to the name: the rule that says most about it gives the answer and is named.
+//! 1. The higher class: any rule of an *allow list*, then *rewrite*, *important allowance*, *important block*, *allowance*,
+//!    *block*. So AdGuard Home ranks them: allow lists are asked first, then rules with `$dnsrewrite`, then `@@||x^$important`,
+//!    `||x^$important`, `@@||x^` and `||x^`.
+//! 2. Within a class, the owner nearest to the name: the rule that says most about it gives the answer and is named. (AdGuard Home
+//!    takes the one with more modifiers, and rules before lines of hosts files. What is blocked is the same.)
 //! 3. Then the list with the lower number, then the line that comes first.
+//!
+//! `@@||x^$dnsrewrite` takes rewrites of the names that it covers back, those that are important only if it is itself. A rewrite of a name
+//! to itself does not count. `$badfilter` takes back, in all lists of its kind, rules that are the same but for it.
 //!
 //! An allowance thus frees from all blocks of its class or lower, however near these are: `@@||example.org^` frees
 //! `ads.example.org`, too.
 //!
 //! Response policy zones have an order of their own: of one zone only the nearest owner speaks, and of several zones only the
-//! first that has one. What it says then takes part as above: PASSTHRU as an allowance, everything else as a block.
+//! first that has one. Those that have the address of him who asks ([`Matcher::decide_client`]) come before those that have the
+//! name. What a zone says then takes part as above: PASSTHRU as an allowance, everything else as a block.
 //!
 //! # What a name costs
 //!

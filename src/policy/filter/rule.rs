@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use crate::wire::{Name, Rtype};
+use crate::wire::{Name, NameBuf, Rtype};
 
 /// Which names a rule covers, seen from its owner.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -53,6 +53,8 @@ pub enum Trigger {
     Qname,
     /// The name of a server of the zone.
     Nsdname,
+    /// The address of him who asks; of addresses alone.
+    Client,
 }
 
 /// Whom a rule is about.
@@ -60,7 +62,7 @@ pub enum Trigger {
 pub enum Owner<'a> {
     /// A name.
     Name(Name<'a>),
-    /// Addresses in an answer.
+    /// Addresses: of an answer, or of him who asks.
     Addresses(IpNet),
 }
 
@@ -124,7 +126,7 @@ impl ClientSet {
 pub struct Rule<'a> {
     /// Whom it is about.
     pub owner: Owner<'a>,
-    /// What the owner is compared with; means nothing for addresses.
+    /// What the owner is compared with. Addresses with [`Trigger::Qname`] are those in an answer.
     pub trigger: Trigger,
     /// Which names it covers; means nothing for addresses.
     pub reach: Reach,
@@ -136,6 +138,12 @@ pub struct Rule<'a> {
     pub is_important: bool,
     /// Whether it stems from a response policy zone, which has an order of its own: see the [module](super).
     pub is_zoned: bool,
+    /// Whether it rewrites, or, as an allowance, takes rewriting back: see the [module](super).
+    pub is_rewrite: bool,
+    /// Whether it takes back, in all lists of its kind, the rules that are the same but for this.
+    pub cancels: bool,
+    /// Names that it is not for, nor for those below them.
+    pub except: &'a [NameBuf],
     /// The types that it is for.
     pub types: &'a TypeSet,
     /// The clients that it is for.

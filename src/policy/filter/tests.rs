@@ -164,6 +164,78 @@ fn answers_are_judged_by_addresses_and_servers() {
 }
 
 #[test]
+fn rewrites_come_before_rules_and_records_of_one_name_together() {
+    let text = "@@||x.example^$important\n||x.example^$dnsrewrite=192.0.2.1\n\
+        ||x.example^$dnsrewrite=192.0.2.2\n||x.example^\n\
+        ||y.example^$dnsrewrite=192.0.2.3\n||y.example^$dnsrewrite=z.example\n\
+        ||w.example^$dnsrewrite=NXDOMAIN\n@@||w.example^$dnsrewrite\n||w.example^\n\
+        ||i.example^$dnsrewrite=NXDOMAIN,important\n@@||i.example^$dnsrewrite";
+    let with = image(&[(BLOCK, Adblock, text)]);
+    let records = |name: &str| {
+        let decision = with.matcher().decide(&folded(name), &ASKER).unwrap();
+        decision.records().map(|record| record.rdata.to_vec()).collect::<Vec<_>>()
+    };
+    assert_eq!(records("a.x.example"), [[192, 0, 2, 1], [192, 0, 2, 2]]);
+    assert_eq!(records("y.example"), [b"\x01z\x07example\0"]);
+    assert_eq!(decided(&with, "w.example"), Some((0, Verb::Block)));
+    assert_eq!(decided(&with, "i.example"), Some((0, Verb::Nxdomain)));
+    // An allow list comes before all.
+    let allow = (ALLOW, Domains, "y.example");
+    let listed = image(&[(BLOCK, Adblock, text), allow]);
+    assert_eq!(decided(&listed, "y.example"), Some((1, Verb::Allow)));
+    // A name is not rewritten to itself.
+    let circle = image(&[(BLOCK, Adblock, "||x.example^$dnsrewrite=www.x.example")]);
+    assert_eq!(decided(&circle, "x.example"), Some((0, Verb::Local)));
+    assert_eq!(decided(&circle, "www.x.example"), None);
+}
+
+#[test]
+fn rules_are_taken_back_in_all_lists_of_their_kind() {
+    let first = "||x.example^\n||x.example^$important\n||y.example^$dnstype=A\n|z.example^";
+    let second = "||x.example^$badfilter\n||y.example^$badfilter\n||z.example^$badfilter\n\
+        ||alone.example^$badfilter\n@@||x.example^$badfilter";
+    let allow = (ALLOW, Domains, "z.example");
+    let lists = image(&[(BLOCK, Adblock, first), (BLOCK, Adblock, second), allow]);
+    let decision = lists.matcher().decide(&folded("x.example"), &ASKER).unwrap();
+    assert!(decision.is_important);
+    // Neither of these is the same rule.
+    assert_eq!(decided(&lists, "y.example"), Some((0, Verb::Block)));
+    assert_eq!(decided(&lists, "z.example"), Some((2, Verb::Allow)));
+    assert_eq!(decided(&lists, "alone.example"), None);
+    let only = image(&[(BLOCK, Adblock, "||x.example^\n||x.example^$badfilter")]);
+    assert_eq!(decided(&only, "x.example"), None);
+}
+
+#[test]
+fn excepted_names_and_those_below_them_are_not_covered() {
+    let text = "||bad^$denyallow=good.bad|fine.bad\n*$denyallow=bad|example";
+    let image = image(&[(BLOCK, Adblock, text)]);
+    for (name, is_covered) in
+        [("bad", true), ("x.bad", true), ("good.bad", false), ("x.fine.bad", false)]
+    {
+        assert_eq!(decided(&image, name).is_some(), is_covered, "{name}");
+    }
+    assert!(decided(&image, "x.other").is_some() && decided(&image, "x.example").is_none());
+}
+
+#[test]
+fn clients_are_judged_by_their_address() {
+    let zone = "$TTL 9\n8.0.0.0.10.rpz-client-ip CNAME rpz-drop.\n\
+        32.1.0.0.10.rpz-client-ip CNAME rpz-passthru.\n24.0.2.0.192.rpz-ip CNAME .\n";
+    let image = image(&[(BLOCK, Rpz, zone)]);
+    let verb = |address: &str| {
+        let asker = Asker { address: address.parse().unwrap(), ..ASKER };
+        Some(image.matcher().decide_client(&asker)?.verb)
+    };
+    assert_eq!(verb("10.0.0.9"), Some(Verb::Drop));
+    assert_eq!(verb("::ffff:10.0.0.9"), Some(Verb::Drop));
+    assert_eq!(verb("10.0.0.1"), Some(Verb::Allow));
+    assert_eq!(verb("192.0.2.1"), None);
+    let address = [10, 0, 0, 9].into();
+    assert!(image.matcher().decide_address(address, &ASKER).is_none());
+}
+
+#[test]
 fn rule_for_the_root_covers_everything() {
     let image = image(&[(BLOCK, Syntax::Dnsmasq, "address=/#/\nserver=/good.example/#")]);
     for name in ["", "x", "a.b.c.d.example"] {
@@ -230,6 +302,9 @@ fn a_million_names_that_are_not_listed_pass() {
             record: None,
             is_important: false,
             is_zoned: false,
+            is_rewrite: false,
+            cancels: false,
+            except: &[],
             types,
             clients,
         };

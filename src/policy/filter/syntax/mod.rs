@@ -10,6 +10,7 @@ mod dnsmasq;
 mod domains;
 mod hosts;
 mod name;
+mod rewrite;
 mod rpz;
 
 use std::net::IpAddr;
@@ -263,6 +264,9 @@ const fn plain(owner: Owner<'_>) -> Rule<'_> {
         record: None,
         is_important: false,
         is_zoned: false,
+        is_rewrite: false,
+        cancels: false,
+        except: &[],
         types: ALL_TYPES,
         clients: ALL_CLIENTS,
     }
@@ -272,6 +276,10 @@ const fn plain(owner: Owner<'_>) -> Rule<'_> {
 fn address(word: &[u8]) -> Option<IpAddr> {
     let word = word.split(|&octet| octet == b'%').next()?;
     std::str::from_utf8(word).ok()?.parse().ok()
+}
+
+fn text(word: &[u8]) -> Option<&str> {
+    std::str::from_utf8(word).ok()
 }
 
 /// The line without what follows a `#` that stands at its beginning or behind a blank.

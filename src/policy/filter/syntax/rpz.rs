@@ -1,4 +1,5 @@
-//! Response policy zones (draft-vixie-dnsop-dns-rpz §3, §4): QNAME, wildcard, rpz-ip and rpz-nsdname triggers.
+//! Response policy zones (draft-vixie-dnsop-dns-rpz §3, §4): QNAME, wildcard, rpz-ip, rpz-nsdname and rpz-client-ip
+//! triggers. An rpz-nsip trigger would need the addresses of a zone's servers, which a forwarder does not see.
 //!
 //! Local data may be of the types in [`TYPES`]: the zone-file reader panics over some broken character strings, so that records
 //! with such strings, and entries with quotes, escapes or other letters than ASCII, are not offered.
@@ -12,7 +13,7 @@ use domain::base::{Name as ZoneName, ToName as _, iana};
 use domain::zonefile::inplace::{Entry, ScannedRecord, Zonefile};
 use ipnet::IpNet;
 
-use super::{Finding, Reader, Sink, plain};
+use super::{Finding, Reader, Sink, plain, text};
 use crate::policy::filter::rule::{LocalRecord, Owner, Reach, Rule, Trigger, Verb};
 use crate::policy::presentation;
 use crate::wire::{Name, Rtype};
@@ -177,12 +178,14 @@ fn read_record<S: Sink>(
     let zoned = |owner| Rule { is_zoned: true, ..plain(owner) };
     let mut wire = Vec::new();
     let trigger = match labels.last().copied() {
-        Some(b"rpz-ip") => {
+        Some(last @ (b"rpz-ip" | b"rpz-client-ip")) => {
             labels.pop();
             let net = network(&labels).ok_or(Finding::Trigger)?;
-            return act(zoned(Owner::Addresses(net)), rtype, record, &rdata, None, reader);
+            let trigger = if last == b"rpz-ip" { Trigger::Qname } else { Trigger::Client };
+            let rule = Rule { trigger, ..zoned(Owner::Addresses(net)) };
+            return act(rule, rtype, record, &rdata, None, reader);
         }
-        Some(b"rpz-nsip" | b"rpz-client-ip") => return Err(Finding::NotOffered),
+        Some(b"rpz-nsip") => return Err(Finding::NotOffered),
         Some(b"rpz-nsdname") => {
             labels.pop();
             Trigger::Nsdname
@@ -276,8 +279,4 @@ fn network(labels: &[&[u8]]) -> Option<IpNet> {
     };
     // Octets behind the prefix are a slip: which network is meant?
     (net.network() == net.addr()).then_some(net)
-}
-
-fn text(label: &[u8]) -> Option<&str> {
-    std::str::from_utf8(label).ok()
 }

@@ -14,8 +14,16 @@ fn rules(text: &[u8], syntax: Syntax) -> (Vec<String>, Report) {
         if rule.is_important {
             line.push_str(" important");
         }
-        if rule.trigger == Trigger::Nsdname {
-            line.push_str(" nsdname");
+        match rule.trigger {
+            Trigger::Qname => {}
+            Trigger::Nsdname => line.push_str(" nsdname"),
+            Trigger::Client => line.push_str(" client"),
+        }
+        for (is_so, mark) in [(rule.is_rewrite, " rewrite"), (rule.cancels, " cancels")] {
+            line.push_str(if is_so { mark } else { "" });
+        }
+        for name in rule.except {
+            line.push_str(&format!(" !{}", name.as_name()));
         }
         if !rule.types.is_all() {
             line.push_str(&format!(" {:?}-{:?}", rule.types.only, rule.types.except));
@@ -97,6 +105,10 @@ fn adblock_anchors_say_what_is_reached() {
     gives("||*.ads.example^", adblock, &["Block ads.example. Below"]);
     gives("*.ads.example", adblock, &["Block ads.example. Below"]);
     gives("||192.0.2.1^", adblock, &["Block 192.0.2.1/32 AtAndBelow"]);
+    gives("||ads.example/*", adblock, &["Block ads.example. AtAndBelow"]);
+    gives("ads.example^", adblock, &["Block ads.example. AtAndBelow"]);
+    gives("@@ads.example^", adblock, &["Allow ads.example. AtAndBelow"]);
+    gives(".ads.example^", adblock, &["Block ads.example. Below"]);
     gives("||zip^", adblock, &["Block zip. AtAndBelow"]);
     gives("ads.example", adblock, &["Block ads.example. Exact"]);
     gives("0.0.0.0 ads.example", adblock, &["Block ads.example. Exact"]);
@@ -125,13 +137,69 @@ fn adblock_modifiers_narrow_a_rule_or_set_it_aside() {
         )],
     );
     finds("||x.example^$third-party", adblock, Finding::Modifier);
-    finds("||x.example^$important,dnsrewrite=1.2.3.4", adblock, Finding::Modifier);
-    finds("||x.example^$badfilter", adblock, Finding::Modifier);
+    gives("||x.example^$badfilter", adblock, &["Block x.example. AtAndBelow cancels"]);
+    gives(
+        "||example^$denyallow=a.example|B.example",
+        adblock,
+        &["Block example. AtAndBelow !a.example. !b.example."],
+    );
+    gives("*$denyallow=com|net", adblock, &["Block . AtAndBelow !com. !net."]);
+    finds("*", adblock, Finding::Pattern);
+    finds("*$important", adblock, Finding::Pattern);
+    finds("||x.example^$denyallow=", adblock, Finding::Name);
     finds("||x.example^$dnstype=WHAT", adblock, Finding::Value);
     finds("||x.example^$client=", adblock, Finding::Value);
     // Nothing of one line stays for the next.
     let text = b"||a.example^$important,dnstype=A,client=::1\n||b.example^";
     assert_eq!(rules(text, adblock).0[1], "Block b.example. AtAndBelow");
+}
+
+#[test]
+fn rewrites_answer_in_short_or_in_full() {
+    let gives = |value: &str, expected: &str| {
+        let line = format!("|x.example^$dnsrewrite={value}");
+        gives(&line, Syntax::Adblock, &[expected]);
+    };
+    gives("192.0.2.1", r"Local x.example. Exact rewrite 1 10 \xc0\x00\x02\x01");
+    gives("NOERROR;A;192.0.2.1", r"Local x.example. Exact rewrite 1 10 \xc0\x00\x02\x01");
+    gives("Y.example", r"Local x.example. Exact rewrite 5 10 \x01y\x07example\x00");
+    gives("NOERROR;CNAME;y.example", r"Local x.example. Exact rewrite 5 10 \x01y\x07example\x00");
+    gives("NXDOMAIN", "Nxdomain x.example. Exact rewrite");
+    gives("NXDOMAIN;;", "Nxdomain x.example. Exact rewrite");
+    gives("NOERROR", "Nodata x.example. Exact rewrite");
+    gives("NOERROR;;", "Nodata x.example. Exact rewrite");
+    gives("NOERROR;TXT;a b", r"Local x.example. Exact rewrite 16 10 \x03a b");
+    gives(
+        "NOERROR;MX;5 m.example",
+        r"Local x.example. Exact rewrite 15 10 \x00\x05\x01m\x07example\x00",
+    );
+    gives("NOERROR;PTR;m.example.", r"Local x.example. Exact rewrite 12 10 \x01m\x07example\x00");
+    gives(
+        "NOERROR;SRV;1 2 3 m.example",
+        r"Local x.example. Exact rewrite 33 10 \x00\x01\x00\x02\x00\x03\x01m\x07example\x00",
+    );
+    let finds = |line: &str, finding| finds(line, Syntax::Adblock, finding);
+    for (value, finding) in [
+        ("REFUSED", Finding::NotOffered),
+        ("SERVFAIL;;", Finding::NotOffered),
+        ("NOERROR;HTTPS;1 .", Finding::NotOffered),
+        ("WHAT", Finding::Value),
+        ("NOERROR;A", Finding::Value),
+        ("NOERROR;A;::1", Finding::Address),
+        ("NOERROR;AAAA;x", Finding::Address),
+        ("NOERROR;MX;m.example", Finding::Value),
+        ("NOERROR;SRV;1 2 m.example", Finding::Value),
+        ("a..b", Finding::Name),
+    ] {
+        finds(&format!("||x.example^$dnsrewrite={value}"), finding);
+    }
+    finds("||x.example^$dnsrewrite", Finding::Value);
+    finds("@@||x.example^$dnsrewrite=192.0.2.1", Finding::Modifier);
+    self::gives(
+        "@@||x.example^$dnsrewrite",
+        Syntax::Adblock,
+        &["Allow x.example. AtAndBelow rewrite"],
+    );
 }
 
 #[test]
@@ -150,7 +218,11 @@ fn adblock_rules_that_names_cannot_follow_are_skipped() {
         "-banner-*",
         "://ads.example^",
         "@@ads.example",
-        "ads.example^",
+        "ads.example$important",
+        "ads^",
+        "/ads^",
+        r"/^ads\d+\.example$/",
+        r"@@/^ads\d+\.example$/",
         "|https://x.example^",
     ] {
         finds(line, adblock, Finding::Pattern);
@@ -180,6 +252,7 @@ fn dnsmasq_directives_block_allow_or_give_an_address() {
     gives("# comment", dnsmasq, &[]);
     finds("server=/x.example/192.0.2.1", dnsmasq, Finding::Directive);
     finds("server=192.0.2.1", dnsmasq, Finding::Directive);
+    finds("ipset=/x.example/blocked", dnsmasq, Finding::Directive);
     finds("domain-needed", dnsmasq, Finding::Directive);
     finds("address=x.example", dnsmasq, Finding::Incomplete);
     finds("address=/x.example/nowhere", dnsmasq, Finding::Address);
@@ -206,6 +279,7 @@ garden.example CNAME *.Walled.example.
 128.1.zz.db8.2001.rpz-ip CNAME *.
 ns.evil.example.rpz-nsdname CNAME .
 *.evil.example.rpz-nsdname CNAME .
+8.0.0.0.10.rpz-client-ip CNAME rpz-drop.
 * CNAME rpz-passthru.
 "#;
     let (rules, report) = rules(text, Syntax::Rpz);
@@ -227,6 +301,7 @@ ns.evil.example.rpz-nsdname CNAME .
             "Nodata 2001:db8::1/128 Exact",
             "Nxdomain ns.evil.example. Exact nsdname",
             "Nxdomain evil.example. Below nsdname",
+            "Drop 10.0.0.0/8 Exact client",
             "Allow . Below",
         ]
     );
@@ -244,7 +319,7 @@ fn policy_zone_is_relative_to_its_apex() {
 #[test]
 fn bad_entries_of_a_policy_zone_do_not_stop_it() {
     let text = b"$TTL 5\na CNAME .\nb A nonsense\nc CNAME .\n33.0.2.0.192.rpz-ip CNAME .\n\
-        24.1.2.0.192.rpz-ip CNAME .\nd CNAME rpz-unheard-of.\n32.1.2.0.192.rpz-client-ip CNAME .\n\
+        24.1.2.0.192.rpz-ip CNAME .\nd CNAME rpz-unheard-of.\n32.1.2.0.192.rpz-nsip CNAME .\n\
         $INCLUDE other\ne ( CNAME .\nf CNAME .\n";
     let (rules, report) = rules(text, Syntax::Rpz);
     assert_eq!(
