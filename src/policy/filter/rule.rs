@@ -2,6 +2,7 @@
 
 use ipnet::IpNet;
 
+use crate::wire::name::NAME_BYTES_MAX;
 use crate::wire::{Name, NameBuf, Rtype};
 
 /// Which names a rule covers, seen from its owner.
@@ -69,13 +70,34 @@ pub enum Owner<'a> {
 /// One record of local data.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LocalRecord<'a> {
-    /// Its type. The target of a CNAME that begins with the label `*` stands for the name asked for, put in that label's
-    /// place.
+    /// Its type. Of a CNAME, see [`LocalRecord::target`].
     pub rtype: Rtype,
     /// Its lifetime in seconds.
     pub ttl: u32,
     /// Its data in wire form, without compression.
     pub rdata: &'a [u8],
+}
+
+impl LocalRecord<'_> {
+    /// The name that a CNAME leads the question for `asked` to: its target, or with a `*` in front `asked` in the place of that.
+    ///
+    /// `None` for other types, and when the name would have more than 255 octets (RFC 1035 §2.3.4).
+    #[must_use]
+    pub fn target(&self, asked: Name<'_>) -> Option<NameBuf> {
+        if self.rtype != Rtype::CNAME {
+            return None;
+        }
+        let Some(below) = self.rdata.strip_prefix(b"\x01*") else {
+            return Some(NameBuf::new(Name::parse(self.rdata).ok()?));
+        };
+        let (_, asked) = asked.as_bytes().split_last()?;
+        let mut joined = [0; NAME_BYTES_MAX];
+        let len = asked.len() + below.len();
+        let (front, back) = joined.get_mut(..len)?.split_at_mut(asked.len());
+        front.copy_from_slice(asked);
+        back.copy_from_slice(below);
+        Some(NameBuf::new(Name::parse(&joined[..len]).ok()?))
+    }
 }
 
 /// The types that a rule is for.
@@ -185,5 +207,34 @@ impl FromIterator<u8> for Lists {
         let mut set = Self::default();
         lists.into_iter().for_each(|list| set.insert(list));
         set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn target_takes_in_the_name_asked_for_as_far_as_there_is_room() {
+        let name = |text: &str| NameBuf::from_text(text).unwrap();
+        let garden = name("*.garden.example");
+        let record = |rtype, rdata| LocalRecord { rtype, ttl: 0, rdata };
+        let target = |asked: &str| {
+            let record = record(Rtype::CNAME, garden.as_name().as_bytes());
+            record.target(name(asked).as_name()).map(|target| target.as_name().to_string())
+        };
+        assert_eq!(target("x.test").unwrap(), "x.test.garden.example.");
+        assert_eq!(target(".").unwrap(), "garden.example.");
+        // 255 octets, one of them for the root: 238 are left for the name asked for.
+        let label = "a".repeat(63);
+        let long = |last: usize| format!("{label}.{label}.{label}.{}", "a".repeat(last));
+        assert_eq!(target(&long(45)).unwrap().len(), 254);
+        assert_eq!(target(&long(46)), None);
+        let asked = name("x.test");
+        let plain = name("y.example");
+        let alias = record(Rtype::CNAME, plain.as_name().as_bytes());
+        assert_eq!(alias.target(asked.as_name()).unwrap().as_name(), plain.as_name());
+        assert!(record(Rtype::A, &[192, 0, 2, 1]).target(asked.as_name()).is_none());
+        assert!(record(Rtype::CNAME, b"\x05cut").target(asked.as_name()).is_none());
     }
 }
