@@ -274,17 +274,8 @@ fn listing() -> Arc<Policy> {
     let report = syntax::read(text.as_bytes(), Syntax::Adblock, &mut take);
     assert_eq!(report.rules, MILLION as u64);
     let image = Image::open(compiler.finish(0).unwrap().into()).unwrap();
-    let list = config::List {
-        name: "bench".into(),
-        source: config::ListSource::File("/list".into()),
-        kind: config::ListKind::Block,
-        syntax: None,
-        answer: config::ListAnswer::ZeroIp,
-        ttl: 10,
-        reason: config::ListReason::Blocked,
-        refresh: None,
-        place: String::new(),
-    };
+    let source = config::ListSource::File("/list".into());
+    let list = config::List::new("bench".into(), source, String::new());
     let filtering = Filtering::new(image, &[list], Box::new([Lists::ALL]));
     let policy = Policy::new(
         Acl::new(&config::Acl::default()),

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use ahash::RandomState;
 use heimdall_uring::cache::Shard;
-use heimdall_uring::config::{
-    self, Config, Group, List, ListAnswer, ListKind, ListReason, ListSource,
-};
+use heimdall_uring::config::{self, Config, Group, List, ListAnswer, ListKind, ListSource};
 use heimdall_uring::observe::Transport;
 use heimdall_uring::policy::filter::syntax::{self, Syntax};
 use heimdall_uring::policy::filter::{Compiler, Image, Kind, Lists, Rule};
@@ -65,16 +63,10 @@ fn core(syntax: Syntax, kind: ListKind, text: &str, answer: &ListAnswer) -> Core
         syntax::read(b"||ads.example^", Syntax::Adblock, &mut take);
     }
     let image = Image::open(compiler.finish(0).unwrap().into()).unwrap();
-    let list = |name: &str, kind| List {
-        name: name.into(),
-        source: ListSource::File("/list".into()),
-        kind,
-        syntax: None,
-        answer: answer.clone(),
-        ttl: 30,
-        reason: ListReason::Blocked,
-        refresh: None,
-        place: String::new(),
+    let list = |name: &str, kind| {
+        let source = ListSource::File("/list".into());
+        let list = List::new(name.into(), source, String::new());
+        List { kind, answer: answer.clone(), ttl: 30, ..list }
     };
     let lists = [list("base", ListKind::Block), list("tested", kind)];
     let group = |name: &str, third: u8| Group {

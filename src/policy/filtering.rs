@@ -19,7 +19,7 @@ pub struct Filtering {
     manners: Box<[Manner]>,
     /// Which lists count, by group.
     groups: Box<[Lists]>,
-    /// Some rule is about addresses in answers.
+    /// Some rule is about addresses, of clients or in answers.
     watches_addresses: bool,
 }
 
@@ -81,7 +81,8 @@ impl Filtering {
         self.manners.iter().map(|manner| manner.name).collect()
     }
 
-    /// The rule that decides over `qtype` at the name that is `folded`, if there is one.
+    /// The rule that decides over `qtype` at the name that is `folded`, if there is one: for the client himself, then for the
+    /// name.
     #[must_use]
     pub fn decide(
         &self,
@@ -89,7 +90,13 @@ impl Filtering {
         qtype: Rtype,
         subject: Subject<'_>,
     ) -> Option<Decision<'_>> {
-        self.matcher().decide(folded, &self.asker(qtype, subject))
+        let (matcher, asker) = (self.matcher(), self.asker(qtype, subject));
+        if self.watches_addresses
+            && let Some(decision) = matcher.decide_client(&asker)
+        {
+            return Some(decision);
+        }
+        matcher.decide(folded, &asker)
     }
 
     /// What lists say to `query`, whose name is `folded` (lower case, wire form).

@@ -10,7 +10,7 @@ use crate::config::{self, ListAnswer, ListReason};
 use crate::time::CacheTime;
 use crate::wire::answer::AnswerBuilder;
 use crate::wire::encode::Full;
-use crate::wire::{Answer, AnswerBuf, Class, Ede, Flags, Name, NameBuf, Query, Rcode, Rtype};
+use crate::wire::{Answer, AnswerBuf, Class, Ede, Flags, Name, Query, Rcode, Rtype};
 
 /// A question that a list objects to.
 #[derive(Debug)]
@@ -170,18 +170,9 @@ pub(super) fn soa(minimum: u32) -> Vec<u8> {
     [FIXED, &minimum.to_be_bytes()].concat()
 }
 
-/// The way to where a rule's alias leads. A target `*.walled.example.` stands for the name asked for below
-/// `walled.example.`; nothing when that is too long for a name.
+/// The way to where a rule's alias leads, if it leads anywhere.
 fn follow(alias: &LocalRecord<'_>, qname: Name<'_>) -> Option<Outcome<'static>> {
-    let target = Name::parse(alias.rdata).ok()?;
-    let target = match target.as_bytes().strip_prefix(b"\x01*") {
-        Some(below) => {
-            let (_, labels) = qname.as_bytes().split_last()?;
-            NameBuf::new(Name::parse(&[labels, below].concat()).ok()?)
-        }
-        None => NameBuf::new(target),
-    };
-    let detour = Detour::to(target.as_name(), alias.ttl).ok()?;
+    let detour = Detour::to(alias.target(qname)?.as_name(), alias.ttl).ok()?;
     Some(Outcome::Follow(Box::new(detour)))
 }
 

@@ -161,7 +161,8 @@ impl<'a> Matcher<'a> {
                 }
             }
         }
-        scales.outcome()
+        // Most names are not listed, and need not pay for what comes now.
+        if scales.has_any { scales.outcome() } else { None }
     }
 
     /// The rule that decides over an answer because `address` is in it.
@@ -228,6 +229,7 @@ impl<'a> Matcher<'a> {
     }
 
     /// Lays the rules of a bundle on the scales, as far as they are for this question.
+    #[inline(never)]
     fn weigh(
         &self,
         scales: &mut Scales<'a>,
@@ -312,11 +314,13 @@ struct Scales<'a> {
     rewrites: [Option<Decision<'a>>; 2],
     /// How many of these an allowance takes back.
     muted: usize,
+    has_any: bool,
 }
 
 impl<'a> Scales<'a> {
     #[inline]
     fn add(&mut self, found: Decision<'a>) {
+        self.has_any = true;
         // Within a bundle the rules stand in order: there, the first of equals wins.
         let is_nearer = |held: &Decision<'_>| found.owner_at < held.owner_at;
         let outranks = |held: &Decision<'_>| {
@@ -347,7 +351,6 @@ impl<'a> Scales<'a> {
         }
     }
 
-    #[inline]
     fn outcome(self) -> Option<Decision<'a>> {
         let rank = |decision: &Decision<'_>| {
             let (owner_at, list) = (decision.owner_at, decision.list);

@@ -11,17 +11,8 @@ use crate::wire::{
 };
 
 fn list(name: &str, answer: ListAnswer) -> List {
-    List {
-        name: name.into(),
-        source: ListSource::File("/list".into()),
-        kind: ListKind::Block,
-        syntax: None,
-        answer,
-        ttl: 30,
-        reason: ListReason::Blocked,
-        refresh: None,
-        place: String::new(),
-    }
+    let source = ListSource::File("/list".into());
+    List { answer, ttl: 30, ..List::new(name.into(), source, String::new()) }
 }
 
 /// All `lists` with their texts; every group has all of them.
@@ -214,6 +205,16 @@ fn addresses_in_answers_are_found_and_only_where_lists_name_some() {
     assert_eq!(objection(&of(zone), cloaked).as_deref(), Some("NXDOMAIN 6 30"));
     let other = zone.replace("32.66", "32.67");
     assert_eq!(objection(&of(&other), cloaked), None);
+}
+
+#[test]
+fn client_may_be_what_a_policy_zone_is_about() {
+    let zone = "$TTL 60\n@ SOA . . 1 1 1 1 1\nname.example CNAME .\n\
+        32.1.0.0.127.rpz-client-ip CNAME rpz-passthru.\n";
+    let of = |zone: &str| filtering(&[(list("rpz", ListAnswer::ZeroIp), Syntax::Rpz, zone)]);
+    assert_eq!(judged(&of(zone), "name.example.", Rtype::A), "allowed by 0");
+    let other = zone.replace("32.1.0", "32.2.0");
+    assert_eq!(judged(&of(&other), "name.example.", Rtype::A), "NXDOMAIN 6 30");
 }
 
 #[test]

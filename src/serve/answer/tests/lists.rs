@@ -1,7 +1,7 @@
 //! Lists at work: questions, answers out of the cache, and those who wait.
 
 use super::*;
-use crate::config::{List, ListAnswer, ListKind, ListReason, ListSource};
+use crate::config::{List, ListAnswer, ListSource};
 use crate::policy::filter::syntax::{self, Syntax};
 use crate::policy::filter::{Compiler, Image, Kind, Lists, Rule};
 use crate::policy::{Filtering, Groups};
@@ -34,17 +34,8 @@ fn policy(text: &str, answer: ListAnswer) -> Policy {
     let syntax = if text.starts_with("$TTL") { Syntax::Rpz } else { Syntax::Adblock };
     assert_eq!(syntax::read(text.as_bytes(), syntax, &mut take).bad.count, 0);
     let image = Image::open(compiler.finish(0).unwrap().into()).unwrap();
-    let list = List {
-        name: "ads".into(),
-        source: ListSource::File("/list".into()),
-        kind: ListKind::Block,
-        syntax: None,
-        answer,
-        ttl: 30,
-        reason: ListReason::Blocked,
-        refresh: None,
-        place: String::new(),
-    };
+    let source = ListSource::File("/list".into());
+    let list = List { answer, ttl: 30, ..List::new("ads".into(), source, String::new()) };
     let kids = config::Group {
         name: "kids".into(),
         clients: vec!["127.0.0.7/32".parse().unwrap()],
