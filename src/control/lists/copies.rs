@@ -94,13 +94,13 @@ impl Copies {
                 if copy.bytes > bytes_max {
                     return Err(Unreadable::TooLong(bytes_max).into());
                 }
-                let mut text = Vec::with_capacity(copy.bytes);
+                let mut text = Vec::with_capacity(copy.bytes + 1);
                 reader.take(copy.bytes as u64 + 1).read_to_end(&mut text)?;
                 (copy, text)
             }
             Self::Held(copies) => {
                 let Some((copy, packed)) = copies.get(url) else { return Ok(None) };
-                (copy.clone(), text::read(packed.as_slice(), bytes_max)?)
+                (copy.clone(), text::read(packed.as_slice(), copy.bytes, bytes_max)?)
             }
         };
         if text.len() == copy.bytes && crc32fast::hash(&text) == copy.checksum {

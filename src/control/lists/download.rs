@@ -120,7 +120,7 @@ impl Downloader {
                 let validators = Validators::of(response.headers());
                 // The length is bounded behind the unpacking; what is packed is bounded by the time alone.
                 let body = response.body_mut().with_config().limit(u64::MAX).reader();
-                let text = text::read(body, self.bytes_max)?;
+                let text = text::read(body, 0, self.bytes_max)?;
                 Ok(Fetched::Text(text, validators))
             }
             status => Err(DownloadError::Status(status)),

@@ -36,7 +36,8 @@ fn read_file(
     bytes_max: usize,
 ) -> Result<Option<(Material, Result<Vec<u8>, String>)>, String> {
     let (file, signature) = text::open(path).map_err(|error| error.to_string())?;
-    let text = match text::read(file, bytes_max) {
+    let likely = usize::try_from(signature.bytes).unwrap_or(usize::MAX);
+    let text = match text::read(file, likely, bytes_max) {
         Err(Unreadable::Io(error)) => return Err(error.to_string()),
         text => text.map_err(|error| error.to_string()),
     };

@@ -72,8 +72,12 @@ pub(super) fn open(path: &Path) -> Result<(File, Signature), Unreadable> {
     if meta.is_file() { Ok((file, Signature::of(&meta))) } else { Err(Unreadable::NotAFile) }
 }
 
-/// Reads all of `source`, unpacked, if that is at most `bytes_max` bytes.
-pub(super) fn read(source: impl Read, bytes_max: usize) -> Result<Vec<u8>, Unreadable> {
+/// Reads all of `source`, unpacked, if that is at most `bytes_max` bytes. It is probably `bytes_likely` long.
+pub(super) fn read(
+    source: impl Read,
+    bytes_likely: usize,
+    bytes_max: usize,
+) -> Result<Vec<u8>, Unreadable> {
     let mut source: Box<dyn Read + '_> = Box::new(source);
     for _ in 0..LAYERS_MAX {
         let mut head = [0; GZIP_MAGIC.len()];
@@ -85,7 +89,8 @@ pub(super) fn read(source: impl Read, bytes_max: usize) -> Result<Vec<u8>, Unrea
         }
         source = Box::new(MultiGzDecoder::new(BufReader::new(whole)));
     }
-    let mut text = Vec::new();
+    // One more, in which the reader finds that nothing follows.
+    let mut text = Vec::with_capacity(bytes_likely.min(bytes_max).saturating_add(1));
     source.take(bytes_max as u64 + 1).read_to_end(&mut text)?;
     if text.len() > bytes_max { Err(Unreadable::TooLong(bytes_max)) } else { Ok(text) }
 }
@@ -151,13 +156,16 @@ mod tests {
         let text = b"ads.example\n".repeat(100);
         let once = packed(&text);
         for source in [text.clone(), once.clone(), packed(&once)] {
-            assert_eq!(read(source.as_slice(), text.len()).unwrap(), text);
+            assert_eq!(read(source.as_slice(), 0, text.len()).unwrap(), text);
         }
-        assert_ne!(read(packed(&packed(&once)).as_slice(), 1 << 20).unwrap(), text);
+        assert_ne!(read(packed(&packed(&once)).as_slice(), 0, 1 << 20).unwrap(), text);
         // Two packed parts, one behind the other, are one text.
-        assert_eq!(read([once.clone(), once].concat().as_slice(), 1 << 20).unwrap().len(), 2_400);
+        assert_eq!(
+            read([once.clone(), once].concat().as_slice(), 0, 1 << 20).unwrap().len(),
+            2_400
+        );
         for short in [&b""[..], b"a", b"\x1F"] {
-            assert_eq!(read(short, 10).unwrap(), short);
+            assert_eq!(read(short, 0, 10).unwrap(), short);
         }
     }
 
@@ -165,15 +173,15 @@ mod tests {
     fn no_more_is_unpacked_than_allowed() {
         let bomb = packed(&vec![b'a'; 64 << 20]);
         assert!(bomb.len() < 1 << 20);
-        assert!(matches!(read(bomb.as_slice(), 1 << 20), Err(Unreadable::TooLong(_))));
-        assert!(matches!(read(io::repeat(b'a'), 1 << 20), Err(Unreadable::TooLong(_))));
-        assert_eq!(read(&b"12345"[..], 5).unwrap(), b"12345");
+        assert!(matches!(read(bomb.as_slice(), 0, 1 << 20), Err(Unreadable::TooLong(_))));
+        assert!(matches!(read(io::repeat(b'a'), 0, 1 << 20), Err(Unreadable::TooLong(_))));
+        assert_eq!(read(&b"12345"[..], 0, 5).unwrap(), b"12345");
     }
 
     #[test]
     fn torn_packing_is_an_error() {
         let whole = packed(&b"ads.example\n".repeat(1_000));
-        assert!(matches!(read(&whole[..whole.len() - 9], 1 << 20), Err(Unreadable::Io(_))));
+        assert!(matches!(read(&whole[..whole.len() - 9], 0, 1 << 20), Err(Unreadable::Io(_))));
     }
 
     #[test]
