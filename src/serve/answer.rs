@@ -226,10 +226,24 @@ impl<P> Core<P> {
                 return self.follow(reply, Elsewhere { detour, ede: None }, now, out);
             }
         }
+        self.answer_from_cache(reply, asker, is_allowed, now, out)
+    }
+
+    /// Answers from the cache, whose key is set, or opens a ticket. `is_allowed` says that lists have no objections.
+    #[inline(always)]
+    fn answer_from_cache(
+        &mut self,
+        reply: reply::Reply<'_, '_>,
+        asker: Asker,
+        is_allowed: bool,
+        now: Now,
+        out: &mut [u8],
+    ) -> Verdict {
+        let query = reply.query;
         match self.shard.lookup(&mut self.key, now) {
             Lookup::Fresh { answer, is_due } => {
                 if !is_allowed
-                    && let Some(blocked) = self.policy.objection(&query, asker, &answer, now.cache)
+                    && let Some(blocked) = self.policy.objection(query, asker, &answer, now.cache)
                 {
                     self.counters.filter.blocked_answer(blocked.list);
                     let written = reply.write_blocked(blocked, now, &self.counters, out);
@@ -238,7 +252,7 @@ impl<P> Core<P> {
                 self.counters.hits.bump();
                 let reason = Policy::reason(&answer);
                 let verdict = reply.write(&answer, reason, now, &self.counters, out);
-                if is_due { self.refresh(verdict, &query, now) } else { verdict }
+                if is_due { self.refresh(verdict, query, now) } else { verdict }
             }
             Lookup::Denied(answer) => {
                 self.counters.hits.bump();
@@ -254,7 +268,7 @@ impl<P> Core<P> {
                     return reply.write(&failure.view(now.cache), ede, now, &self.counters, out);
                 }
                 self.counters.misses.bump();
-                Verdict::Miss(Ticket::open(&query, &self.key, client, None))
+                Verdict::Miss(Ticket::open(query, &self.key, reply.client, None))
             }
         }
     }

@@ -209,7 +209,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{File, Filter, Group, ListAnswer};
+    use crate::config::{File, Filter, ListAnswer};
 
     fn load(text: &str) -> Result<Config, ConfigError> {
         Config::load(Some(File { name: "node.toml", text }), [], &[])
@@ -317,28 +317,5 @@ mod tests {
     fn password_of_a_url_is_not_repeated() {
         let message = error("[[list]]\nname = 'a'\nurl = 'ftp://me:secret@lists.example/a?key=x'");
         assert!(!message.contains("secret") && !message.contains("key=x"), "{message}");
-    }
-
-    #[test]
-    fn group_names_lists_that_exist() {
-        let mut config = load("[[list]]\nname = 'ads'\nfile = '/a'").unwrap();
-        let group = |lists: &[&str]| Group {
-            name: "children".into(),
-            clients: Vec::new(),
-            listeners: Vec::new(),
-            lists: Some(lists.iter().map(|&name| name.to_owned()).collect()),
-            periods: Vec::new(),
-            forward: None,
-            log: false,
-            place: "node.toml:9".into(),
-        };
-        config.groups = vec![group(&["ads"])];
-        assert_eq!(config.check_lists(), Ok(()));
-        config.groups = vec![group(&["ads", "adz"])];
-        let message = config.check_lists().unwrap_err().to_string();
-        assert!(
-            message.starts_with("node.toml:9: unknown list \"adz\" (did you mean \"ads\"?)"),
-            "{message}"
-        );
     }
 }
