@@ -14,6 +14,7 @@ mod certificates;
 mod client;
 mod dot;
 mod edns;
+mod filter;
 mod flood;
 mod forward;
 mod groups;
