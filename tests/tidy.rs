@@ -55,7 +55,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
 const JOINERS: [&str; 4] = ["node", "cli", "main", "lib"];
 
 /// Crates that live in some rooms only.
-const CRATES: [(&str, &[&str]); 26] = [
+const CRATES: [(&str, &[&str]); 29] = [
     ("toml", &["config"]),
     ("hdrhistogram", &["observe"]),
     ("hashbrown", &["cache", "policy", "resolve"]),
@@ -75,7 +75,10 @@ const CRATES: [(&str, &[&str]); 26] = [
     ("getrandom", &["upstream"]),
     ("rand_chacha", &["upstream"]),
     ("tokio", &["control"]),
-    ("axum", &["control"]),
+    ("tokio_rustls", &["control"]),
+    ("hyper", &["control"]),
+    ("hyper_util", &["control"]),
+    ("serde_json", &["control"]),
     ("rusqlite", &["control"]),
     ("tracing", &["net", "upstream", "mesh", "control"]),
     ("clap", &[]),

@@ -15,6 +15,7 @@ use crate::config::{
     self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, LogLevel, Upstream, Value,
     resolv::{self, NameServers},
 };
+use crate::node::memory::Plan;
 use crate::node::{self, NodeError, log};
 use crate::sys::interfaces;
 
@@ -96,6 +97,7 @@ impl Refusal {
             Self::Node(
                 NodeError::Local(_)
                 | NodeError::Placement(_)
+                | NodeError::Api(_)
                 | NodeError::Memory(_)
                 | NodeError::Trust(_)
                 | NodeError::WarmUp(_),
@@ -141,7 +143,8 @@ fn carry_out(arguments: &Arguments) -> Result<(), Refusal> {
     }
     log_to_stderr(config.log.level)?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    Ok(node::serve(config)?)
+    let describe = |config: &Config, memory: &Plan| plan::lines(config, &upstream_source, memory);
+    Ok(node::serve(config, describe)?)
 }
 
 /// The config from all sources.
@@ -260,20 +263,7 @@ fn print(text: &str) {
 
 fn log_to_stderr(level: LogLevel) -> Result<(), NodeError> {
     log::start().map_err(|cause| NodeError::System { what: "cannot start a thread", cause })?;
-    let level = match level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(log::Lines)
-        // It would tell standard error, and panic when that fails.
-        .log_internal_errors(false)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    log::begin(level, io::stderr().is_terminal());
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use super::topology::Topology;
 use super::warm::WarmList;
 use super::{NodeError, claim, limits, pin, start};
 use crate::config::Config;
+use crate::control::api;
 use crate::net::udp::{Plane, Setup};
 use crate::policy::LocalData;
 
@@ -43,6 +44,7 @@ pub fn check(config: &Config) -> Result<Checked, NodeError> {
         warnings.extend(probe(address)?);
     }
     warnings.extend(start::unwritable(&config.snapshot));
+    warnings.extend(api::check(&config.api)?);
     if let Some(seat) = seats.first() {
         warnings.extend(try_worker(seat, &config)?);
     }

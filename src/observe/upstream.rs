@@ -180,6 +180,7 @@ impl StreamCounters {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Format;
     use super::*;
 
     #[test]
@@ -190,7 +191,7 @@ mod tests {
         counters.tls.certificates_refused.bump();
         let mut out = Exposition::default();
         counters.expose(2, &mut out);
-        let text = out.finish();
+        let text = out.finish(Format::Classic);
         for line in [
             "dns_upstream_queries_total{transport=\"tls\",core=\"2\"} 8",
             "dns_upstream_queries_reusing_total{transport=\"tls\",core=\"2\"} 6",

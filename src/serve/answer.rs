@@ -167,17 +167,19 @@ impl<P> Core<P> {
     /// Fills `out` and returns `Reply(len)`, or `Drop`, or `Miss` when somebody must be asked. Never blocks, reads the
     /// clock or, but for a miss, allocates: every transport calls it in place.
     pub fn answer(&mut self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
-        self.counters.query(client.transport);
         if let Some(excess) = self.charge(client, now) {
+            self.counters.query(client.transport, None);
             return self.answer_excess(excess, message, client, now, out);
         }
         let query = match Query::parse(message) {
             Ok(query) => query,
             Err(malformed) => {
+                self.counters.query(client.transport, None);
                 let is_served = self.policy.serves(client.address);
                 return reply::reject(malformed, message, is_served, &self.counters, out);
             }
         };
+        self.counters.query(client.transport, Some(query.qtype));
         let reply = reply::Reply { query: &query, client, limits: self.limits };
         self.key.set(&query, DEFAULT_GROUP, self.folding);
         match self.policy.rule(&query, self.key.folded_name(), client.address, now.cache) {

@@ -8,7 +8,7 @@ use super::reply::Reply;
 use crate::cache::{Insertion, Key, Lookup};
 use crate::policy::Policy;
 use crate::resolve::{Elsewhere, Ended, Eviction, Inflight, Joined};
-use crate::time::{CacheTime, Now};
+use crate::time::{CacheTime, Monotonic, Now};
 use crate::wire::{AnswerBuf, Ede, Query, QueryBuf, Rcode};
 
 /// What clients are told for whom there is no room (RFC 8914 §4.24).
@@ -98,6 +98,8 @@ pub(super) struct Waiter<P> {
     query: QueryBuf,
     client: Client,
     path: P,
+    /// When its query came.
+    since: Monotonic,
 }
 
 /// All that wait on one core.
@@ -125,7 +127,7 @@ impl<P> Core<P> {
         send: impl FnOnce(&P, &[u8]),
     ) -> Admission {
         let Ticket { query, key, client, patience } = *ticket;
-        let waiter = Waiter { query: query.clone(), client, path };
+        let waiter = Waiter { query: query.clone(), client, path, since: now.monotonic };
         let hash = self.shard.hash(key.as_bytes());
         let joined = self.waiting.join(hash, key.as_bytes(), waiter);
         self.count_in_flight();
@@ -179,6 +181,7 @@ impl<P> Core<P> {
             let query = waiter.query.view();
             let reply = Reply { query: &query, client: waiter.client, limits: self.limits };
             let verdict = reply.write_stale(&answer, &self.counters, out);
+            self.counters.miss_durations.note(now.monotonic.since(waiter.since), 1);
             send(&waiter.path, written(&verdict, out));
         }
     }
@@ -260,6 +263,7 @@ impl<P> Core<P> {
                     reply.write(&answer, ede, now, &self.counters, out)
                 }
             };
+            self.counters.miss_durations.note(now.monotonic.since(waiter.since), 1);
             send(&waiter.path, written(&verdict, out));
         }
     }
