@@ -22,6 +22,12 @@ const PART_PAUSE: Duration = Duration::from_micros(200);
 /// How long a dump waits for whoever reads it before it tries again to hand a part over.
 const READER_PAUSE: Duration = Duration::from_millis(5);
 
+/// Entries after which a step of a dump ends, with the part of the shard that it is in.
+const SEEN_MIN: usize = 512;
+
+/// Parts of the shard that a step visits at most.
+const PARTS_MAX: usize = 64;
+
 /// How often the queue is looked at when the bell cannot be heard.
 const DEAF_PAUSE: Duration = Duration::from_secs(1);
 
@@ -104,14 +110,19 @@ async fn dump(worker: Rc<Worker>, under: Box<NameBuf>, rows: mpsc::Sender<Vec<Ro
     }
 }
 
-/// The entries of part `at` that lie in or below `under`, and the next part.
+/// The entries of some parts from `at` on that lie in or below `under`, and the part behind them.
 fn part(shard: &Shard, at: usize, under: Name<'_>, now: CacheTime) -> (Vec<Row>, Option<usize>) {
-    let mut rows = Vec::new();
-    let next = shard.visit(at, now, |it| {
-        if it.key.name.is_within(under) {
-            rows.push(row(&it, now));
-        }
-    });
+    let (mut rows, mut seen, mut next) = (Vec::new(), 0, Some(at));
+    // One that is full costs as much as a sweep's step; those of a shard that is nearly empty cost nothing.
+    let mut parts = 0..PARTS_MAX;
+    while let (Some(at), Some(_), true) = (next, parts.next(), seen < SEEN_MIN) {
+        next = shard.visit(at, now, |it| {
+            seen += 1;
+            if it.key.name.is_within(under) {
+                rows.push(row(&it, now));
+            }
+        });
+    }
     (rows, next)
 }
 

@@ -1,7 +1,7 @@
 //! Certificates for upstreams that speak TLS, right and wrong ones.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
@@ -43,6 +43,11 @@ impl Authority {
     /// The config of a node that trusts it and nobody else.
     pub(crate) fn config(&self) -> String {
         format!("[forward]\ntls_roots = \"{}\"", self.roots.display())
+    }
+
+    /// A file with its own certificate.
+    pub(crate) fn roots(&self) -> &Path {
+        &self.roots
     }
 
     /// A certificate for `names`, which may be addresses.

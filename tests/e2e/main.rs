@@ -8,6 +8,7 @@
 #![expect(clippy::disallowed_methods, reason = "bounded waits need a clock")]
 
 mod access;
+mod api;
 mod cache;
 mod certificates;
 mod client;
@@ -15,9 +16,11 @@ mod dot;
 mod edns;
 mod flood;
 mod forward;
+mod http;
 mod load;
 mod malformed;
 mod message;
+mod metrics;
 mod node;
 mod ports;
 mod process;
