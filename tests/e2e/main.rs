@@ -12,6 +12,7 @@ mod api;
 mod cache;
 mod certificates;
 mod client;
+mod ctl;
 mod dot;
 mod edns;
 mod flood;
