@@ -313,11 +313,11 @@ impl Counters {
         Self(samples.collect())
     }
 
-    /// The sum of all samples of the family `name` whose labels contain `label` (empty: all).
+    /// The sum of all samples of the family `name` that have each label of `label` (separated by commas; empty: all).
     pub(crate) fn sum(&self, name: &str, label: &str) -> u64 {
         let is_asked = |sample: &str| {
             let (family, labels) = sample.split_once('{').unwrap_or((sample, ""));
-            family == name && labels.contains(label)
+            family == name && label.split(',').all(|part| labels.contains(part))
         };
         let samples: Vec<_> = self.0.iter().filter(|(sample, _)| is_asked(sample)).collect();
         assert!(!samples.is_empty(), "no counter {name} with {label:?} in {:#?}", self.0);

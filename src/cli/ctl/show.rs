@@ -243,12 +243,15 @@ mod tests {
         ];
         let shown =
             upstreams(&json!({ "upstreams": [{ "upstream": "192.0.2.1:53", "cores": cores }] }));
-        for line in [
-            "192.0.2.1:53     0  asked last, for silence, 4 s more     12.5 ms          2\n",
-            "not asked yet                                  -          2\n",
-            "well                                      250 us          2\n",
-        ] {
-            assert!(shown.contains(line), "no {line} in\n{shown}");
-        }
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let shown: Vec<String> = shown.lines().skip(1).map(words).collect();
+        assert_eq!(
+            shown,
+            [
+                "192.0.2.1:53 0 asked last, for silence, 4 s more 12.5 ms 2",
+                "192.0.2.1:53 0 not asked yet - 2",
+                "192.0.2.1:53 0 well 250 us 2",
+            ]
+        );
     }
 }
