@@ -195,7 +195,6 @@ mod tests {
             (r#"{"all": true, "name": "a"}"#, None),
             (r#"{"subtree": true}"#, None),
             (r#"{"subtree": true, "type": "A"}"#, None),
-            (r#"{"all": false}"#, None),
             (r#"{"name": "a..b"}"#, None),
             (r#"{"name": "a", "type": "NONE"}"#, None),
         ] {

@@ -23,7 +23,7 @@ use super::stream::{Patient, Stream};
 use super::{Shared, actions};
 
 /// Connections at a time. Operators and scrapers are few; more are closed at once.
-const CONNECTIONS_MAX: usize = 64;
+pub(super) const CONNECTIONS_MAX: usize = 32;
 
 /// Bytes of a request's head.
 const HEAD_BYTES_MAX: usize = 16 << 10;

@@ -36,6 +36,23 @@ use crate::observe::{Counter, Exposition, Kind, ServingCounters};
 /// Longest token file that is read, in bytes.
 const TOKEN_FILE_BYTES_MAX: u64 = 1_024;
 
+/// What one connection takes beside its reply: request, body, TLS.
+const CONNECTION_BYTES: usize = 112 << 10;
+
+/// The longest reply, which is all counters: its text for one core, with room for some upstreams.
+const CORE_TEXT_BYTES: usize = 20 << 10;
+
+/// Bytes of memory that the API of a node with so many cores takes at most.
+#[must_use]
+pub fn bytes_max(section: &config::Api, cores: usize) -> usize {
+    match section.listen {
+        ApiListen::Off => 0,
+        ApiListen::Tcp(_) | ApiListen::Unix(_) => {
+            connection::CONNECTIONS_MAX * (CONNECTION_BYTES + cores * CORE_TEXT_BYTES)
+        }
+    }
+}
+
 /// Why there is no API.
 #[derive(Debug, Error)]
 pub enum ApiError {

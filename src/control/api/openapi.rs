@@ -67,8 +67,8 @@ fn operation(route: &Route) -> Value {
     });
     if route.verb == Verb::Post {
         operation["requestBody"] = json!({
-            "required": route.parameters.iter().any(|parameter| parameter.is_required),
-            "content": { "application/json": { "schema": body(route.parameters) } },
+            "required": true,
+            "content": { "application/json": { "schema": body(route) } },
         });
     } else if !route.parameters.is_empty() {
         operation["parameters"] = route.parameters.iter().map(in_query).collect();
@@ -97,23 +97,33 @@ fn property(form: &str) -> Value {
     if form == "array" { json!({ "type": form, "items": {} }) } else { json!({ "type": form }) }
 }
 
-fn body(parameters: &[Parameter]) -> Value {
-    let properties: Map<String, Value> = parameters
-        .iter()
-        .map(|parameter| {
-            let mut schema = schema(&parameter.form);
-            schema["description"] = parameter.text.into();
-            (parameter.name.to_owned(), schema)
-        })
-        .collect();
-    let required = parameters.iter().filter(|parameter| parameter.is_required);
-    let required: Vec<&str> = required.map(|parameter| parameter.name).collect();
-    let mut body =
+/// A body with the parameters of `route`: in one of its combinations, or all together.
+fn body(route: &Route) -> Value {
+    if route.choices.is_empty() {
+        let required = route.parameters.iter().filter(|parameter| parameter.is_required);
+        let required: Vec<&str> = required.map(|parameter| parameter.name).collect();
+        return object(route.parameters.iter(), &required);
+    }
+    let choice = |names: &&[&str]| {
+        let members = route.parameters.iter().filter(|parameter| names.contains(&parameter.name));
+        object(members, names.get(..1).unwrap_or_default())
+    };
+    json!({ "oneOf": route.choices.iter().map(choice).collect::<Vec<_>>() })
+}
+
+fn object<'p>(members: impl Iterator<Item = &'p Parameter>, required: &[&str]) -> Value {
+    let member = |parameter: &Parameter| {
+        let mut schema = schema(&parameter.form);
+        schema["description"] = parameter.text.into();
+        (parameter.name.to_owned(), schema)
+    };
+    let properties: Map<String, Value> = members.map(member).collect();
+    let mut object =
         json!({ "type": "object", "properties": properties, "additionalProperties": false });
     if !required.is_empty() {
-        body["required"] = json!(required);
+        object["required"] = json!(required);
     }
-    body
+    object
 }
 
 fn in_query(parameter: &Parameter) -> Value {
@@ -129,10 +139,13 @@ fn in_query(parameter: &Parameter) -> Value {
 fn schema(form: &Form) -> Value {
     match form {
         Form::Name => json!({ "type": "string", "example": "www.example.com" }),
-        Form::Type => json!({ "type": "string", "example": "AAAA" }),
+        Form::Type => {
+            json!({ "type": "string", "example": "AAAA", "pattern": "^(A|AAAA|CNAME|HTTPS|MX|NS|PTR|SOA|SRV|TXT|TYPE[0-9]{1,4})$" })
+        }
         Form::Choice(words) => json!({ "type": "string", "enum": words }),
         Form::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Form::Switch => json!({ "type": "boolean" }),
+        Form::Mark => json!({ "type": "boolean", "enum": [true] }),
     }
 }
 

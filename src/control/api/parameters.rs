@@ -24,7 +24,7 @@ impl Parameters {
             let value = match parameter.form {
                 Form::Name | Form::Type | Form::Choice(_) => Some(Value::from(text)),
                 Form::Count(..) => text.parse::<u64>().ok().map(Value::from),
-                Form::Switch => text.parse::<bool>().ok().map(Value::from),
+                Form::Switch | Form::Mark => text.parse::<bool>().ok().map(Value::from),
             };
             read.put(parameter, value.unwrap_or(Value::Null))?;
         }
@@ -51,7 +51,9 @@ impl Parameters {
 
     fn put(&mut self, parameter: &'static Parameter, value: Value) -> Result<(), Refusal> {
         let is_taken = match (&parameter.form, &value) {
-            (Form::Name | Form::Type, Value::String(_)) | (Form::Switch, Value::Bool(_)) => true,
+            (Form::Name | Form::Type, Value::String(_))
+            | (Form::Switch, Value::Bool(_))
+            | (Form::Mark, Value::Bool(true)) => true,
             (Form::Choice(choices), Value::String(text)) => choices.contains(&text.as_str()),
             (Form::Count(least, most), Value::Number(number)) => {
                 number.as_u64().is_some_and(|number| (*least..=*most).contains(&number))

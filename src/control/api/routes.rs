@@ -53,6 +53,8 @@ pub(super) struct Route {
     pub(super) summary: &'static str,
     /// Of the query; of the JSON body, where the method is POST.
     pub(super) parameters: &'static [Parameter],
+    /// Which of them go together, where not all do; the first of each must be there.
+    pub(super) choices: &'static [&'static [&'static str]],
     pub(super) answer: Answer,
 }
 
@@ -78,6 +80,8 @@ pub(super) enum Form {
     Count(u64, u64),
     /// True or false.
     Switch,
+    /// True, or not there.
+    Mark,
 }
 
 impl Form {
@@ -89,6 +93,7 @@ impl Form {
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Count(least, most) => format!("a number from {least} to {most}"),
             Self::Switch => "true or false".to_owned(),
+            Self::Mark => "true".to_owned(),
         }
     }
 }
@@ -131,6 +136,7 @@ const fn figures(
         access: Access::Figures,
         summary,
         parameters: &[],
+        choices: &[],
         answer,
     }
 }
@@ -265,11 +271,12 @@ pub(super) static ROUTES: [Route; 13] = [
             },
             Parameter {
                 name: "all",
-                form: Form::Switch,
+                form: Form::Mark,
                 is_required: false,
                 text: "everything; without any other",
             },
         ],
+        choices: &[&["name", "subtree", "type"], &["type"], &["all"]],
         ..figures(
             "/api/v1/cache/flush",
             Action::Flush,
