@@ -262,7 +262,7 @@ fn what_is_wrong_with_a_request_is_said() {
         assert!(seen == status && text.contains(words), "{path}: {seen} {text}");
     }
     for (media, body, status, words) in [
-        (JSON, "{}", 400, "say what to flush"),
+        (JSON, "{}", 400, "say one of these: name"),
         (JSON, "[]", 400, "must be a JSON object"),
         (JSON, "{", 400, "is no JSON"),
         (JSON, r#"{"name": 1}"#, 400, "name: expected a domain name"),

@@ -150,22 +150,18 @@ pub(super) async fn flush(parameters: &Parameters, shared: &Shared) -> Result<Re
 
 fn what_to_flush(parameters: &Parameters) -> Result<(Flush, String), Refusal> {
     let (owner, rtype) = (parameters.text("name").map(name).transpose()?, rtype(parameters)?);
-    let (is_subtree, is_all) = (parameters.is_on("subtree"), parameters.is_on("all"));
+    let is_subtree = parameters.is_on("subtree");
     let of_type = rtype.map(|rtype| format!(", type {rtype}")).unwrap_or_default();
-    match (owner, rtype, is_subtree, is_all) {
-        (None, None, false, true) => Ok((Flush::All, "everything".to_owned())),
-        (None, Some(rtype), false, false) => {
-            Ok((Flush::Type(rtype), format!("all names{of_type}")))
-        }
-        (Some(name), rtype, is_subtree, false) => {
+    match (owner, rtype) {
+        (Some(name), rtype) => {
             let scope = if is_subtree { Scope::Subtree } else { Scope::Exact };
             let below = if is_subtree { " and below" } else { "" };
             let said = format!("{}{below}{of_type}", name.as_name());
             Ok((Flush::Names { name, scope, rtype }, said))
         }
-        _ => Err(Refusal::bad(
-            "say what to flush: a name (with subtree and type if you like), a type alone, or all alone",
-        )),
+        (None, Some(rtype)) => Ok((Flush::Type(rtype), format!("all names{of_type}"))),
+        (None, None) if parameters.is_on("all") => Ok((Flush::All, "everything".to_owned())),
+        (None, None) => Err(Refusal::bad("say what to flush")),
     }
 }
 
@@ -176,7 +172,7 @@ mod tests {
 
     fn said(body: &str) -> Option<String> {
         let route = ROUTES.iter().find(|route| route.action == Action::Flush).unwrap();
-        let parameters = Parameters::of_json(body.as_bytes(), route).unwrap();
+        let parameters = Parameters::of_json(body.as_bytes(), route).ok()?;
         what_to_flush(&parameters).ok().map(|(_, said)| said)
     }
 
@@ -195,6 +191,8 @@ mod tests {
             (r#"{"all": true, "name": "a"}"#, None),
             (r#"{"subtree": true}"#, None),
             (r#"{"subtree": true, "type": "A"}"#, None),
+            (r#"{"all": false}"#, None),
+            (r#"{"all": false, "name": "a"}"#, None),
             (r#"{"name": "a..b"}"#, None),
             (r#"{"name": "a", "type": "NONE"}"#, None),
         ] {

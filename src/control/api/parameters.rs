@@ -78,8 +78,27 @@ impl Parameters {
                 let expected = missing.form.expected();
                 Err(Refusal::bad(format!("{} is missing: expected {expected}", missing.name)))
             }
-            None => Ok(self),
+            None if self.go_together(route) => Ok(self),
+            None => {
+                let told = |names: &&[&str]| match names {
+                    [first, others @ ..] if !others.is_empty() => {
+                        format!("{first} (with {} if you like)", others.join(" and "))
+                    }
+                    names => names.concat(),
+                };
+                let choices: Vec<String> = route.choices.iter().map(told).collect();
+                Err(Refusal::bad(format!("say one of these: {}", choices.join(", or "))))
+            }
         }
+    }
+
+    /// Whether the route takes these parameters in one request.
+    fn go_together(&self, route: &Route) -> bool {
+        let is_it = |names: &&[&str]| {
+            names.first().is_some_and(|first| self.value(first).is_some())
+                && self.0.iter().all(|(given, _)| names.contains(given))
+        };
+        route.choices.is_empty() || route.choices.iter().any(is_it)
     }
 
     fn value(&self, name: &str) -> Option<&Value> {
@@ -169,7 +188,11 @@ mod tests {
         let flush = route(Action::Flush);
         let read = Parameters::of_json(b" {\"name\": \"a\", \"subtree\": true} ", flush).unwrap();
         assert!(read.is_on("subtree") && !read.is_on("all"));
-        assert!(Parameters::of_json(b"", flush).is_ok());
+        let refusal = Parameters::of_json(b"", flush).unwrap_err();
+        let words = "say one of these: name (with subtree and type if you like), or type, or all";
+        assert!(format!("{refusal:?}").contains(words), "{refusal:?}");
+        let level = route(Action::Snapshot);
+        assert!(Parameters::of_json(b"", level).is_ok());
         for bad in [
             "[]",
             "1",
