@@ -15,4 +15,4 @@ pub use forward::ForwardCounters;
 pub use serving::{Fault, ServingCounters, Transport};
 pub use snapshot::SnapshotCounters;
 pub use text::{Exposition, Format, Kind};
-pub use upstream::{StreamCounters, UpstreamCounters};
+pub use upstream::{LineCounters, StreamCounters, UpstreamCounters};
