@@ -3,6 +3,7 @@
 //! Each room takes its own section (`Shard::new(&config::Cache)`), never the whole config. `keys` is the one table of
 //! what can be set; files, environment and flags all go through it.
 
+mod api;
 mod environment;
 mod error;
 mod forward;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use api::{Api, ApiListen, Token};
 pub use environment::stray_variables;
 pub use error::ConfigError;
 pub use forward::{Apex, Forward, ForwardZone, ROOT_VIEW, Selection};
@@ -75,6 +77,8 @@ pub struct Config {
     pub groups: Vec<Group>,
     /// What can be switched off.
     pub optimizations: Optimizations,
+    /// Where an operator asks and commands the node.
+    pub api: Api,
     /// How much is logged.
     pub log: Log,
 }
@@ -347,6 +351,28 @@ pub enum LogLevel {
     Info,
     /// And single decisions.
     Debug,
+}
+
+impl LogLevel {
+    /// All, from the least to the most that is logged.
+    pub const ALL: [Self; 4] = [Self::Error, Self::Warn, Self::Info, Self::Debug];
+
+    /// Its word.
+    #[must_use]
+    pub const fn as_text(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+
+    /// The level of this word.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.as_text() == text)
+    }
 }
 
 /// `[log]`

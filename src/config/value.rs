@@ -226,13 +226,7 @@ pub(super) fn io_backend(text: &str) -> Option<IoBackend> {
 
 /// `error`, `warn`, `info` or `debug`.
 pub(super) fn log_level(text: &str) -> Option<LogLevel> {
-    match text {
-        "error" => Some(LogLevel::Error),
-        "warn" => Some(LogLevel::Warn),
-        "info" => Some(LogLevel::Info),
-        "debug" => Some(LogLevel::Debug),
-        _ => None,
-    }
+    LogLevel::from_text(text)
 }
 
 #[cfg(test)]

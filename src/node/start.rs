@@ -20,32 +20,31 @@ use super::clock::Clocks;
 use super::lists::Lists;
 use super::memory::{self, Plan};
 use super::notify::Notifier;
+use super::panel::{Counters, Panel};
 use super::placement::{self, Seat};
 use super::snapshot::{LAST_WRITE_MAX, Snapshots};
 use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
 use super::topology::Topology;
 use super::warm::{self, WarmList};
 use super::worker::Worker;
-use super::{NodeError, claim, clock, hosts, limits, log, pin};
+use super::{NodeError, claim, clock, desk, hosts, limits, pin};
 use crate::cache::Shard;
-use crate::config::{self, Config, Upstream};
+use crate::config::{self, Config, IoBackend, Upstream};
 use crate::control;
+use crate::control::api::{About, AboutCore, Api};
+use crate::control::desk::Desk;
 use crate::control::schedule::{self, Timetable};
 use crate::mesh::{self, Ends};
 use crate::net::tcp::{self, Tcp};
-use crate::net::udp::{self, Plane, Setup};
-use crate::observe::{Exposition, ForwardCounters, ServingCounters, UpstreamCounters};
-use crate::policy::{
-    Acl, Filtering, Groups, Identity, LocalData, Policy, Published, RateLimiter, Rebinding,
-};
+use crate::net::udp::{Plane, Setup};
+use crate::policy::{Acl, Groups, Identity, LocalData, Policy, Published, RateLimiter, Rebinding};
 use crate::resolve::{CookieSecret, Forwarder};
 use crate::serve::{Core, Sections};
 use crate::sys::adopt::adopt;
 use crate::sys::eventfd::EventFd;
 use crate::sys::listen;
 use crate::upstream::{
-    self, ChaCha, MonotonicClock, Report, Roots, Setting, SourcePorts, Streams, Trust, TrustError,
-    World,
+    self, ChaCha, MonotonicClock, Roots, Setting, SourcePorts, Streams, Trust, TrustError, World,
 };
 use crate::wire::NameBuf;
 
@@ -91,17 +90,8 @@ struct Shared {
 /// One worker as the main thread sees it.
 struct Crew {
     counters: Counters,
+    desk: Desk,
     drain: EventFd,
-}
-
-/// All counters of one core.
-#[derive(Clone)]
-struct Counters {
-    serving: Arc<ServingCounters>,
-    upstream: Arc<UpstreamCounters>,
-    forward: Arc<ForwardCounters>,
-    udp: Arc<udp::Counts>,
-    tcp: Arc<tcp::Counters>,
 }
 
 /// What a worker tells the main thread.
@@ -114,11 +104,14 @@ enum News {
     Event(Event),
 }
 
-/// Runs a node until it is told to stop.
+/// Runs a node until it is told to stop; `describe` says what stands in its config.
 ///
 /// # Errors
 /// [`NodeError`]: nothing was served, or the node had to stop.
-pub fn serve(mut config: Config) -> Result<(), NodeError> {
+pub fn serve(
+    mut config: Config,
+    describe: impl Fn(&Config, &Plan) -> Vec<(&'static str, String)>,
+) -> Result<(), NodeError> {
     supervise::make_panics_fatal();
     let topology = Topology::detect();
     let seats = placement::choose(&topology, &config.node.cores)?;
@@ -128,8 +121,7 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     let memory = Plan::new(&config, seats.len(), warm_list.bytes() + local.hosts_bytes())?;
     let granted = limits::prepare(&config, seats.len())?;
     config.forward.sockets = granted.upstream_sockets;
-    warnings.extend(granted.warnings);
-    warnings.extend(memory::warnings(&memory));
+    warnings.extend(granted.warnings.into_iter().chain(memory::warnings(&memory)));
     warnings.extend([clock::warning(), schedule::warning(&config.groups)].into_iter().flatten());
     tracing::info!("memory: {memory}");
     warnings.extend(warm_list.complaints.iter().cloned().chain(complaints));
@@ -138,10 +130,10 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     let policy = policy_of(&config, local);
     let trust = trust_of(&config.forward)?;
     claim::all(&config.node.listen)?;
+    let api = Api::open(&config.api)?;
     let (sender, news) = channel();
-    let snapshots = snapshots_of(&config, seats.len(), &sender)?;
+    let snapshots = begin_snapshots(&config, seats.len(), sender.clone())?;
     warnings.extend(unwritable(&config.snapshot));
-    let drain = config.node.drain;
     let published = Arc::new(Published::new(policy));
     let clock = MonotonicClock::start();
     let lists = Lists::begin(&config, Clocks::new(clock).read().cache, &published)?;
@@ -160,12 +152,14 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
         memory,
         config,
     });
+    let mut about = about(&shared, &seats, describe(&shared.config, &shared.memory));
     let mut crew = Vec::with_capacity(seats.len());
     // One after the other, so that sockets stand in their group in the order of the cores.
     for (seat, ends) in seats.iter().zip(mesh::between(seats.len())) {
         let (member, addresses, refused) =
             open(seat, (ends, warm_list.clone()), &shared, &sender, &news)?;
         tracing::info!("core {} on CPU {} listens on {}", seat.core, seat.cpu, list(&addresses));
+        about.fallbacks.extend(refused.iter().cloned());
         warnings.extend(refused);
         crew.push(member);
     }
@@ -173,6 +167,7 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     drop(warm_list);
     warnings.dedup();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let (panel, drains) = furnish(crew, about, &shared, api.as_ref(), sender.clone());
     forward_signals(sender)?;
     // Here the workers are waited for until they have read the snapshot; their silence counts from now on.
     shared.start.wait();
@@ -182,25 +177,70 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     if let Some(lists) = &shared.lists {
         lists.go_on();
     }
-    let status = format!("serving on {} core(s)", crew.len());
+    // Its socket goes when this does.
+    let _served = api.map(|api| api.serve(panel.clone())).transpose()?;
+    let status = format!("serving on {} core(s)", drains.len());
     tracing::info!("{status}");
     let notifier = Notifier::new();
     notifier.ready(&status);
-    let outcome = watch(&shared, &crew, &news, &notifier, drain);
-    dump(&shared, &crew);
+    let outcome = watch(&shared, &panel, &drains, &news, &notifier);
+    panel.dump();
     outcome
 }
 
-/// The snapshot to start with, and the thread that writes the next ones.
-fn snapshots_of(
+/// What the operator is told of the node.
+fn about(shared: &Shared, seats: &[Seat], config: Vec<(&'static str, String)>) -> About {
+    let Config { node, cache, optimizations, .. } = &shared.config;
+    About {
+        cores: seats.iter().map(|seat| AboutCore { cpu: seat.cpu, numa: seat.numa_node }).collect(),
+        listen: node.listen.iter().map(ToString::to_string).collect(),
+        memory: shared.memory.to_string(),
+        io: match node.io {
+            IoBackend::Uring => "uring",
+            IoBackend::Mmsg => "mmsg",
+        },
+        fallbacks: Vec::new(),
+        optimizations: vec![
+            ("simd", optimizations.simd),
+            ("prefetch", cache.prefetch),
+            ("nxdomain_cut", cache.nxdomain_cut),
+        ],
+        config,
+    }
+}
+
+/// The operator's view of `crew`, and the bells that tell each to drain.
+fn furnish(
+    crew: Vec<Crew>,
+    about: About,
+    shared: &Shared,
+    api: Option<&Api>,
+    sender: Sender<News>,
+) -> (Arc<Panel>, Vec<EventFd>) {
+    let (mut cores, mut desks, mut drains) = (Vec::new(), Vec::new(), Vec::new());
+    for Crew { counters, desk, drain } in crew {
+        cores.push(counters);
+        desks.push(desk);
+        drains.push(drain);
+    }
+    let snapshots = shared.snapshots.as_ref().map(Snapshots::counters);
+    let lists = shared.lists.as_ref().map(|lists| Arc::clone(lists.counters()));
+    let published = Arc::clone(&shared.published);
+    // The main thread outlives whoever asks.
+    let save = Box::new(move || drop(sender.send(News::Event(Event::Save))));
+    let api = api.map(Api::counters);
+    (Arc::new(Panel { about, cores, desks, snapshots, lists, published, api, save }), drains)
+}
+
+/// The snapshot file of the cache, if there is to be one.
+fn begin_snapshots(
     config: &Config,
     cores: usize,
-    sender: &Sender<News>,
+    sender: Sender<News>,
 ) -> Result<Option<Snapshots>, NodeError> {
-    let saved = sender.clone();
     let when_saved = move || {
         // Nobody listens any more once the process is on its way out.
-        let _ = saved.send(News::Event(Event::Saved));
+        let _ = sender.send(News::Event(Event::Saved));
     };
     Snapshots::begin(&config.snapshot, &config.cache, &config.forward, cores, when_saved)
 }
@@ -287,11 +327,12 @@ fn forward_signals(sender: Sender<News>) -> Result<(), NodeError> {
 /// The main thread from the first answer to the last.
 fn watch(
     shared: &Shared,
-    crew: &[Crew],
+    panel: &Panel,
+    drains: &[EventFd],
     news: &Receiver<News>,
     notifier: &Notifier,
-    drain: Duration,
 ) -> Result<(), NodeError> {
+    let drain = shared.config.node.drain;
     let mut supervisor = Supervisor::new(&shared.heartbeats, drain);
     if shared.snapshots.is_some() {
         supervisor = supervisor.and_save(LAST_WRITE_MAX);
@@ -317,9 +358,9 @@ fn watch(
                     tracing::info!("stopping: answers in flight get {drain:?}");
                     notifier.stopping();
                     shared.must_drain.store(true, Ordering::Release);
-                    crew.iter().for_each(|member| member.drain.signal());
+                    drains.iter().for_each(EventFd::signal);
                 }
-                Order::Dump => dump(shared, crew),
+                Order::Dump => panel.dump(),
                 Order::Save => match &shared.snapshots {
                     Some(snapshots) => snapshots.ask(now),
                     None => tracing::warn!("SIGUSR2: cache.snapshot names no file"),
@@ -349,29 +390,6 @@ fn refresh(lists: Option<&Lists>) {
         }
         None => tracing::warn!("SIGHUP: there are no lists, and the config is read at start only"),
     }
-}
-
-/// Prints all counters to standard error.
-fn dump(shared: &Shared, crew: &[Crew]) {
-    let mut text = Exposition::default();
-    if let Some(snapshots) = &shared.snapshots {
-        snapshots.counters().expose(&mut text);
-    }
-    if let Some(lists) = &shared.lists {
-        lists.counters().expose(&mut text);
-    }
-    let (_, policy) = shared.published.current();
-    let names = policy.filtering().map_or_else(Vec::new, Filtering::list_names);
-    for (core, member) in crew.iter().enumerate() {
-        let Counters { serving, upstream, forward, udp, tcp } = &member.counters;
-        serving.expose(core, &mut text);
-        serving.filter.expose(core, &names, &mut text);
-        upstream.expose(core, &mut text);
-        forward.expose(core, &mut text);
-        udp.expose(core, &mut text);
-        tcp.expose(core, &mut text);
-    }
-    log::say(&text.finish());
 }
 
 /// A worker's thread from start to end.
@@ -436,7 +454,8 @@ async fn work(
     let drain = EventFd::open().map_err(system("cannot open an eventfd"))?;
     let drain_reader = drain.duplicate().map_err(system("cannot open an eventfd"))?;
     let worker = assemble(core, shared, &plane, &counters)?;
-    let member = Box::new(Crew { counters, drain });
+    let (desk, inbox) = Desk::open().map_err(system("cannot open an eventfd"))?;
+    let member = Box::new(Crew { counters, desk, drain });
     let addresses = plane.addresses().to_vec();
     // The main thread waits for this.
     let _ = sender.send(News::Open(member, addresses, warnings));
@@ -459,6 +478,7 @@ async fn work(
     let living = or(wait_for_drain(drain_reader, &shared.must_drain), beat(core, shared, &worker));
     let living = or(living, save_when_asked(core, shared, &worker));
     let living = or(living, warmed);
+    let living = or(living, desk::attend(&worker, inbox));
     let serving = async {
         let ended = failure.await;
         is_over.set(true);
@@ -530,9 +550,9 @@ fn assemble(
     let secret = &shared.cookie_secret;
     let forward = Arc::clone(&counters.forward);
     let forwarder = Forwarder::new(&config.forward, config.cache.clone(), secret, forward);
-    let (clocks, report) = (Clocks::new(shared.clock), Report::new(number));
+    let clocks = Clocks::new(shared.clock);
     let published = (Arc::clone(&shared.published), epoch);
-    Ok(Worker::new(core, clocks, Rc::clone(plane), world, forwarder, report, published))
+    Ok(Worker::new(number, core, clocks, Rc::clone(plane), world, forwarder, published))
 }
 
 /// Returns when the main thread says that the node stops.

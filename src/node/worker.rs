@@ -9,14 +9,14 @@ use futures_lite::future::or;
 use glommio::timer::Timer;
 
 use super::clock::Clocks;
-use crate::cache::{Batch, Shard};
+use crate::cache::{Batch, Flush, Shard};
 use crate::mesh::{Bell, Correspondent, Ends};
 use crate::net::udp::Plane;
 use crate::net::{Path, Respond, SocketId};
-use crate::observe::Transport;
+use crate::observe::{Sampling, Transport};
 use crate::policy::Published;
-use crate::resolve::Forwarder;
 use crate::resolve::exchange::Question;
+use crate::resolve::{Forwarder, State};
 use crate::serve::{Admission, Asking, Client, Core, Onward, Unresolved, Verdict, Warmth};
 use crate::time::{CacheTime, Monotonic, Now};
 use crate::upstream::{Report, World};
@@ -42,6 +42,8 @@ pub(super) struct Worker {
     report: Report,
     /// Replies to those who waited are written here, one by one.
     scratch: RefCell<Box<[u8]>>,
+    /// Which hits are timed.
+    sampling: Sampling,
     /// Rings when there is something to tell the other cores.
     news: Rc<Bell>,
     /// A task goes through what flushes have left behind.
@@ -54,14 +56,14 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Joins the parts.
+    /// Joins the parts of core `number`.
     pub(super) fn new(
+        number: usize,
         core: Core<Path>,
         clocks: Clocks,
         plane: Rc<Plane>,
         world: World<Plane>,
         forwarder: Forwarder,
-        report: Report,
         (published, epoch): (Arc<Published>, u64),
     ) -> Rc<Self> {
         let scratch = vec![0; MESSAGE_BYTES_MAX].into_boxed_slice();
@@ -72,8 +74,9 @@ impl Worker {
             plane,
             world,
             forwarder,
-            report,
+            report: Report::new(number),
             scratch: RefCell::new(scratch),
+            sampling: Sampling::new(u32::try_from(number).unwrap_or(u32::MAX)),
             news: Rc::default(),
             is_sweeping: Cell::new(false),
             published,
@@ -127,6 +130,19 @@ impl Worker {
         self.core.borrow_mut().change_shard(|shard| work(shard, now))
     }
 
+    /// Has this core and all others forget what `flush` says.
+    pub(super) fn flush(&self, flush: Flush) {
+        let now = self.read_clocks();
+        self.core.borrow_mut().flush(flush, now);
+        self.news.ring();
+        self.sweep();
+    }
+
+    /// What this core knows of the upstreams.
+    pub(super) fn upstreams(&self) -> Vec<State> {
+        self.forwarder.states(self.read_clocks().monotonic)
+    }
+
     /// Notes how many answers were there from the start.
     pub(super) fn note_restored(&self, count: u64) {
         self.core.borrow().counters().restored.set(count);
@@ -161,6 +177,17 @@ impl Worker {
             glommio::yield_if_needed().await;
         }
         self.is_sweeping.set(false);
+    }
+
+    /// Notes how long a sampled query took from the beginning of its batch, if it was a hit.
+    #[inline]
+    fn time_hit(&self, core: &Core<Path>, hits_before: Option<u64>, now: Now) {
+        let Some(hits_before) = hits_before else { return };
+        let counters = core.counters();
+        if counters.hits.value() != hits_before {
+            let taken = self.clocks.borrow().monotonic().since(now.monotonic);
+            counters.hit_durations.note(taken, Sampling::PERIOD);
+        }
     }
 
     fn read_clocks(&self) -> Now {
@@ -309,9 +336,14 @@ impl Respond for Worker {
         let client = Client { address: path.peer().ip(), listener: path.listener(), transport };
         let now = self.now.get();
         let mut core = self.core.borrow_mut();
+        let hits_before = self.sampling.is_due().then(|| core.counters().hits.value());
         let len = match core.answer(request, client, now, reply) {
-            Verdict::Reply(len) => len,
+            Verdict::Reply(len) => {
+                self.time_hit(&core, hits_before, now);
+                len
+            }
             Verdict::Refresh(len, asking) => {
+                self.time_hit(&core, hits_before, now);
                 drop(core);
                 self.ask(asking);
                 len

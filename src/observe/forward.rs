@@ -1,5 +1,7 @@
 //! What a core counts of its choice among upstreams.
 
+use std::time::Duration;
+
 use super::text::{Exposition, Kind};
 use super::{Counter, Gauge};
 
@@ -18,6 +20,7 @@ pub struct ForwardCounters {
 #[derive(Debug)]
 struct Server {
     name: String,
+    protocol: &'static str,
     answers: Counter,
     failures: Counter,
     late: Counter,
@@ -25,17 +28,18 @@ struct Server {
 }
 
 impl ForwardCounters {
-    /// Counters of upstreams with these names, in the order of the forwarder.
+    /// Counters of upstreams with these names, spoken to over these protocols, in the order of the forwarder.
     #[must_use]
-    pub fn new(names: impl Iterator<Item = String>) -> Self {
-        let server = |name| Server {
+    pub fn new(upstreams: impl Iterator<Item = (String, &'static str)>) -> Self {
+        let server = |(name, protocol)| Server {
             name,
+            protocol,
             answers: Counter::default(),
             failures: Counter::default(),
             late: Counter::default(),
             rtt_us: Gauge::default(),
         };
-        Self { servers: names.map(server).collect(), ..Self::default() }
+        Self { servers: upstreams.map(server).collect(), ..Self::default() }
     }
 
     /// The upstream at `place` has answered usefully; its usual time is `rtt_us` now.
@@ -81,22 +85,21 @@ impl ForwardCounters {
             out.sample(Kind::Counter, name, help, &labels, count.value());
         }
         for server in &self.servers {
-            let labels = [("upstream", server.name.as_str()), ("core", core.as_str())];
+            let labels = [
+                ("upstream", server.name.as_str()),
+                ("protocol", server.protocol),
+                ("core", core.as_str()),
+            ];
             let outcomes =
                 [("useful", &server.answers), ("failed", &server.failures), ("late", &server.late)];
             for (outcome, count) in outcomes {
-                let labels = [labels[0], ("outcome", outcome), labels[1]];
+                let labels = [labels[0], labels[1], ("outcome", outcome), labels[2]];
                 let name = "dns_upstream_attempts_total";
                 out.sample(Kind::Counter, name, "How upstreams did", &labels, count.value());
             }
-            let name = "dns_upstream_rtt_microseconds";
-            out.sample(
-                Kind::Gauge,
-                name,
-                "Smoothed time to an answer",
-                &labels,
-                server.rtt_us.value(),
-            );
+            let rtt = Duration::from_micros(server.rtt_us.value()).as_secs_f64();
+            let help = "Smoothed time to an answer; 0 before the first";
+            out.real(Kind::Gauge, "dns_upstream_rtt_seconds", help, &labels, rtt);
         }
     }
 }

@@ -129,6 +129,7 @@ impl FilterCounters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Format;
 
     #[test]
     fn every_list_has_its_samples() {
@@ -138,7 +139,7 @@ mod tests {
         counters.names.set(2);
         let mut out = Exposition::default();
         counters.expose(&mut out);
-        let text = out.finish();
+        let text = out.finish(Format::Classic);
         for line in [
             "dns_list_rules{list=\"ads\"} 3",
             "dns_list_rules{list=\"o\\\"urs\"} 0",

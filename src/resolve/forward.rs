@@ -89,8 +89,10 @@ impl Forwarder {
     /// What a forwarder of `section` counts, from zero.
     #[must_use]
     pub fn counters(section: &config::Forward) -> Arc<ForwardCounters> {
-        let names = distinct(section).into_iter().map(|(upstream, _)| upstream.to_string());
-        Arc::new(ForwardCounters::new(names))
+        let upstreams = distinct(section).into_iter();
+        let named =
+            upstreams.map(|(upstream, _)| (upstream.to_string(), upstream.protocol.label()));
+        Arc::new(ForwardCounters::new(named))
     }
 
     /// What has become of upstreams since this was last asked, oldest first.
@@ -253,6 +255,11 @@ impl Forwarder {
         let is_tried =
             |server: &Server| !self.section.probe && server.health(|health| health.take_try(now));
         group.order(&self.servers, entropy, is_tried)
+    }
+
+    /// All of them, in the order of their counters.
+    pub(super) fn servers(&self) -> &[Server] {
+        &self.servers
     }
 
     pub(super) fn server(&self, place: usize) -> &Server {

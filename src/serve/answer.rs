@@ -183,17 +183,19 @@ impl<P> Core<P> {
     /// Fills `out` and returns `Reply(len)`, or `Drop`, or `Miss` when somebody must be asked. Never blocks, reads the
     /// clock or, but for a miss, allocates: every transport calls it in place.
     pub fn answer(&mut self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
-        self.counters.query(client.transport);
         let asker = client.asker(&self.policy);
         if let Some(excess) = self.charge(client, asker, now) {
+            self.counters.query(client.transport, None);
             return self.answer_excess(excess, message, client, now, out);
         }
         let query = match Query::parse(message) {
             Ok(query) => query,
             Err(malformed) => {
+                self.counters.query(client.transport, None);
                 return reply::reject(malformed, message, asker.is_served, &self.counters, out);
             }
         };
+        self.counters.query(client.transport, Some(query.qtype));
         let reply = reply::Reply { query: &query, client, limits: self.limits };
         self.key.set(&query, asker.place.view, self.folding);
         let mut is_allowed = false;

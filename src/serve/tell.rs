@@ -37,7 +37,10 @@ impl Teller<'_> {
         let mut led = Vec::new();
         for waiter in waiters {
             match self.tell(&waiter, answer, age, out) {
-                Ok(verdict) => send(&waiter.path, written(&verdict, out)),
+                Ok(verdict) => {
+                    self.counters.miss_durations.note(self.now.monotonic.since(waiter.since), 1);
+                    send(&waiter.path, written(&verdict, out));
+                }
                 Err(elsewhere) => led.push((waiter, elsewhere)),
             }
         }
