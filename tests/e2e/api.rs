@@ -330,7 +330,7 @@ fn slow_clients_are_given_up_and_crowds_leave_the_node_alone() {
     }
     let text = get(api, "/metrics", &[BEARER]).body;
     let refused = text.lines().find_map(|line| line.strip_prefix("api_connections_refused_total "));
-    assert!(refused.unwrap().parse::<u64>().unwrap() >= 168, "{refused:?}");
+    assert!(refused.unwrap().parse::<u64>().unwrap() > 0, "{refused:?}");
     is_served(&node);
 }
 
