@@ -1,5 +1,6 @@
 //! `heimdall-uring ctl`: the node asked and commanded from a shell.
 
+use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
@@ -151,6 +152,25 @@ fn exit_codes_tell_a_mistake_from_a_refusal() {
         );
         assert!(!error.contains(TOKEN));
     }
+}
+
+#[test]
+fn top_shows_the_figures_anew_until_the_node_is_gone() {
+    let commanded = Commanded::start("");
+    let mut command = Command::new(PROGRAM);
+    command.args(["ctl", "--config", &commanded.config(), "top"]).env_remove("HEIMDALL_API_LISTEN");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut top = command.spawn().unwrap();
+    // Open to the end: a closed one would be a reason to leave, too.
+    let mut out = BufReader::new(top.stdout.take().unwrap());
+    let lines = out.by_ref().lines().map_while(Result::ok);
+    let shown = lines.filter(|line| line.starts_with("queries per second:")).take(2).count();
+    assert_eq!(shown, 2);
+    drop(commanded.node);
+    let output = top.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains(&commanded.api.to_string()), "{error}");
 }
 
 #[test]

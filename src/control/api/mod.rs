@@ -142,6 +142,7 @@ pub struct Api {
     guard: Guard,
     tls: Option<TlsAcceptor>,
     counters: Arc<ApiCounters>,
+    served: Served,
 }
 
 impl std::fmt::Debug for Api {
@@ -208,7 +209,8 @@ impl Api {
         let listening = Listening::open(&section.listen)
             .map_err(|cause| ApiError::Listen { place: section.listen.to_string(), cause })?;
         drop(entered);
-        Ok(Some(Self { runtime, listening, guard, tls, counters: Arc::default() }))
+        let served = Served { socket: listening.socket_path() };
+        Ok(Some(Self { runtime, listening, guard, tls, counters: Arc::default(), served }))
     }
 
     /// What it counts of itself.
@@ -222,8 +224,7 @@ impl Api {
     /// # Errors
     /// [`ApiError::Thread`].
     pub fn serve(self, node: Arc<dyn Node>) -> Result<Served, ApiError> {
-        let Self { runtime, listening, guard, tls, counters } = self;
-        let served = Served { socket: listening.socket_path() };
+        let Self { runtime, listening, guard, tls, counters, served } = self;
         let shared = Arc::new(Shared {
             node,
             guard,
@@ -243,7 +244,7 @@ impl Api {
     }
 }
 
-/// An API that serves; its socket file goes with this.
+/// An API that has a place; its socket file goes with this.
 #[derive(Debug)]
 pub struct Served {
     socket: Option<PathBuf>,
@@ -326,4 +327,46 @@ fn tls_of(section: &config::Api) -> Result<Option<TlsAcceptor>, ApiError> {
         .map_err(|error| of_key(error.to_string()))?;
     tls.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Some(TlsAcceptor::from(Arc::new(tls))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("heimdall-api-{}-{name}", std::process::id()))
+    }
+
+    #[test]
+    fn api_that_never_served_leaves_no_socket() {
+        let path = place("socket");
+        let listen = ApiListen::Unix(path.clone());
+        let api = Api::open(&config::Api { listen, ..config::Api::default() }).unwrap();
+        assert!(path.exists());
+        drop(api);
+        assert!(!path.exists());
+        let off = config::Api { listen: ApiListen::Off, ..config::Api::default() };
+        assert!(Api::open(&off).unwrap().is_none() && bytes_max(&off, 8) == 0);
+    }
+
+    #[test]
+    fn token_is_one_line_of_its_file_and_nothing_else() {
+        let path = place("token");
+        let section = config::Api { token_file: Some(path.clone()), ..config::Api::default() };
+        for (text, is_token) in [
+            ("0123456789abcdef\n", true),
+            ("  0123456789abcdef  \r\n", true),
+            ("", false),
+            ("short\n", false),
+            ("0123456789abcdef\n0123456789abcdef\n", false),
+            ("0123456789abcd\u{e9}f", false),
+        ] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(token_of(&section).is_ok(), is_token, "{text:?}");
+        }
+        fs::write(&path, "x".repeat(10_000)).unwrap();
+        assert!(token_of(&section).is_err(), "too long for a token");
+        fs::remove_file(&path).unwrap();
+        assert!(token_of(&section).unwrap_err().to_string().starts_with("api.token_file: "));
+    }
 }
