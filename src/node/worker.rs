@@ -95,9 +95,10 @@ impl Worker {
 
     #[cold]
     fn exchange_policy(&self) {
-        let (epoch, policy) = self.published.current();
-        self.epoch.set(epoch);
-        self.core.borrow_mut().go_by(policy);
+        if let Some((epoch, policy)) = self.published.current_if_free() {
+            self.epoch.set(epoch);
+            self.core.borrow_mut().go_by(policy);
+        }
     }
 
     /// Begins to resolve the question of `message`, which nobody has asked.
@@ -228,6 +229,7 @@ impl Worker {
             }
         };
         let now = self.read_clocks();
+        self.take_up_policy();
         let Some(outcome) = outcome else { return self.evict(&mut asking, now) };
         self.tell_changes(now);
         if let Err(failure) = outcome {
@@ -275,6 +277,7 @@ impl Worker {
     /// Those who have waited long enough get what is left from before.
     fn answer_stale(&self, asking: &mut Asking) {
         let now = self.read_clocks();
+        self.take_up_policy();
         let mut scratch = self.scratch.borrow_mut();
         let mut core = self.core.borrow_mut();
         let onward =
