@@ -284,14 +284,20 @@ impl<P> Core<P> {
         excess
     }
 
-    /// When only a stale answer is there: somebody is asked first, unless that is known to be vain or slow (RFC 8767 §5).
-    #[cold]
-    fn answer_late(&mut self, reply: reply::Reply<'_, '_>, now: Now, out: &mut [u8]) -> Verdict {
+    /// For the question whose key is set, and to which only a stale answer is there: whether it is vain to ask, because that
+    /// has just failed or is slow, and whether the client has to wait for what comes of it.
+    pub(super) fn prospects(&self, now: Now) -> (bool, bool) {
         let key = self.key.as_bytes();
         let hash = self.shard.hash(key);
         let is_vain =
             self.failures.recent(hash, now.cache).is_some() || self.waiting.is_slow(hash, key);
-        let must_wait = !is_vain && !self.stale_after.is_zero();
+        (is_vain, !is_vain && !self.stale_after.is_zero())
+    }
+
+    /// When only a stale answer is there: somebody is asked first, unless that is known to be vain or slow (RFC 8767 §5).
+    #[cold]
+    fn answer_late(&mut self, reply: reply::Reply<'_, '_>, now: Now, out: &mut [u8]) -> Verdict {
+        let (is_vain, must_wait) = self.prospects(now);
         if must_wait {
             self.counters.misses.bump();
             let patience = Some(self.stale_after);
@@ -312,7 +318,7 @@ impl<P> Core<P> {
 
     /// Has the question of `query` resolved anew, unless it is already, or too many are.
     #[cold]
-    fn refresh(&mut self, verdict: Verdict, query: &Query<'_>, now: Now) -> Verdict {
+    pub(super) fn refresh(&mut self, verdict: Verdict, query: &Query<'_>, now: Now) -> Verdict {
         let Verdict::Reply(len) = verdict else { return verdict };
         let hash = self.shard.hash(self.key.as_bytes());
         if self.failures.recent(hash, now.cache).is_some() {
