@@ -8,6 +8,7 @@ pub mod groups;
 pub mod identity;
 pub mod local;
 pub mod outcome;
+mod parts;
 mod presentation;
 pub mod published;
 pub mod rate;

@@ -51,7 +51,7 @@ pub struct Decision<'a> {
     pub is_important: bool,
     /// Which names it covers.
     pub reach: Reach,
-    /// Where its owner begins in the name that was looked up.
+    /// Where its owner begins in the name that was looked up; of addresses, the bits behind the prefix. The nearer, the less.
     pub owner_at: usize,
     rule: StoredRule,
     bundle: &'a [[u8; RULE_BYTES]],
@@ -66,6 +66,17 @@ impl<'a> Decision<'a> {
         let same = same.filter(move |rule| rule.is_same_but_for_record(&chosen));
         same.filter(|rule| rule.record != 0)
             .filter_map(move |rule| extras::read_record(extras.get(rule.record as usize..)?))
+    }
+
+    /// Whether this comes before `other`, which was found for another reason: that of the earlier of two response policy
+    /// zones; else the one of the higher class, then of the earlier list.
+    #[must_use]
+    pub fn outranks(&self, other: &Self) -> bool {
+        if self.rule.is_zoned() && other.rule.is_zoned() {
+            return self.list < other.list;
+        }
+        let rank = |decision: &Self| (std::cmp::Reverse(class(&decision.rule)), decision.list);
+        rank(self) < rank(other)
     }
 }
 
@@ -202,7 +213,7 @@ impl<'a> Matcher<'a> {
                 self.weigh(&mut scales, bundle, above, &question, true);
             }
         }
-        scales.outcome().map(|decision| Decision { owner_at: 0, ..decision })
+        scales.outcome()
     }
 
     #[inline]
