@@ -8,12 +8,12 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 use super::extras;
-use super::hash::{self, Key, Octets};
-use super::layout::{COVERED_AT, HEAD_BYTES, Head, STEM_BYTES, STEM_WORDS};
+use super::hash::{self, Key, Room, Suffixes};
+use super::layout::{COVERED_AT, HEAD_BYTES, Head, STEM_BYTES, STEM_WORDS, TAIL_BYTES};
 use super::page::{Page, Stem};
 use super::rule::{Kind, Owner, Rule};
 use super::stored::{StoredRule, class};
-use crate::wire::{Name, name::NAME_BYTES_MAX};
+use crate::wire::Name;
 
 /// Names per word of the filter. Of strangers, some 1 in 70 get through, to a page: with more, fewer stems have room in the
 /// processor's caches; with fewer, more look-ups read a page in vain (benches/filter.rs).
@@ -75,7 +75,7 @@ pub struct Compiler {
     key: Key,
     names: Vec<u8>,
     entries: Vec<Entry>,
-    depths: u128,
+    lengths: [u64; 4],
     root: Vec<u32>,
     networks: BTreeMap<(u8, u128), Vec<u32>>,
     rules: Vec<StoredRule>,
@@ -96,7 +96,7 @@ impl Compiler {
             key: Key::of(key_octets),
             names: Vec::new(),
             entries: Vec::new(),
-            depths: 0,
+            lengths: [0; 4],
             root: Vec::new(),
             networks: BTreeMap::new(),
             rules: Vec::new(),
@@ -129,14 +129,14 @@ impl Compiler {
 
     fn add_name(&mut self, name: Name<'_>, number: u32) -> Result<(), CompileError> {
         let start = u32::try_from(self.names.len()).map_err(|_| CompileError::Names)?;
-        let wire = name.as_bytes();
-        let wire = &wire[..wire.len() - 1];
-        self.names.extend(wire);
+        self.names.extend(name.as_bytes());
         let folded = &mut self.names[start as usize..];
         folded.make_ascii_lowercase();
-        let (hash, depth) = hash_name(self.key, folded);
-        self.depths |= 1 << depth;
-        let len = u32::try_from(wire.len()).map_err(|_| CompileError::Names)?;
+        let hash = Suffixes::of(self.key, folded, &mut Room::default()).hash(folded.len());
+        self.lengths[folded.len() / 64] |= 1 << (folded.len() % 64);
+        // The root is no part of what is kept.
+        let len = u32::try_from(folded.len() - 1).map_err(|_| CompileError::Names)?;
+        self.names.pop();
         self.entries.push(Entry { hash, name: start, rule_and_len: number | len << 24 });
         Ok(())
     }
@@ -207,7 +207,7 @@ impl Compiler {
         let mut head = Head {
             stamp,
             key: self.key_octets,
-            depths: self.depths,
+            lengths: self.lengths,
             root,
             common,
             stems: u32::try_from(table.stems.len()).map_err(too_many)?,
@@ -349,9 +349,8 @@ impl Table {
             let (mut words, mut starts) = ([0; STEM_WORDS], [0; STEM_WORDS]);
             for (nth, (word, start)) in (0..).zip(words.iter_mut().zip(&mut starts)) {
                 *start = pages.len();
-                let is_here = |placed: &&Placed| {
-                    hash::place(placed.entry.hash, count * STEM_WORDS) == stem * STEM_WORDS + nth
-                };
+                let is_here =
+                    |placed: &&Placed| hash::place(placed.entry.hash, count) == (stem, nth);
                 let (here, behind) = rest.split_at(rest.iter().take_while(is_here).count());
                 rest = behind;
                 if here.is_empty() {
@@ -370,29 +369,9 @@ impl Table {
             }
             stems.push(Stem::write(&words, &starts).ok_or(CompileError::Crowded)?);
         }
+        pages.extend([0; TAIL_BYTES]);
         Ok(Self { stems, pages })
     }
-}
-
-/// The hash of a name in wire form, without the root, and how many labels it has.
-fn hash_name(key: Key, name: &[u8]) -> (u64, u32) {
-    let mut starts = [0_u8; NAME_BYTES_MAX];
-    let (mut at, mut depth) = (0, 0);
-    while let Some(&len) = name.get(usize::from(at)) {
-        starts[depth] = at;
-        depth += 1;
-        // A name has 254 octets at most, its root left out.
-        at += len + 1;
-    }
-    let mut end = name.len();
-    let mut hash = key.root;
-    let mut room = [0; 16];
-    let octets = Octets::of(name, &mut room);
-    for &start in starts[..depth].iter().rev() {
-        hash = key.extend(hash, octets, usize::from(start) + 1, end);
-        end = start.into();
-    }
-    (hash, u32::try_from(depth).unwrap_or(u32::MAX))
 }
 
 /// How networks are sorted: by the length of the prefix, as one of IPv6, then by address.
