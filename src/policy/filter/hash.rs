@@ -127,9 +127,10 @@ impl<'a> Suffixes<'a> {
     pub(super) fn begin(&self, len: usize, bytes: &[u8]) -> bool {
         let (ends, owner) = (self.octets.len(), len - 1);
         let first = block(self.octets, ends.saturating_sub(len.max(BLOCK)));
-        let first = first >> (8 * (BLOCK - len.min(BLOCK)) & 127);
+        let first = first >> ((8 * (BLOCK - len.min(BLOCK))) & 127);
         let Some(there) = bytes.first_chunk() else { return false };
-        let other = (u128::from_le_bytes(*there) ^ first) << (8 * (BLOCK - owner.min(BLOCK)) & 127);
+        let other =
+            (u128::from_le_bytes(*there) ^ first) << ((8 * (BLOCK - owner.min(BLOCK))) & 127);
         if other != 0 {
             return false;
         }
@@ -157,7 +158,7 @@ fn block(octets: &[u8], at: usize) -> u128 {
 fn right_aligned(octets: &[u8]) -> [u8; BLOCK] {
     if let (Some(first), Some(last)) = (octets.first_chunk(), octets.last_chunk()) {
         // Where both lie over each other they are the same.
-        let first = u128::from(u64::from_le_bytes(*first)) << (8 * (BLOCK - octets.len()) & 127);
+        let first = u128::from(u64::from_le_bytes(*first)) << ((8 * (BLOCK - octets.len())) & 127);
         return (first | u128::from(u64::from_le_bytes(*last)) << 64).to_le_bytes();
     }
     let mut aligned = [0; BLOCK];
