@@ -14,6 +14,11 @@ use crate::sys::frozen::Frozen;
 /// The name of the image in the directory.
 pub(super) const IMAGE: &str = "image";
 
+/// Images up to this size, some ten million names, lie in memory of our own as a whole: in huge pages look-ups of listed names
+/// take up to a fifth less time. Of larger ones only the front does, and the names stay in the file's own pages, which the kernel
+/// may drop.
+const HELD_BYTES_MAX: usize = 256 << 20;
+
 /// The name of what was read when it was made.
 const TALLY: &str = "image.lists";
 
@@ -53,13 +58,16 @@ pub(super) struct Tally {
 pub(super) fn find(directory: &Path) -> Result<Option<Image<Bytes>>, Useless> {
     let Some((file, meta)) = files::open(&directory.join(IMAGE))? else { return Ok(None) };
     let len = usize::try_from(meta.len()).map_err(io::Error::other)?;
+    if len <= HELD_BYTES_MAX {
+        return Ok(Some(mapped(&file, len, len)?));
+    }
     // Where the part ends that is read all the time is known when it has been looked at.
     let hot_bytes = Image::open(Frozen::mapped(&file, len, 0)?)?.footprint().hot_bytes;
     Ok(Some(mapped(&file, len, hot_bytes)?))
 }
 
-fn mapped(file: &File, len: usize, hot_bytes: usize) -> Result<Image<Bytes>, Useless> {
-    Ok(Image::open(Bytes::from_owner(Frozen::mapped(file, len, hot_bytes)?))?)
+fn mapped(file: &File, len: usize, held_bytes: usize) -> Result<Image<Bytes>, Useless> {
+    Ok(Image::open(Bytes::from_owner(Frozen::mapped(file, len, held_bytes)?))?)
 }
 
 /// Puts `image` into `directory`, and gives it back from there.
@@ -73,7 +81,8 @@ pub(super) fn keep(directory: &Path, image: &[u8]) -> Result<Image<Bytes>, Usele
     file.append(image)?;
     file.place()?;
     let (file, _) = files::open(&path)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
-    mapped(&file, image.len(), hot_bytes)
+    let is_small = image.len() <= HELD_BYTES_MAX;
+    mapped(&file, image.len(), if is_small { image.len() } else { hot_bytes })
 }
 
 /// Puts `image` into memory that all cores share.

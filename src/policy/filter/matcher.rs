@@ -221,7 +221,7 @@ impl<'a> Matcher<'a> {
 
     #[inline]
     fn part(&self, range: &Range<usize>) -> &'a [u8] {
-        self.bytes.get(range.clone()).unwrap_or_default()
+        self.bytes.get(range.start..range.end).unwrap_or_default()
     }
 
     #[inline]
