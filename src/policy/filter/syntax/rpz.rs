@@ -6,6 +6,8 @@
 //!
 //! The apex is the owner of the SOA record, which comes first; without one, the origin.
 
+mod entries;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use domain::base::rdata::ComposeRecordData as _;
@@ -13,6 +15,7 @@ use domain::base::{Name as ZoneName, ToName as _, iana};
 use domain::zonefile::inplace::{Entry, ScannedRecord, Zonefile};
 use ipnet::IpNet;
 
+use self::entries::{ENTRY_BYTES_MAX, Entries};
 use super::{Finding, Reader, Sink, plain, text};
 use crate::policy::filter::rule::{LocalRecord, Owner, Reach, Rule, Trigger, Verb};
 use crate::policy::presentation;
@@ -24,18 +27,12 @@ const ORIGIN: &[u8] = b"\x03rpz\x07invalid\0";
 /// The types that are read.
 const TYPES: [&[u8]; 9] = [b"A", b"AAAA", b"CNAME", b"MX", b"NS", b"PTR", b"SOA", b"SRV", b"DNAME"];
 
-/// Octets of an entry in several lines. One with a parenthesis that is never closed must not swallow the list.
-const ENTRY_BYTES_MAX: usize = 64 << 10;
-
 /// Reads a whole zone.
 pub(super) fn read<S: Sink>(text: &[u8], reader: &mut Reader<'_, S>) {
     let mut zone = zone_at(ORIGIN.to_vec());
     let mut apex: Option<Vec<u8>> = None;
-    let mut rest = text;
     let mut next_line = 1;
-    while !rest.is_empty() {
-        let (entry, behind) = rest.split_at(entry_len(rest));
-        rest = behind;
+    for entry in Entries::of(text) {
         reader.line = next_line;
         next_line += entry.iter().filter(|&&octet| octet == b'\n').count();
         if entry.len() > ENTRY_BYTES_MAX {
@@ -46,38 +43,6 @@ pub(super) fn read<S: Sink>(text: &[u8], reader: &mut Reader<'_, S>) {
             reader.remark(finding);
         }
     }
-}
-
-/// The octets of the entry at the front: a line, or several within parentheses (RFC 1035 §5.1).
-fn entry_len(text: &[u8]) -> usize {
-    let (mut depth, mut is_quoted, mut is_comment, mut is_escaped) = (0_usize, false, false, false);
-    let mut first_line = None;
-    for (len, octet) in (1..).zip(text) {
-        match octet {
-            b'\n' => {
-                if depth == 0 {
-                    return len;
-                }
-                first_line = first_line.or(Some(len));
-                if len > ENTRY_BYTES_MAX {
-                    // Taken for one line, which is bad; the next ones are read.
-                    return first_line.unwrap_or(len);
-                }
-                (is_quoted, is_comment, is_escaped) = (false, false, false);
-            }
-            _ if is_comment => {}
-            _ if is_escaped => is_escaped = false,
-            b'\\' => is_escaped = true,
-            b'"' => is_quoted = !is_quoted,
-            _ if is_quoted => {}
-            b';' => is_comment = true,
-            b'(' => depth += 1,
-            b')' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    // The end of the text within parentheses.
-    if depth == 0 { text.len() } else { first_line.unwrap_or(text.len()) }
 }
 
 fn zone_at(origin: Vec<u8>) -> Zonefile {
