@@ -13,6 +13,8 @@ pub struct ListCounters {
     pub bad_lines: Gauge,
     /// Lines that mean nothing here.
     pub skipped_lines: Gauge,
+    /// Lines for which there was no room.
+    pub left_out_lines: Gauge,
     /// Length of its text.
     pub bytes: Gauge,
     /// When it was last known to be what its source has, in seconds since 1970; 0 for never.
@@ -59,12 +61,18 @@ impl FilterCounters {
         const GAUGE: Kind = Kind::Gauge;
         const COUNTER: Kind = Kind::Counter;
         for list in &self.lists {
-            let ListCounters { name, rules, bad_lines, skipped_lines, bytes, confirmed, .. } = list;
+            let ListCounters { name, rules, bad_lines, skipped_lines, .. } = list;
+            let ListCounters { left_out_lines, bytes, confirmed, .. } = list;
             let labels = [("list", name.as_str())];
             for (family, help, value) in [
                 ("dns_list_rules", "Rules of a list that are in force", rules),
                 ("dns_list_bad_lines", "Lines of a list that could not be read", bad_lines),
                 ("dns_list_skipped_lines", "Lines of a list that mean nothing here", skipped_lines),
+                (
+                    "dns_list_left_out_lines",
+                    "Lines of a list for which there was no room",
+                    left_out_lines,
+                ),
                 ("dns_list_bytes", "Length of a list", bytes),
                 (
                     "dns_list_confirmed_timestamp_seconds",

@@ -23,7 +23,7 @@ const HELD_BYTES_MAX: usize = 256 << 20;
 const TALLY: &str = "image.lists";
 
 /// The first line of that.
-const TALLY_MAGIC: &[u8] = b"heimdall-uring list counts 1\n";
+const TALLY_MAGIC: &[u8] = b"heimdall-uring list counts 2\n";
 
 /// Longest such file.
 const TALLY_BYTES_MAX: u64 = 64 << 10;
@@ -48,6 +48,7 @@ pub(super) struct Tally {
     pub(super) rules: u64,
     pub(super) bad: u64,
     pub(super) skipped: u64,
+    pub(super) left_out: u64,
     pub(super) bytes: u64,
 }
 
@@ -101,8 +102,8 @@ pub(super) fn note(directory: &Path, stamp: u64, tallies: &[Tally]) -> io::Resul
     let mut file = files::Unfinished::begin(&directory.join(TALLY), TALLY_MAGIC)?;
     file.append(TALLY_MAGIC)?;
     let mut lines = format!("{stamp:016x}\n");
-    for Tally { rules, bad, skipped, bytes } in tallies {
-        lines += &format!("{rules} {bad} {skipped} {bytes}\n");
+    for Tally { rules, bad, skipped, left_out, bytes } in tallies {
+        lines += &format!("{rules} {bad} {skipped} {left_out} {bytes}\n");
     }
     file.append(lines.as_bytes())?;
     file.place().map(drop)
@@ -125,7 +126,8 @@ pub(super) fn noted(directory: &Path, stamp: u64) -> Vec<Tally> {
 fn tally(line: &str) -> Option<Tally> {
     let mut numbers = line.split(' ').map(str::parse);
     let mut next = || numbers.next()?.ok();
-    Some(Tally { rules: next()?, bad: next()?, skipped: next()?, bytes: next()? })
+    let [rules, bad, skipped] = [next()?, next()?, next()?];
+    Some(Tally { rules, bad, skipped, left_out: next()?, bytes: next()? })
 }
 
 #[cfg(test)]
@@ -172,7 +174,8 @@ mod tests {
     #[test]
     fn counts_belong_to_one_image() {
         let directory = Directory::create("counts");
-        let tallies = [Tally { rules: 1, bad: 2, skipped: 3, bytes: 4 }, Tally::default()];
+        let tallies =
+            [Tally { rules: 1, bad: 2, skipped: 3, left_out: 4, bytes: 5 }, Tally::default()];
         note(&directory.0, 7, &tallies).unwrap();
         assert_eq!(noted(&directory.0, 7), tallies);
         assert_eq!(noted(&directory.0, 8), []);

@@ -90,6 +90,8 @@ pub struct Keeper {
     /// What the image in force was made of, by list.
     made_of: Vec<Material>,
     image: Option<Image<Bytes>>,
+    /// Whether rules were left out of the image in force, for want of room.
+    is_cut: bool,
     published: Arc<Published>,
     counters: Arc<FilterCounters>,
 }
@@ -117,6 +119,7 @@ impl Keeper {
             schedule: Schedule::new(&filter, &lists, draw),
             made_of: vec![Material::Nothing; lists.len()],
             image: None,
+            is_cut: false,
             counters: Arc::new(counters),
             filter,
             lists,
@@ -192,7 +195,9 @@ impl Keeper {
             list.rules.set(tally.rules);
             list.bad_lines.set(tally.bad);
             list.skipped_lines.set(tally.skipped);
+            list.left_out_lines.set(tally.left_out);
             list.bytes.set(tally.bytes);
+            self.is_cut |= tally.left_out > 0;
         }
         self.made_of = present.to_vec();
         let (names, bytes) = (image.footprint().names, image.footprint().bytes);
@@ -204,11 +209,9 @@ impl Keeper {
     /// Makes an image of all lists and puts it in force. If it cannot be made, what is in force stays.
     fn compile(&mut self) {
         let begun = monotonic();
-        let in_force = self.image.as_ref().map_or(0, |image| image.footprint().bytes);
-        let taken = in_force + self.copies.bytes();
         let press = Press {
             lists: &self.lists,
-            bytes_max: self.filter.bytes.saturating_sub(taken),
+            bytes_max: compile::share(self.filter.bytes.saturating_sub(self.copies.bytes())),
             draw_key: self.draw,
         };
         let made_of = RefCell::new(vec![Material::Nothing; self.lists.len()]);
@@ -235,6 +238,11 @@ impl Keeper {
     }
 
     fn take_over(&mut self, compiled: Compiled, made_of: Vec<Material>, begun: Instant) {
+        let is_cut = compiled.is_cut();
+        if is_cut && self.image.is_some() && !self.is_cut {
+            self.refuse(&compiled.readings);
+            return;
+        }
         let Compiled { image, readings } = compiled;
         let Some(image) = self.settle(image) else {
             self.counters.failed.bump();
@@ -254,6 +262,7 @@ impl Keeper {
             }
         }
         self.made_of = made_of;
+        self.is_cut = is_cut;
         self.mend();
         let took = monotonic() - begun;
         self.counters.built.bump();
@@ -261,6 +270,21 @@ impl Keeper {
         let (names, bytes) = (image.footprint().names, image.footprint().bytes);
         tracing::info!("lists: {names} names, {bytes} bytes, made in {}", seconds(took));
         self.publish(image);
+    }
+
+    /// Tells that an image with rules left out does not take the place of a whole one.
+    fn refuse(&self, readings: &[Option<Reading>]) {
+        self.counters.failed.bump();
+        let left_out = |(list, reading): (&config::List, &Option<Reading>)| {
+            Some(format!("list {:?} from line {} on", list.name, reading.as_ref()?.cut_at()?))
+        };
+        let left_out: Vec<String> = self.lists.iter().zip(readings).filter_map(left_out).collect();
+        tracing::error!(
+            "lists: the memory of all lists is full: the rules of {} would be left out; what is in force, which is whole, \
+             stays; raise filter.memory = {} bytes",
+            left_out.join(", "),
+            self.filter.bytes
+        );
     }
 
     /// Puts an image where all cores can read it: into its file, or else into memory.
@@ -288,9 +312,10 @@ impl Keeper {
         counters.rules.set(counts.rules);
         counters.bad_lines.set(counts.bad);
         counters.skipped_lines.set(counts.skipped);
+        counters.left_out_lines.set(counts.left_out);
         counters.bytes.set(counts.bytes);
         let name = &list.name;
-        let Some(Reading { report, bytes, is_cut }) = reading else { return };
+        let Some(Reading { report, bytes }) = reading else { return };
         if is_changed {
             tracing::info!(
                 "list {name:?}: {} rules, {} bad lines{}, {} lines skipped, {bytes} bytes, from {}",
@@ -301,11 +326,11 @@ impl Keeper {
                 list.source
             );
         }
-        if *is_cut {
+        if let Some(line) = reading.and_then(Reading::cut_at) {
             tracing::error!(
-                "list {name:?}: the memory of all lists is full: the rules from line {} on are left out; raise \
+                "list {name:?}: the memory of all lists is full: the rules from line {line} on are left out ({} lines); raise \
                  filter.memory = {} bytes",
-                report.bad.first.last().map_or(0, |remark| remark.line),
+                report.left_out.count,
                 self.filter.bytes
             );
         }
@@ -378,7 +403,8 @@ fn unwritable(directory: &Path, error: &io::Error) -> String {
 fn tally(reading: &Reading) -> Tally {
     let Reading { report, bytes, .. } = reading;
     let bytes = *bytes as u64;
-    Tally { rules: report.rules, bad: report.bad.count, skipped: report.skipped.count, bytes }
+    let (bad, skipped, left_out) = (report.bad.count, report.skipped.count, report.left_out.count);
+    Tally { rules: report.rules, bad, skipped, left_out, bytes }
 }
 
 /// The first remarks, in brackets, if there are any.

@@ -264,11 +264,63 @@ fn rules_beyond_the_memory_are_left_out_and_allowances_come_first() {
     let lists = [file("block", block), List { kind: ListKind::Allow, ..file("allow", allow) }];
     let mut setup = setup(None, &lists);
     setup.filter.bytes = 1 << 20;
-    let keeper = Keeper::begin(setup, published()).unwrap();
+    let mut keeper = Keeper::begin(setup, published()).unwrap();
     let counters = keeper.counters();
-    let (rules, left_out) = (counters.lists[0].rules.value(), counters.lists[0].bad_lines.value());
+    let counts = || {
+        let list = &counters.lists[0];
+        [&list.rules, &list.left_out_lines, &list.bad_lines].map(|gauge| gauge.value())
+    };
+    let [rules, left_out, bad] = counts();
     assert!(rules > 1_000 && left_out > 1_000 && rules + left_out == 10_000, "{rules}");
-    assert_eq!(decides(&keeper, "ours.example"), Some(1));
+    assert_eq!((decides(&keeper, "ours.example"), bad), (Some(1), 0));
+    let (last, first_out) =
+        (format!("name{}.ads.example", rules - 1), format!("name{rules}.ads.example"));
+    assert_eq!((decides(&keeper, &last), decides(&keeper, &first_out)), (Some(0), None));
+    // The next image is as large, and one that is cut may take the place of one that is.
+    directory.write("allow", b"theirs.example\n");
+    refresh(&mut keeper);
+    assert!(counts()[0].abs_diff(rules) <= 1, "{rules} before, {} now", counts()[0]);
+    assert_eq!((decides(&keeper, "theirs.example"), built(&keeper)), (Some(1), 2));
+}
+
+#[test]
+fn refresh_keeps_all_rules_and_a_whole_image_is_not_replaced_by_one_that_is_cut() {
+    let directory = Directory::create("whole");
+    let text = |count: usize| -> String {
+        (0..count).map(|number| format!("name{number}.ads.example\n")).collect()
+    };
+    // As many as there is room for, when nothing is in force.
+
+    for kept in [None, Some(&directory)] {
+        let path = directory.write("block", text(10_000).as_bytes());
+        let mut setup = setup(kept, &[file("block", path)]);
+        setup.filter.bytes = 1 << 20;
+        let again = Setup {
+            filter: setup.filter.clone(),
+            lists: setup.lists.clone(),
+            groups: setup.groups.clone(),
+            ..setup
+        };
+        let cut = Keeper::begin(again, published()).unwrap();
+        let most = usize::try_from(cut.counters.lists[0].rules.value()).unwrap();
+
+        directory.write("block", text(most - 100).as_bytes());
+        let mut keeper = Keeper::begin(setup, published()).unwrap();
+        for more in 1..=3 {
+            directory.write("block", text(most - 100 + more).as_bytes());
+            refresh(&mut keeper);
+            assert_eq!(built(&keeper), more as u64 + 1);
+            assert_eq!(keeper.counters.names.value(), (most - 100 + more) as u64);
+        }
+        directory.write("block", text(10_000).as_bytes());
+        refresh(&mut keeper);
+        assert_eq!((built(&keeper), keeper.counters.failed.value()), (4, 1));
+        assert_eq!(keeper.counters.names.value(), (most - 97) as u64);
+        assert_eq!(keeper.counters.lists[0].left_out_lines.value(), 0);
+        directory.write("block", b"ads.example\n");
+        refresh(&mut keeper);
+        assert_eq!((built(&keeper), keeper.counters.names.value()), (5, 1));
+    }
 }
 
 #[test]

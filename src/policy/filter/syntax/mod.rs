@@ -97,7 +97,7 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// Whether the line is bad, rather than skipped.
+    /// Whether the line is bad, rather than skipped or left out.
     #[must_use]
     pub const fn is_bad(self) -> bool {
         match self {
@@ -108,9 +108,9 @@ impl Finding {
             | Self::Value
             | Self::Incomplete
             | Self::Record
-            | Self::Trigger
-            | Self::Room => true,
-            Self::Cosmetic
+            | Self::Trigger => true,
+            Self::Room
+            | Self::Cosmetic
             | Self::Pattern
             | Self::Modifier
             | Self::Directive
@@ -147,6 +147,8 @@ pub struct Report {
     pub bad: Remarks,
     /// What is not followed.
     pub skipped: Remarks,
+    /// What the caller had no room for.
+    pub left_out: Remarks,
 }
 
 /// Takes rules; says whether it had room.
@@ -204,7 +206,11 @@ struct Reader<'a, S> {
 
 impl<S: Sink> Reader<'_, S> {
     fn remark(&mut self, finding: Finding) {
-        let side = if finding.is_bad() { &mut self.report.bad } else { &mut self.report.skipped };
+        let side = match finding {
+            Finding::Room => &mut self.report.left_out,
+            finding if finding.is_bad() => &mut self.report.bad,
+            _ => &mut self.report.skipped,
+        };
         side.count += 1;
         if side.first.len() < REMARKS_MAX {
             side.first.push(Remark { line: self.line, finding });

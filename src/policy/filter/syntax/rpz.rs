@@ -126,7 +126,7 @@ impl Zone {
                 Ok(Some(Entry::Include { .. })) => outcome = Err(Finding::NotOffered),
                 Ok(Some(Entry::Record(record))) => {
                     self.last_owner = LastOwner::Read;
-                    outcome = outcome.and(self.read_record(&record, reader));
+                    outcome = outcome.and_then(|()| self.read_record(&record, reader));
                 }
                 Err(_) => {
                     self.scanner = before;
