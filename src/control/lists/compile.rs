@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::text;
 use crate::config::{List, ListKind};
-use crate::policy::filter::syntax::{self, Report};
+use crate::policy::filter::syntax::{self, Finding, Report, Sink};
 use crate::policy::filter::{Client, CompileError, Compiler, Kind, Owner, Rule};
 use crate::wire::NameBuf;
 
@@ -154,19 +154,39 @@ impl Press<'_> {
         };
         let number = u8::try_from(number).expect("the config has at most 256 lists");
         let room = self.bytes_max.saturating_sub(text.len());
-        let mut is_cut = false;
-        let report =
-            syntax::read(text, text::syntax_of(text, list.syntax), &mut |rule: &Rule<'_>| {
-                let cost = cost(rule);
-                // From the first one on, so that it can be told from which line on.
-                is_cut |= *spent + cost > room;
-                if is_cut {
-                    return false;
-                }
-                *spent += cost;
-                compiler.add(number, kind, rule).is_ok()
-            });
+        let mut sink = Charged { compiler, list: number, kind, spent, room, is_cut: false };
+        let report = syntax::read(text, text::syntax_of(text, list.syntax), &mut sink);
         Reading { report, bytes: text.len() }
+    }
+}
+
+/// The compiler, as one list sees it.
+struct Charged<'a> {
+    compiler: &'a mut Compiler,
+    list: u8,
+    kind: Kind,
+    /// Bytes that all lists have taken.
+    spent: &'a mut usize,
+    /// What they may.
+    room: usize,
+    is_cut: bool,
+}
+
+impl Sink for Charged<'_> {
+    fn take(&mut self, rule: &Rule<'_>) -> Result<(), Finding> {
+        let spent = *self.spent + cost(rule);
+        // From the first one on, so that it can be told from which line on.
+        self.is_cut |= spent > self.room;
+        if self.is_cut {
+            return Err(Finding::Room);
+        }
+        self.compiler.add(self.list, self.kind, rule).map_err(|error| match error {
+            CompileError::Owner => Finding::Owner,
+            CompileError::Extras => Finding::Value,
+            CompileError::Rules | CompileError::Names | CompileError::Crowded => Finding::Room,
+        })?;
+        *self.spent = spent;
+        Ok(())
     }
 }
 

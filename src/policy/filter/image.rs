@@ -1,5 +1,6 @@
 //! An image as it lies in a file or in memory: checked once, then read as often as wanted.
 
+use super::compile::BUNDLE_RULES_MAX;
 use super::extras;
 use super::layout::{
     COVERED_AT, Flaw, Head, NETWORK_BYTES, Parts, RULE_BYTES, STEM_BYTES, STEM_WORDS, TAIL_BYTES,
@@ -123,12 +124,15 @@ impl<B: AsRef<[u8]>> Image<B> {
     }
 }
 
-/// Whether bundles follow each other from the first rule to the last.
+/// Whether bundles follow each other from the first rule to the last, none of them too large.
 fn are_bundles_sound(bundles: &[u8], rules: u32) -> bool {
     let (ends, _) = bundles.as_chunks::<4>();
     ends.is_sorted_by_key(|end| u32::from_le_bytes(*end))
         && ends.first() == Some(&[0; 4])
         && ends.last() == Some(&rules.to_le_bytes())
+        && ends.array_windows().all(|[start, end]| {
+            (u32::from_le_bytes(*end) - u32::from_le_bytes(*start)) as usize <= BUNDLE_RULES_MAX
+        })
 }
 
 fn are_rules_sound(rules: &[u8], extras: &[u8]) -> bool {

@@ -33,6 +33,10 @@
 //! A look-up hashes all suffixes of a name at once (they have the blocks of sixteen octets from its end in common), asks one word of the
 //! filter about each, four at a time and without a branch between them, and is done if none may be listed. Only then is there
 //! more to do: the page, and the rules of the name on it, of which most names have one.
+//!
+//! All rules of an owner are weighed for every question at or below it. So of those with types, clients, exceptions or a record it has
+//! 64 at most, in all lists together; further ones are bad lines. Without such parts, the rules of one list for one owner differ in so
+//! little that there are few.
 
 pub mod rule;
 pub mod syntax;

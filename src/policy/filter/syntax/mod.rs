@@ -73,6 +73,9 @@ pub enum Finding {
     /// The owner of a policy record is no trigger.
     #[error("not a trigger of a response policy zone")]
     Trigger,
+    /// Its owner has too many rules already.
+    #[error("there are too many rules with conditions or data of their own for one owner")]
+    Owner,
     /// The caller had no room for the rule.
     #[error("there is no room for more rules")]
     Room,
@@ -108,7 +111,8 @@ impl Finding {
             | Self::Value
             | Self::Incomplete
             | Self::Record
-            | Self::Trigger => true,
+            | Self::Trigger
+            | Self::Owner => true,
             Self::Room
             | Self::Cosmetic
             | Self::Pattern
@@ -154,12 +158,16 @@ pub struct Report {
 /// Takes rules; says whether it had room.
 pub trait Sink {
     /// Takes one rule.
-    fn take(&mut self, rule: &Rule<'_>) -> bool;
+    ///
+    /// # Errors
+    /// What is to be told of its line.
+    fn take(&mut self, rule: &Rule<'_>) -> Result<(), Finding>;
 }
 
+/// A function that says whether there was room.
 impl<F: FnMut(&Rule<'_>) -> bool> Sink for F {
-    fn take(&mut self, rule: &Rule<'_>) -> bool {
-        self(rule)
+    fn take(&mut self, rule: &Rule<'_>) -> Result<(), Finding> {
+        if self(rule) { Ok(()) } else { Err(Finding::Room) }
     }
 }
 
@@ -218,12 +226,9 @@ impl<S: Sink> Reader<'_, S> {
     }
 
     fn emit(&mut self, rule: &Rule<'_>) -> Result<(), Finding> {
-        if self.sink.take(rule) {
-            self.report.rules += 1;
-            Ok(())
-        } else {
-            Err(Finding::Room)
-        }
+        self.sink.take(rule)?;
+        self.report.rules += 1;
+        Ok(())
     }
 
     /// A rule for all types and clients.
