@@ -86,7 +86,7 @@ Examples:
 Every key of the config can be set by a variable: HEIMDALL_CACHE_SIZE=2GiB sets cache.size.
 Flags win over variables, variables over the file.
 Signals: SIGTERM and SIGINT drain and exit, SIGUSR1 prints all counters,
-SIGUSR2 writes the cache to its snapshot file.";
+SIGUSR2 writes the cache to its snapshot file, SIGHUP has all lists looked at.";
 
 /// What keeps a command from being carried out.
 #[derive(Debug, Error)]
