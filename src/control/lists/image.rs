@@ -15,7 +15,7 @@ use crate::sys::frozen::Frozen;
 pub(super) const IMAGE: &str = "image";
 
 /// Images up to this size, some ten million names, lie in memory of our own as a whole: in huge pages look-ups of listed names
-/// take up to a fifth less time. Of larger ones only the front does, and the names stay in the file's own pages, which the kernel
+/// take less time, with five million a fifth. Of larger ones only the front does, and the names stay in the file's own pages, which the kernel
 /// may drop.
 const HELD_BYTES_MAX: usize = 256 << 20;
 
