@@ -48,6 +48,45 @@ pub struct FilterCounters {
     pub asked: Counter,
 }
 
+impl ListCounters {
+    fn expose(&self, out: &mut Exposition) {
+        let ListCounters { name, rules, bad_lines, skipped_lines, .. } = self;
+        let ListCounters { left_out_lines, bytes, confirmed, .. } = self;
+        let labels = [("list", name.as_str())];
+        for (family, help, value) in [
+            ("dns_list_rules", "Rules of a list that are in force", rules),
+            ("dns_list_bad_lines", "Lines of a list that could not be read", bad_lines),
+            ("dns_list_skipped_lines", "Lines of a list that mean nothing here", skipped_lines),
+            (
+                "dns_list_left_out_lines",
+                "Lines of a list for which there was no room",
+                left_out_lines,
+            ),
+            ("dns_list_bytes", "Length of a list", bytes),
+            (
+                "dns_list_confirmed_timestamp_seconds",
+                "When a list was last known to be what its source has",
+                confirmed,
+            ),
+        ] {
+            out.sample(Kind::Gauge, family, help, &labels, value.value());
+        }
+        let ListCounters { changed, unchanged, failed, .. } = self;
+        for (outcome, count) in [("changed", changed), ("unchanged", unchanged), ("failed", failed)]
+        {
+            let labels = [("list", name.as_str()), ("outcome", outcome)];
+            let family = "dns_list_looks_total";
+            out.sample(
+                Kind::Counter,
+                family,
+                "Looks at the source of a list",
+                &labels,
+                count.value(),
+            );
+        }
+    }
+}
+
 impl FilterCounters {
     /// For lists with these names.
     #[must_use]
@@ -60,43 +99,7 @@ impl FilterCounters {
     pub fn expose(&self, out: &mut Exposition) {
         const GAUGE: Kind = Kind::Gauge;
         const COUNTER: Kind = Kind::Counter;
-        for list in &self.lists {
-            let ListCounters { name, rules, bad_lines, skipped_lines, .. } = list;
-            let ListCounters { left_out_lines, bytes, confirmed, .. } = list;
-            let labels = [("list", name.as_str())];
-            for (family, help, value) in [
-                ("dns_list_rules", "Rules of a list that are in force", rules),
-                ("dns_list_bad_lines", "Lines of a list that could not be read", bad_lines),
-                ("dns_list_skipped_lines", "Lines of a list that mean nothing here", skipped_lines),
-                (
-                    "dns_list_left_out_lines",
-                    "Lines of a list for which there was no room",
-                    left_out_lines,
-                ),
-                ("dns_list_bytes", "Length of a list", bytes),
-                (
-                    "dns_list_confirmed_timestamp_seconds",
-                    "When a list was last known to be what its source has",
-                    confirmed,
-                ),
-            ] {
-                out.sample(GAUGE, family, help, &labels, value.value());
-            }
-            let ListCounters { changed, unchanged, failed, .. } = list;
-            for (outcome, count) in
-                [("changed", changed), ("unchanged", unchanged), ("failed", failed)]
-            {
-                let labels = [("list", name.as_str()), ("outcome", outcome)];
-                let family = "dns_list_looks_total";
-                out.sample(
-                    COUNTER,
-                    family,
-                    "Looks at the source of a list",
-                    &labels,
-                    count.value(),
-                );
-            }
-        }
+        self.lists.iter().for_each(|list| list.expose(out));
         for (outcome, count) in [("built", &self.built), ("failed", &self.failed)] {
             let (family, help) =
                 ("dns_filter_builds_total", "Images of all lists that were to be built");
