@@ -13,6 +13,7 @@ mod text;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs::File;
 use std::hash::Hasher as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,6 +50,9 @@ const SLEEP_MAX: Duration = Duration::from_secs(3_600);
 /// How long a compilation goes on before it says how far it is, and again.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(5);
 
+/// The file by which a node keeps the directory of its lists to itself.
+const CLAIM: &str = "lock";
+
 /// Bad lines of a list that are told with their number.
 const LINES_TOLD: usize = 3;
 
@@ -84,6 +88,8 @@ pub struct Keeper {
     draw: fn() -> io::Result<[u8; 16]>,
     /// Where the image is kept.
     directory: Option<PathBuf>,
+    /// What keeps the directory to this node.
+    _claim: Option<File>,
     copies: Copies,
     downloader: Downloader,
     schedule: Schedule,
@@ -104,13 +110,11 @@ impl Keeper {
         if lists.is_empty() {
             return None;
         }
-        let directory = filter.directory.clone().filter(|directory| {
-            let refusal = probe(directory).err();
-            if let Some(error) = &refusal {
-                tracing::warn!("{}", unwritable(directory, error));
-            }
-            refusal.is_none()
+        let claim = filter.directory.as_deref().and_then(|directory| {
+            let claim = probe(directory).and_then(|()| files::claim(&directory.join(CLAIM)));
+            claim.inspect_err(|error| tracing::warn!("{}", unwritable(directory, error))).ok()
         });
+        let directory = filter.directory.clone().filter(|_| claim.is_some());
         let copies = directory.clone().map_or_else(|| Copies::Held(HashMap::new()), Copies::Kept);
         let counters = FilterCounters::of(lists.iter().map(|list| list.name.clone()));
         let roots = look::roots(&lists);
@@ -126,6 +130,7 @@ impl Keeper {
             groups,
             draw,
             directory,
+            _claim: claim,
             copies,
             published,
         };

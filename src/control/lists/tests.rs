@@ -39,6 +39,14 @@ fn keeper(directory: Option<&Directory>, lists: &[List]) -> Keeper {
     Keeper::begin(setup(directory, lists), published()).unwrap()
 }
 
+/// A keeper that leaves the directory to the next one, as after its end, but still has its image in force.
+fn ended(directory: &Directory, lists: &[List]) -> Keeper {
+    let mut keeper = keeper(Some(directory), lists);
+    assert_eq!(keeper.directory, Some(directory.0.join("kept")));
+    keeper._claim = None;
+    keeper
+}
+
 /// Looks at all lists, as SIGHUP does.
 fn refresh(keeper: &mut Keeper) {
     keeper.schedule.all(monotonic());
@@ -134,8 +142,8 @@ fn image_is_there_at_once_after_a_restart_if_it_still_fits() {
     let directory = Directory::create("restart");
     let path = directory.write("ads", b"ads.example\n!bad\n\nb!d\n");
     let lists = [file("ads", path)];
-    let first = keeper(Some(&directory), &lists);
-    let second = keeper(Some(&directory), &lists);
+    let first = ended(&directory, &lists);
+    let second = ended(&directory, &lists);
     assert_eq!((built(&first), built(&second), decides(&second, "ads.example")), (1, 0, Some(0)));
     let counts = |keeper: &Keeper| {
         let list = &keeper.counters.lists[0];
@@ -143,7 +151,7 @@ fn image_is_there_at_once_after_a_restart_if_it_still_fits() {
     };
     assert_eq!(counts(&first), counts(&second));
     directory.write("ads", b"other.example\n");
-    let third = keeper(Some(&directory), &lists);
+    let third = ended(&directory, &lists);
     assert_eq!((built(&third), decides(&third, "ads.example")), (1, None));
     let renamed = [List { name: "else".into(), ..lists[0].clone() }];
     assert_eq!(
@@ -176,12 +184,13 @@ fn downloaded_list_survives_a_restart_with_the_network_down() {
         assert_eq!((decides(&keeper, "www.ads.example"), looks(&keeper, 0)), (Some(0), [1, 0, 0]));
     }
     is_down.store(true, Ordering::Relaxed);
-    let mut again = keeper(Some(&directory), &lists);
+    let again = keeper(Some(&directory), &lists);
     assert_eq!((built(&again), decides(&again, "ads.example")), (0, Some(0)));
     assert!(again.schedule.due(monotonic()).is_empty(), "a fresh copy is not asked for again");
+    drop(again);
     // Without the image the copy does.
     std::fs::remove_file(directory.0.join("kept/image")).unwrap();
-    again = keeper(Some(&directory), &lists);
+    let mut again = keeper(Some(&directory), &lists);
     refresh(&mut again);
     assert_eq!((built(&again), decides(&again, "ads.example")), (1, Some(0)));
     assert_eq!(looks(&again, 0), [0, 0, 1]);
@@ -303,6 +312,7 @@ fn refresh_keeps_all_rules_and_a_whole_image_is_not_replaced_by_one_that_is_cut(
         };
         let cut = Keeper::begin(again, published()).unwrap();
         let most = usize::try_from(cut.counters.lists[0].rules.value()).unwrap();
+        drop(cut);
 
         directory.write("block", text(most - 100).as_bytes());
         let mut keeper = Keeper::begin(setup, published()).unwrap();
@@ -340,6 +350,23 @@ fn directory_that_cannot_be_written_is_done_without_and_told_by_a_check() {
     let filter = Filter { directory: Some(directory.0.join("fresh")), ..Filter::default() };
     assert_eq!(warnings(&filter, &lists[..1]), [""; 0]);
     assert!(!directory.0.join("fresh").exists(), "a check leaves nothing behind");
+}
+
+#[test]
+fn directory_belongs_to_one_node_at_a_time_and_a_check_beside_it_passes() {
+    let directory = Directory::create("claimed");
+    let path = directory.write("ads", b"ads.example\n");
+    let lists = [file("ads", path)];
+    let first = keeper(Some(&directory), &lists);
+    let image = directory.0.join("kept/image");
+    let written = std::fs::metadata(&image).unwrap().modified().unwrap();
+    directory.write("ads", b"other.example\n");
+    let second = keeper(Some(&directory), &lists);
+    assert_eq!((&second.directory, decides(&second, "other.example")), (&None, Some(0)));
+    assert_eq!(std::fs::metadata(&image).unwrap().modified().unwrap(), written);
+    assert_eq!(warnings(&setup(Some(&directory), &lists).filter, &lists), [""; 0]);
+    drop((first, second));
+    assert!(keeper(Some(&directory), &lists).directory.is_some());
 }
 
 #[test]
