@@ -50,8 +50,8 @@ pub struct FilterCounters {
 
 impl ListCounters {
     fn expose(&self, out: &mut Exposition) {
-        let ListCounters { name, rules, bad_lines, skipped_lines, .. } = self;
-        let ListCounters { left_out_lines, bytes, confirmed, .. } = self;
+        let Self { name, rules, bad_lines, skipped_lines, .. } = self;
+        let Self { left_out_lines, bytes, confirmed, .. } = self;
         let labels = [("list", name.as_str())];
         for (family, help, value) in [
             ("dns_list_rules", "Rules of a list that are in force", rules),
@@ -71,7 +71,7 @@ impl ListCounters {
         ] {
             out.sample(Kind::Gauge, family, help, &labels, value.value());
         }
-        let ListCounters { changed, unchanged, failed, .. } = self;
+        let Self { changed, unchanged, failed, .. } = self;
         for (outcome, count) in [("changed", changed), ("unchanged", unchanged), ("failed", failed)]
         {
             let labels = [("list", name.as_str()), ("outcome", outcome)];
