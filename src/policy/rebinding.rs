@@ -74,6 +74,15 @@ fn withheld(qname: Name<'_>, qtype: Rtype) -> Result<AnswerBuf, Full> {
     Ok(builder.finish())
 }
 
+/// Whether only this site or this machine has `address`.
+#[must_use]
+pub fn is_private_address(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_private_v4(address),
+        IpAddr::V6(address) => is_private_v6(address),
+    }
+}
+
 /// Whether a record leads to an address that only this site or this machine has.
 fn is_private(rtype: Rtype, rdata: &[u8]) -> bool {
     match rtype {
