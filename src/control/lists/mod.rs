@@ -57,7 +57,7 @@ const CLAIM: &str = "lock";
 const LINES_TOLD: usize = 3;
 
 /// The form of what an image is made of: another one, or readers that read differently, make all images anew.
-const MAKING: u64 = 1;
+const MAKING: u64 = 2;
 
 /// What the thread is told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
