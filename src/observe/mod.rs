@@ -4,6 +4,7 @@ mod counter;
 mod filter;
 mod forward;
 mod lists;
+pub mod log;
 mod serving;
 mod snapshot;
 mod text;

@@ -28,6 +28,8 @@ pub(super) struct Way {
     pub(super) query: QueryBuf,
     links: AnswerBuf,
     ede: Option<Ede>,
+    /// The list that wants it so.
+    pub(super) list: Option<u8>,
 }
 
 impl Way {
@@ -82,13 +84,14 @@ impl<P> Core<P> {
         out: &mut [u8],
     ) -> Verdict {
         self.counters.detours.bump();
-        let Elsewhere { detour, ede } = elsewhere;
+        let Elsewhere { detour, ede, list } = elsewhere;
         let Detour { links, target } = *detour;
+        list.into_iter().for_each(|list| self.account.block(list));
         let is_resolved = reply.query.header.flags.has(Flags::RD);
         if reply.query.qtype == Rtype::CNAME || !is_resolved {
             return reply.write(&links.view(now.cache), ede, now, &self.counters, out);
         }
-        let mut way = Box::new(Way { query: QueryBuf::new(reply.query), links, ede });
+        let mut way = Box::new(Way { query: QueryBuf::new(reply.query), links, ede, list });
         let mut asked = QueryBuf::renamed(reply.query, target.as_name());
         let view = self.policy.place(reply.client.address, reply.client.listener).view;
         for _ in 0..DETOURS_MAX {
