@@ -13,7 +13,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use heimdall_uring::cache::{Key, Lookup, Shard};
 use heimdall_uring::config;
 use heimdall_uring::observe::Transport;
-use heimdall_uring::observe::log::{Octets, Tap, ring};
+use heimdall_uring::observe::log::{Octets, Tap, queue};
 use heimdall_uring::policy::filter::syntax::{self, Syntax};
 use heimdall_uring::policy::filter::{Compiler, Image, Kind, Lists, Rule};
 use heimdall_uring::policy::local::Wants;
@@ -343,7 +343,7 @@ fn log(criterion: &mut Criterion) {
         ("queue full", Some(whole), false),
     ] {
         let Filled { core, queries, .. } = filled(1);
-        let (producer, mut consumer) = ring(1 << 20);
+        let (producer, mut consumer) = queue(1 << 20);
         let tap = octets.map(|octets| Tap::new(producer, Arc::default(), octets, 1));
         let mut core = core.tapped(tap);
         let mut out = vec![0; 1232];

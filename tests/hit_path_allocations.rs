@@ -9,7 +9,7 @@ use std::sync::Arc;
 use heimdall_uring::cache::Shard;
 use heimdall_uring::config;
 use heimdall_uring::observe::Transport;
-use heimdall_uring::observe::log::{LogCounters, Octets, Tap, ring};
+use heimdall_uring::observe::log::{LogCounters, Octets, Tap, queue};
 use heimdall_uring::policy::{Acl, HostsFile, Identity, LocalData, Policy, RateLimiter, local};
 use heimdall_uring::serve::{Admission, Client, Core, Sections, Unresolved, Verdict};
 use heimdall_uring::time::{CacheTime, Monotonic, Now};
@@ -231,7 +231,7 @@ fn clients_within_and_over_their_limit_allocate_nothing() {
 
 #[test]
 fn telling_the_query_log_allocates_nothing_even_when_nobody_listens() {
-    let (producer, _consumer) = ring(4_096);
+    let (producer, _consumer) = queue(4_096);
     let counters = Arc::<LogCounters>::default();
     let octets = Octets { queries: true, replies: true };
     let mut core = core();

@@ -3,5 +3,6 @@
 
 pub mod files;
 pub mod lists;
+pub mod log;
 pub mod schedule;
 pub mod snapshot;

@@ -21,6 +21,7 @@ use super::lists::Lists;
 use super::memory::{self, Plan};
 use super::notify::Notifier;
 use super::placement::{self, Seat};
+use super::queries::Queries;
 use super::snapshot::{LAST_WRITE_MAX, Snapshots};
 use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
 use super::topology::Topology;
@@ -72,6 +73,7 @@ const TCP_BACKLOG: u32 = 1_024;
 struct Shared {
     published: Arc<Published>,
     lists: Option<Lists>,
+    queries: Option<Queries>,
     config: Config,
     memory: Plan,
     clock: MonotonicClock,
@@ -145,9 +147,11 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     let published = Arc::new(Published::new(policy));
     let clock = MonotonicClock::start();
     let lists = Lists::begin(&config, Clocks::new(clock).read().cache, &published)?;
+    let queries = Queries::begin(&config, seats.len(), &published)?;
     let shared = Arc::new(Shared {
         published,
         lists,
+        queries,
         source_ports: Arc::new(source_ports),
         trust,
         clock,
@@ -187,8 +191,16 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     let notifier = Notifier::new();
     notifier.ready(&status);
     let outcome = watch(&shared, &crew, &news, &notifier, drain);
-    dump(&shared, &crew);
+    conclude(&shared, &crew);
     outcome
+}
+
+/// Writes down what is left to be told.
+fn conclude(shared: &Shared, crew: &[Crew]) {
+    if let Some(queries) = &shared.queries {
+        queries.end();
+    }
+    dump(shared, crew);
 }
 
 /// The snapshot to start with, and the thread that writes the next ones.
@@ -364,6 +376,9 @@ fn dump(shared: &Shared, crew: &[Crew]) {
     let names = policy.filtering().map_or_else(Vec::new, Filtering::list_names);
     for (core, member) in crew.iter().enumerate() {
         let Counters { serving, upstream, forward, udp, tcp } = &member.counters;
+        if let Some(log) = shared.queries.as_ref().and_then(|queries| queries.counters(core)) {
+            log.expose(core, &mut text);
+        }
         serving.expose(core, &mut text);
         serving.filter.expose(core, &names, &mut text);
         upstream.expose(core, &mut text);
@@ -510,7 +525,8 @@ fn assemble(
     };
     let peers = shared.heartbeats.len() - 1;
     let rate = RateLimiter::new(&config.rate, shared.hasher.clone());
-    let core = Core::new(policy, shard, sections, serving).among(peers).limited(rate);
+    let tap = shared.queries.as_ref().and_then(|queries| queries.tap(number));
+    let core = Core::new(policy, shard, sections, serving).among(peers).limited(rate).tapped(tap);
     let entropy = ChaCha::from_kernel();
     let entropy = entropy.map_err(no_entropy)?;
     let sockets = config.forward.sockets;

@@ -25,6 +25,7 @@ mod message;
 mod node;
 mod ports;
 mod process;
+mod queries;
 mod questions;
 mod rate;
 mod rebinding;

@@ -3,12 +3,12 @@
 
 mod dnstap;
 mod entry;
-mod ring;
+mod queue;
 mod tap;
 mod top;
 
 pub use dnstap::{CONTENT_TYPE, Encoder, Told};
 pub use entry::{Account, Entry, How, anonymous};
-pub use ring::{Consumer, Producer, ring};
+pub use queue::{Consumer, Producer, queue};
 pub use tap::{LogCounters, Octets, Tap};
 pub use top::{Hitter, Sketch, merge};

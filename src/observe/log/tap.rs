@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::super::text::{Exposition, Kind};
 use super::super::{Counter, Gauge};
 use super::entry::Entry;
-use super::ring::Producer;
+use super::queue::Producer;
 
 /// Which messages are wanted beside what is told of them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -115,12 +115,12 @@ impl Tap {
 #[cfg(test)]
 mod tests {
     use super::super::entry::tests::ENTRY;
-    use super::super::ring::ring;
+    use super::super::queue::queue;
     use super::*;
 
     #[test]
     fn what_is_not_wanted_stays_behind_and_what_does_not_fit_is_counted() {
-        let (producer, mut consumer) = ring(256);
+        let (producer, mut consumer) = queue(256);
         let counters = Arc::<LogCounters>::default();
         let octets = Octets { queries: false, replies: true };
         let tap = Tap::new(producer, Arc::clone(&counters), octets, 1);
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn one_of_so_many_queries_is_due() {
         for sample in [1, 3, 10] {
-            let (producer, _consumer) = ring(64);
+            let (producer, _consumer) = queue(64);
             let tap = Tap::new(producer, Arc::default(), Octets::default(), sample);
             let due = (0..30).filter(|_| tap.is_due()).count();
             assert_eq!(due, 30 / usize::try_from(sample).unwrap());

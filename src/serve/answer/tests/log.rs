@@ -3,13 +3,13 @@
 use super::lists::{KID, cloaked, listing, wait};
 use super::*;
 use crate::config::ListAnswer;
-use crate::observe::log::{Consumer, Entry, LogCounters, Octets, Tap, ring};
+use crate::observe::log::{Consumer, Entry, LogCounters, Octets, Tap, queue};
 
 const ALL: Octets = Octets { queries: true, replies: true };
 
 /// `core`, and what it tells.
 fn tapped(core: Core<u32>, octets: Octets, sample: u32) -> (Core<u32>, Consumer) {
-    let (producer, consumer) = ring(1 << 16);
+    let (producer, consumer) = queue(1 << 16);
     let tap = Tap::new(producer, Arc::<LogCounters>::default(), octets, sample);
     (core.tapped(Some(tap)), consumer)
 }

@@ -44,7 +44,7 @@ pub struct Consumer {
 
 /// A queue that holds `bytes`, rounded up to a power of two.
 #[must_use]
-pub fn ring(bytes: usize) -> (Producer, Consumer) {
+pub fn queue(bytes: usize) -> (Producer, Consumer) {
     let words = (bytes / WORD_BYTES).max(1).next_power_of_two();
     let words = (0..words).map(|_| AtomicU64::new(0)).collect();
     let ring = Arc::new(Ring { words, written: Mark::default(), read: Mark::default() });
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn record_that_does_not_fit_is_refused_and_changes_nothing() {
-        let (producer, mut consumer) = ring(64);
+        let (producer, mut consumer) = queue(64);
         assert!(producer.push(&[&[1; 24], &[2; 17]]), "seven words of eight");
         assert!(!producer.push(&[&[3; 8]]));
         let mut seen = Vec::new();
@@ -209,7 +209,7 @@ mod tests {
     proptest! {
         #[test]
         fn queue_holds_what_a_model_holds(steps in steps(), shift in 6..11_u32) {
-            let (producer, mut consumer) = ring(1 << shift);
+            let (producer, mut consumer) = queue(1 << shift);
             let mut model: VecDeque<Vec<u8>> = VecDeque::new();
             for step in steps {
                 match step {
@@ -240,7 +240,7 @@ mod tests {
             lengths in prop::collection::vec(0..90_usize, 1..2_000),
             shift in 7..12_u32,
         ) {
-            let (producer, mut consumer) = ring(1 << shift);
+            let (producer, mut consumer) = queue(1 << shift);
             let record = |(number, len): (usize, &usize)| {
                 [&number.to_le_bytes()[..], &vec![number.to_le_bytes()[0]; *len]].concat()
             };
