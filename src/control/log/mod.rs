@@ -442,3 +442,6 @@ fn tidy(store: &mut Store, pending: &[Vec<u8>], names: &Names) -> rusqlite::Resu
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -209,7 +209,7 @@ fn oldest_leave_when_the_store_is_full() {
     let place = Place::new("full");
     let section = config::QueryLog { bytes_max: 1 << 20, ..Default::default() };
     let mut store = Store::open(&place.path, &section).unwrap();
-    for round in 0..20_u64 {
+    for round in 0..7_u64 {
         let asked: Vec<_> =
             (0..5_000).map(|number| name(&format!("n{round}x{number}.test."))).collect();
         // A minute apart, so that names are known to be unused.
@@ -219,7 +219,7 @@ fn oldest_leave_when_the_store_is_full() {
         assert!(store.used_bytes().unwrap() <= 2 << 20, "round {round}");
     }
     let found = search(&place.path, &Filter::default(), 1).unwrap().queries;
-    assert!(found.is_empty() || found[0].name == "n19x4999.test");
+    assert!(found.is_empty() || found[0].name == "n6x4999.test");
     let file = fs::metadata(&place.path).unwrap().len();
     assert!(file < 8 << 20, "{file}: pages are used again");
 }
