@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use heimdall_uring::cache::{Key, Lookup, Shard};
 use heimdall_uring::config;
+use heimdall_uring::observe::log::{Octets, Tap, queue};
 use heimdall_uring::observe::{Sampling, ServingCounters, Transport};
 use heimdall_uring::policy::filter::syntax::{self, Syntax};
 use heimdall_uring::policy::filter::{Compiler, Image, Kind, Lists, Rule};
@@ -26,8 +27,12 @@ use heimdall_uring::wire::{
     AnswerBuf, Class, Encoder, Flags, Header, NameBuf, Query, Rcode, Rtype,
 };
 
-const CLIENT: Client =
-    Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), listener: 0, transport: Transport::Udp };
+const CLIENT: Client = Client {
+    address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    port: 4_000,
+    listener: 0,
+    transport: Transport::Udp,
+};
 
 /// Queries in one random order; a power of two.
 const ORDER: usize = 1 << 16;
@@ -327,6 +332,34 @@ fn folding(criterion: &mut Criterion) {
     }
 }
 
+/// What does it cost a hit to be told to the query log: not at all, without and with its messages, and when the queue is full?
+fn log(criterion: &mut Criterion) {
+    let bare = Octets::default();
+    let whole = Octets { queries: true, replies: true };
+    for (title, octets, is_read) in [
+        ("not told", None, false),
+        ("told", Some(bare), true),
+        ("told with messages", Some(whole), true),
+        ("queue full", Some(whole), false),
+    ] {
+        let Filled { core, queries, .. } = filled(1);
+        let (producer, mut consumer) = queue(1 << 20);
+        let tap = octets.map(|octets| Tap::new(producer, Arc::default(), octets, 1));
+        let mut core = core.tapped(tap);
+        let mut out = vec![0; 1232];
+        let mut told = 0;
+        criterion.bench_function(&format!("hit of one name, log: {title}"), |bencher| {
+            bencher.iter(|| {
+                told += 1;
+                if is_read && told % 2_048 == 0 {
+                    consumer.forget();
+                }
+                core.answer(black_box(&queries[0]), CLIENT, now(), &mut out)
+            });
+        });
+    }
+}
+
 /// What every client may ask, so much that nobody is over it.
 fn limiter() -> RateLimiter {
     let rate = config::Rate {
@@ -393,5 +426,5 @@ fn counting(criterion: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, parse, hit, local, shard, folding, rate, lists, counting);
+criterion_group!(benches, parse, hit, local, shard, folding, rate, log, lists, counting);
 criterion_main!(benches);

@@ -24,8 +24,12 @@ const CORES: usize = 4;
 const NAMES: u64 = 12;
 const STEPS: u32 = 60_000;
 const TTL: u32 = 300;
-const CLIENT: Client =
-    Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), listener: 0, transport: Transport::Udp };
+const CLIENT: Client = Client {
+    address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    port: 4_000,
+    listener: 0,
+    transport: Transport::Udp,
+};
 
 struct Dice(u64);
 

@@ -107,7 +107,7 @@ fn told(core: &mut Core<()>, name: &str, qtype: Rtype, group: u8) -> String {
     let qname = NameBuf::from_text(name).unwrap();
     encoder.question(qname.as_name(), qtype, Class::IN).unwrap();
     let address = IpAddr::V4(Ipv4Addr::new(127, 0, group, 1));
-    let client = Client { address, listener: 0, transport: Transport::Udp };
+    let client = Client { address, port: 4_000, listener: 0, transport: Transport::Udp };
     let now = Now { cache: CacheTime::from_millis(1_000), ..Now::default() };
     let mut out = [0; 4096];
     let len = match core.answer(&encoder.into_message(), client, now, &mut out) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use heimdall_uring::cache::Shard;
 use heimdall_uring::config;
 use heimdall_uring::observe::Transport;
+use heimdall_uring::observe::log::{LogCounters, Octets, Tap, queue};
 use heimdall_uring::policy::filter::syntax::{self, Syntax};
 use heimdall_uring::policy::filter::{Compiler, Image, Kind, Lists, Rule};
 use heimdall_uring::policy::{
@@ -44,6 +45,7 @@ unsafe impl GlobalAlloc for Counting {
 static ALLOCATOR: Counting = Counting;
 
 const CLIENT: Client = Client {
+    port: 4_000,
     listener: 0,
     address: std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST),
     transport: Transport::Udp,
@@ -246,6 +248,21 @@ fn clients_within_and_over_their_limit_allocate_nothing() {
     assert!(core.counters().rate_forgotten.value() > 900, "the table was full");
     assert_eq!(core.counters().rate_refused.value(), 2);
     assert_eq!(core.counters().rate_slipped.value(), 99);
+}
+
+#[test]
+fn telling_the_query_log_allocates_nothing_even_when_nobody_listens() {
+    let (producer, _consumer) = queue(4_096);
+    let counters = Arc::<LogCounters>::default();
+    let octets = Octets { queries: true, replies: true };
+    let mut core = core();
+    let hit = query("www.example.com.", Rtype::A, true);
+    resolve(&mut core, &hit, 1);
+    let mut core = core.tapped(Some(Tap::new(producer, Arc::clone(&counters), octets, 1)));
+    for _ in 0..100 {
+        assert_free(&mut core, "hit that is told", CLIENT, &hit, Now::default());
+    }
+    assert!(counters.queue_dropped.value() > 50, "the queue was full");
 }
 
 #[test]

@@ -50,6 +50,8 @@ pub(super) fn lines(
         filter,
         lists,
         groups: _,
+        query_log,
+        dnstap,
         optimizations,
         api,
         log,
@@ -81,6 +83,8 @@ pub(super) fn lines(
         ("rebinding", guarded(rebinding)),
         ("filter", filtered(filter, lists)),
         ("lists", listed(lists)),
+        ("queries", written_down(query_log)),
+        ("dnstap", told_of(dnstap)),
         ("simd", switch(optimizations.simd).to_owned()),
         ("identity", format!("id {}, version {}", told(&identity.id), told(&identity.version))),
         ("drain", format!("{:?}", node.drain)),
@@ -349,6 +353,46 @@ fn commanded(api: &config::Api) -> String {
     format!("{}{tls}, {whom}", api.listen)
 }
 
+/// What is stored of queries.
+fn written_down(log: &config::QueryLog) -> String {
+    let stored = log.path.as_ref().map_or_else(
+        || "not stored".to_owned(),
+        |path| {
+            let (path, age) = (path.display(), log.retention);
+            format!("stored in {path} for {age:?} and up to {} MiB", log.bytes_max >> 20)
+        },
+    );
+    let counted = match log.top {
+        0 => "not counted by name and client".to_owned(),
+        top => format!("{top} names, clients and blocked names counted per core"),
+    };
+    let clients = if log.anonymize { "by their network" } else { "by their address" };
+    format!(
+        "{stored}; {counted}; clients {clients}, one in {}, {} KiB of them waiting per core",
+        log.sample,
+        log.queue_bytes >> 10
+    )
+}
+
+/// Who is told of queries.
+fn told_of(dnstap: &config::Dnstap) -> String {
+    if !dnstap.is_on() {
+        return "off".to_owned();
+    }
+    let paths = [("socket", &dnstap.socket), ("file", &dnstap.file)];
+    let ways = paths.iter().filter_map(|(what, path)| Some((*what, path.as_ref()?)));
+    let mut ways: Vec<String> =
+        ways.map(|(what, path)| format!("{what} {}", path.display())).collect();
+    ways.extend(dnstap.tcp.map(|address| format!("TCP {address}")));
+    let clients = if dnstap.anonymize { "by their network" } else { "by their address" };
+    format!(
+        "{}; queries {}, responses {}, clients {clients}",
+        ways.join(", "),
+        switch(dnstap.queries),
+        switch(dnstap.responses)
+    )
+}
+
 const fn switch(is_on: bool) -> &'static str {
     if is_on { "on" } else { "off" }
 }
@@ -385,6 +429,8 @@ mod tests {
             "special:   localhost, invalid, onion, alt, home.arpa, resolver.arpa, reverse zones of",
             "id \"here\", version refused",
             "groups:    default: all others; all lists\n",
+            "queries:   not stored; not counted by name and client; clients by their address, one in 1, 4096 KiB of",
+            "dnstap:    off\n",
             "drain:     2s",
         ] {
             assert!(text.contains(part), "no `{part}` in:\n{text}");

@@ -235,6 +235,39 @@ keys! {
     filter.memory = "\"512MiB\"", "a size from 16MiB to 256GiB such as \"512MiB\"",
         |c, v| assign(&mut c.filter.bytes, v.size(16 << 20..=256 << 30));
 
+    query_log.path = "\"off\"",
+        "\"off\" or the absolute path of a file such as \"/var/lib/heimdall-uring/queries.sqlite\"",
+        |c, v| assign(&mut c.query_log.path, value::file_or(v.text()?, "off"));
+    query_log.retention = "\"168h\"", "a duration from 1m to 87600h such as \"168h\"",
+        |c, v| assign(&mut c.query_log.retention, v.duration(60_000..=87_600 * 3_600_000));
+    query_log.size_max = "\"1GiB\"", "a size from 1MiB to 1TiB such as \"1GiB\"",
+        |c, v| assign(&mut c.query_log.bytes_max, v.size(1 << 20..=1 << 40));
+    query_log.anonymize = "false", "true or false",
+        |c, v| assign(&mut c.query_log.anonymize, v.switch());
+    query_log.sample = "1", "a number from 1 to 1000000",
+        |c, v| assign(&mut c.query_log.sample, v.count(1..=1_000_000));
+    query_log.top = "0", "a number from 0 to 100000",
+        |c, v| assign(&mut c.query_log.top, v.count(0..=100_000));
+    query_log.queue = "\"4MiB\"", "a size from 64KiB to 1GiB such as \"4MiB\"",
+        |c, v| assign(&mut c.query_log.queue_bytes, v.size(64 << 10..=1 << 30));
+
+    dnstap.socket = "\"off\"",
+        "\"off\" or the absolute path of a Unix socket such as \"/run/dnstap.sock\"",
+        |c, v| assign(&mut c.dnstap.socket, value::file_or(v.text()?, "off"));
+    dnstap.tcp = "\"off\"", "\"off\" or an address with a port such as \"192.0.2.1:6000\"",
+        |c, v| assign(&mut c.dnstap.tcp, value::address_or_off(v.text()?));
+    dnstap.file = "\"off\"",
+        "\"off\" or the absolute path of a file such as \"/var/log/heimdall-uring/queries.dnstap\"",
+        |c, v| assign(&mut c.dnstap.file, value::file_or(v.text()?, "off"));
+    dnstap.identity = "\"auto\"", "\"auto\" or a text",
+        |c, v| assign(&mut c.dnstap.identity, Some(Some(v.text()?.to_owned()).filter(|text| text != "auto")));
+    dnstap.queries = "true", "true or false",
+        |c, v| assign(&mut c.dnstap.queries, v.switch());
+    dnstap.responses = "true", "true or false",
+        |c, v| assign(&mut c.dnstap.responses, v.switch());
+    dnstap.anonymize = "false", "true or false",
+        |c, v| assign(&mut c.dnstap.anonymize, v.switch());
+
     optimizations.simd = "true", "true or false",
         |c, v| assign(&mut c.optimizations.simd, v.switch());
 

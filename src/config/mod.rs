@@ -11,6 +11,7 @@ mod group;
 mod keys;
 mod list;
 mod load;
+mod query_log;
 mod rate;
 pub mod resolv;
 mod rewrite;
@@ -31,6 +32,7 @@ pub use group::{DEFAULT_GROUP, Days, GROUPS_MAX, Group, Period};
 pub use keys::{KEYS, Key};
 pub use list::{Filter, LISTS_MAX, List, ListAnswer, ListKind, ListReason, ListSource, ListSyntax};
 pub use load::{FILE_BYTES_MAX, File, Flag};
+pub use query_log::{Dnstap, QueryLog};
 pub use rate::Rate;
 pub use rewrite::{Hosts, Rewrite, RewriteTarget};
 pub use upstream::{Authentication, PIN_BYTES, Protocol, Upstream};
@@ -75,6 +77,10 @@ pub struct Config {
     pub lists: Vec<List>,
     /// Clients for whom something else holds than for all.
     pub groups: Vec<Group>,
+    /// What is stored of queries.
+    pub query_log: QueryLog,
+    /// Who is told of queries.
+    pub dnstap: Dnstap,
     /// What can be switched off.
     pub optimizations: Optimizations,
     /// Where an operator asks and commands the node.

@@ -225,6 +225,15 @@ pub(super) fn file_or(text: &str, none: &str) -> Option<Option<PathBuf>> {
     (is_file && !text.contains('\0')).then_some(Some(path))
 }
 
+/// `off` for none, or an address with a port, which must not be 0.
+#[expect(
+    clippy::option_option,
+    reason = "the outer one says whether it is such a value, the inner one is the value"
+)]
+pub(super) fn address_or_off(text: &str) -> Option<Option<SocketAddr>> {
+    if text == "off" { Some(None) } else { listener(text).map(Some) }
+}
+
 /// `uring` or `mmsg`.
 pub(super) fn io_backend(text: &str) -> Option<IoBackend> {
     match text {
@@ -282,6 +291,15 @@ mod tests {
         assert_eq!(file_or("/var/cache/x", "off"), Some(Some(PathBuf::from("/var/cache/x"))));
         for bad in ["", "on", "cache", "./cache", "/", "/var/", "/var/..", "/var/.", "/a\0b"] {
             assert_eq!(file_or(bad, "off"), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_may_be_off() {
+        assert_eq!(address_or_off("off"), Some(None));
+        assert_eq!(address_or_off("[::1]:6000"), Some("[::1]:6000".parse().ok()));
+        for bad in ["", "on", "127.0.0.1", "127.0.0.1:0", "host:6000"] {
+            assert_eq!(address_or_off(bad), None, "{bad}");
         }
     }
 

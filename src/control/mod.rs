@@ -5,6 +5,7 @@ pub mod api;
 pub mod desk;
 pub mod files;
 pub mod lists;
+pub mod log;
 pub mod process;
 pub mod schedule;
 pub mod snapshot;

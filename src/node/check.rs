@@ -7,7 +7,7 @@ use super::memory::{self, Plan};
 use super::placement::{self, Seat};
 use super::topology::Topology;
 use super::warm::WarmList;
-use super::{NodeError, claim, hosts, limits, pin, start};
+use super::{NodeError, claim, hosts, limits, pin, queries, start};
 use crate::config::Config;
 use crate::control::{self, api};
 use crate::net::udp::{Plane, Setup};
@@ -44,6 +44,7 @@ pub fn check(config: &Config) -> Result<Checked, NodeError> {
         warnings.extend(probe(address)?);
     }
     warnings.extend(start::unwritable(&config.snapshot));
+    queries::check(config.query_log.path.as_deref())?;
     warnings.extend(control::lists::warnings(&config.filter, &config.lists));
     warnings.extend(api::check(&config.api)?);
     if let Some(seat) = seats.first() {

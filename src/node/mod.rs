@@ -14,6 +14,7 @@ mod notify;
 mod panel;
 mod pin;
 pub mod placement;
+mod queries;
 mod snapshot;
 mod start;
 mod supervise;
@@ -49,6 +50,9 @@ pub enum NodeError {
     /// The machine refuses what every node needs.
     #[error("{0}")]
     Limits(#[from] limits::Refusal),
+    /// Queries cannot be written down.
+    #[error("{0}")]
+    QueryLog(#[from] crate::control::log::BeginError),
     /// The warm-up list cannot be read.
     #[error("{0}")]
     WarmUp(#[from] warm::Unreadable),

@@ -8,6 +8,7 @@ use crate::control::api::{About, ApiCounters, Node};
 use crate::control::desk::Desk;
 use crate::control::process;
 use crate::net::{tcp, udp};
+use crate::observe::log::LogCounters;
 use crate::observe::{
     Exposition, FilterCounters, Format, ForwardCounters, Kind, ServingCounters, SnapshotCounters,
     UpstreamCounters,
@@ -33,6 +34,8 @@ pub(super) struct Panel {
     pub(super) snapshots: Option<Arc<SnapshotCounters>>,
     /// Of lists, if there are any.
     pub(super) lists: Option<Arc<FilterCounters>>,
+    /// Of queries written down, by core; empty where they are not.
+    pub(super) queries: Vec<Arc<LogCounters>>,
     /// The policy in force, which knows what lists are called.
     pub(super) published: Arc<Published>,
     /// Of the API, if there is one.
@@ -78,6 +81,9 @@ impl Node for Panel {
         let lists = policy.filtering().map_or_else(Vec::new, Filtering::list_names);
         for (core, counters) in self.cores.iter().enumerate() {
             let Counters { serving, upstream, forward, udp, tcp } = counters;
+            if let Some(log) = self.queries.get(core) {
+                log.expose(core, out);
+            }
             serving.expose(core, out);
             serving.filter.expose(core, &lists, out);
             upstream.expose(core, out);

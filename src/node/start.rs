@@ -22,6 +22,7 @@ use super::memory::{self, Plan};
 use super::notify::Notifier;
 use super::panel::{Counters, Panel};
 use super::placement::{self, Seat};
+use super::queries::Queries;
 use super::snapshot::{LAST_WRITE_MAX, Snapshots};
 use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
 use super::topology::Topology;
@@ -71,6 +72,7 @@ const TCP_BACKLOG: u32 = 1_024;
 struct Shared {
     published: Arc<Published>,
     lists: Option<Lists>,
+    queries: Option<Queries>,
     config: Config,
     memory: Plan,
     clock: MonotonicClock,
@@ -137,9 +139,11 @@ pub fn serve(
     let published = Arc::new(Published::new(policy));
     let clock = MonotonicClock::start();
     let lists = Lists::begin(&config, Clocks::new(clock).read().cache, &published)?;
+    let queries = Queries::begin(&config, seats.len(), &published)?;
     let shared = Arc::new(Shared {
         published,
         lists,
+        queries,
         source_ports: Arc::new(source_ports),
         trust,
         clock,
@@ -153,18 +157,9 @@ pub fn serve(
         config,
     });
     let mut about = about(&shared, &seats, describe(&shared.config, &shared.memory));
-    let mut crew = Vec::with_capacity(seats.len());
-    // One after the other, so that sockets stand in their group in the order of the cores.
-    for (seat, ends) in seats.iter().zip(mesh::between(seats.len())) {
-        let (member, addresses, refused) =
-            open(seat, (ends, warm_list.clone()), &shared, &sender, &news)?;
-        tracing::info!("core {} on CPU {} listens on {}", seat.core, seat.cpu, list(&addresses));
-        about.fallbacks.extend(refused.iter().cloned());
-        warnings.extend(refused);
-        crew.push(member);
-    }
-    // Theirs alone from here on: it is gone when the last core has asked everything.
-    drop(warm_list);
+    let (crew, refused) = open_all(&seats, warm_list, &shared, &sender, &news)?;
+    about.fallbacks.clone_from(&refused);
+    warnings.extend(refused);
     warnings.dedup();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let (panel, drains) = furnish(crew, about, &shared, api.as_ref(), sender.clone());
@@ -184,6 +179,9 @@ pub fn serve(
     let notifier = Notifier::new();
     notifier.ready(&status);
     let outcome = watch(&shared, &panel, &drains, &news, &notifier);
+    if let Some(queries) = &shared.queries {
+        queries.end();
+    }
     panel.dump();
     outcome
 }
@@ -226,10 +224,12 @@ fn furnish(
     let snapshots = shared.snapshots.as_ref().map(Snapshots::counters);
     let lists = shared.lists.as_ref().map(|lists| Arc::clone(lists.counters()));
     let published = Arc::clone(&shared.published);
+    let queries = shared.queries.as_ref().map(Queries::counters).unwrap_or_default();
     // The main thread outlives whoever asks.
     let save = Box::new(move || drop(sender.send(News::Event(Event::Save))));
     let api = api.map(Api::counters);
-    (Arc::new(Panel { about, cores, desks, snapshots, lists, published, api, save }), drains)
+    let panel = Panel { about, cores, desks, snapshots, lists, queries, published, api, save };
+    (Arc::new(panel), drains)
 }
 
 /// The snapshot file of the cache, if there is to be one.
@@ -271,6 +271,28 @@ pub(super) fn unwritable(section: &config::Snapshot) -> Option<String> {
 
 fn list(addresses: &[SocketAddr]) -> String {
     addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// Starts a worker for each of `seats`; says beside them what the kernel has refused.
+fn open_all(
+    seats: &[Seat],
+    warm_list: WarmList,
+    shared: &Arc<Shared>,
+    sender: &Sender<News>,
+    news: &Receiver<News>,
+) -> Result<(Vec<Crew>, Vec<String>), NodeError> {
+    let (mut crew, mut refusals) = (Vec::with_capacity(seats.len()), Vec::new());
+    // One after the other, so that sockets stand in their group in the order of the cores.
+    for (seat, ends) in seats.iter().zip(mesh::between(seats.len())) {
+        let (member, addresses, refused) =
+            open(seat, (ends, warm_list.clone()), shared, sender, news)?;
+        tracing::info!("core {} on CPU {} listens on {}", seat.core, seat.cpu, list(&addresses));
+        refusals.extend(refused);
+        crew.push(member);
+    }
+    // Theirs alone from here on: it is gone when the last core has asked everything.
+    drop(warm_list);
+    Ok((crew, refusals))
 }
 
 /// Starts a worker and waits until its listeners are open.
@@ -530,7 +552,8 @@ fn assemble(
     };
     let peers = shared.heartbeats.len() - 1;
     let rate = RateLimiter::new(&config.rate, shared.hasher.clone());
-    let core = Core::new(policy, shard, sections, serving).among(peers).limited(rate);
+    let tap = shared.queries.as_ref().and_then(|queries| queries.tap(number));
+    let core = Core::new(policy, shard, sections, serving).among(peers).limited(rate).tapped(tap);
     let entropy = ChaCha::from_kernel();
     let entropy = entropy.map_err(no_entropy)?;
     let sockets = config.forward.sockets;

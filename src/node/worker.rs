@@ -336,7 +336,8 @@ impl Respond for Worker {
             Path::Udp(_) => Transport::Udp,
             Path::Tcp(_) => Transport::Tcp,
         };
-        let client = Client { address: path.peer().ip(), listener: path.listener(), transport };
+        let (peer, listener) = (path.peer(), path.listener());
+        let client = Client { address: peer.ip(), port: peer.port(), listener, transport };
         let now = self.now.get();
         let mut core = self.core.borrow_mut();
         let hits_before = self.sampling.is_due().then(|| core.counters().hits.value());

@@ -5,6 +5,7 @@ mod durations;
 mod filter;
 mod forward;
 mod lists;
+pub mod log;
 mod questions;
 mod serving;
 mod snapshot;

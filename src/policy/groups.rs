@@ -26,6 +26,8 @@ pub struct Groups {
     default: Place,
     /// What the operator calls each group; the default one has no name unless he gave it lists or upstreams.
     names: Box<[Option<Box<str>>]>,
+    /// Those whose queries are not logged.
+    unlogged: Box<[u8]>,
 }
 
 /// Who is who at one listener: from each address on, up to the next one.
@@ -57,13 +59,15 @@ impl Groups {
         for (section, place) in &numbered {
             names[usize::from(place.group)] = Some(section.name.as_str().into());
         }
+        let unlogged = numbered.iter().filter(|(section, _)| !section.log);
+        let unlogged = unlogged.map(|(_, place)| place.group).collect();
         numbered.retain(|(_, place)| place.group != 0);
         let tables = if numbered.is_empty() {
             Box::default()
         } else {
             listeners.iter().map(|listener| Table::new(&numbered, listener, default)).collect()
         };
-        Self { tables, default, names }
+        Self { tables, default, names, unlogged }
     }
 
     /// Where the client at `address` stands who asked the listener with this number. IPv4 addresses in IPv6 clothing count
@@ -75,6 +79,13 @@ impl Groups {
             None => self.default,
             Some(table) => table.find(address).unwrap_or(self.default),
         }
+    }
+
+    /// Whether queries of a group are logged.
+    #[inline]
+    #[must_use]
+    pub fn logs(&self, group: u8) -> bool {
+        !self.unlogged.contains(&group)
     }
 
     /// What the operator calls a group.
@@ -247,6 +258,20 @@ mod tests {
         ];
         assert_eq!(places(&groups, &addresses), expected);
         assert_eq!((groups.name(2), groups.name(0), groups.name(9)), (Some("kids"), None, None));
+    }
+
+    #[test]
+    fn queries_of_some_groups_are_not_logged() {
+        let quiet = |name, clients: &[&str]| config::Group {
+            log: false,
+            ..group(name, clients, &[], false)
+        };
+        let sections = [group("open", &["10.0.0.0/8"], &[], false), quiet("shy", &["10.1.0.0/16"])];
+        let groups = Groups::new(&sections, &listeners());
+        assert_eq!([0, 1, 2, 3].map(|number| groups.logs(number)), [true, true, false, true]);
+        let groups = Groups::new(&[quiet(config::DEFAULT_GROUP, &[])], &listeners());
+        assert!(!groups.logs(0));
+        assert!(Groups::default().logs(0));
     }
 
     #[test]

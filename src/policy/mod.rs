@@ -159,6 +159,19 @@ impl Policy {
         self.groups.place(address, listener)
     }
 
+    /// Whether queries of clients of `group` are logged.
+    #[inline]
+    #[must_use]
+    pub fn logs(&self, group: u8) -> bool {
+        self.groups.logs(group)
+    }
+
+    /// What the operator calls a group.
+    #[must_use]
+    pub fn group_name(&self, group: u8) -> Option<&str> {
+        self.groups.name(group)
+    }
+
     /// The lists in force, if there are any.
     #[must_use]
     pub fn filtering(&self) -> Option<&Filtering> {

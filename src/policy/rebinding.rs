@@ -92,13 +92,6 @@ fn is_private(rtype: Rtype, rdata: &[u8]) -> bool {
     }
 }
 
-fn is_private_address(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => is_private_v4(address),
-        IpAddr::V6(address) => is_private_v6(address),
-    }
-}
-
 /// This network, private, shared, loopback and link-local addresses (RFC 6890 §2.2.2, RFC 6598 §7).
 fn is_private_v4(address: Ipv4Addr) -> bool {
     let [first, second, ..] = address.octets();

@@ -9,6 +9,7 @@ use super::miss::{Asking, Ticket, Waiting};
 use super::reply;
 use crate::cache::{Explanation, Failures, Key, Lookup, Outbox, Shard};
 use crate::config::{self, ROOT_VIEW};
+use crate::observe::log::{Account, How, Tap};
 use crate::observe::{ServingCounters, Transport};
 use crate::policy::{Asker, Excess, Policy, RateLimiter, Ruling};
 use crate::time::Now;
@@ -23,6 +24,8 @@ pub const FORESEEN_MAX: usize = 64;
 pub struct Client {
     /// The client's address.
     pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
     /// Which listener it asked: the index in `config::Node::listen`.
     pub listener: u16,
     /// How the query came and the reply goes.
@@ -80,6 +83,9 @@ pub struct Core<P> {
     pub(super) stale_after: Duration,
     pub(super) folding: Folding,
     pub(super) key: Key,
+    /// What is to be told of the query at hand.
+    pub(super) account: Account,
+    pub(super) tap: Option<Tap>,
 }
 
 /// The sections of the config that serving goes by.
@@ -119,6 +125,8 @@ impl<P> Core<P> {
             stale_after: sections.cache.stale_after,
             folding: vectors.unwrap_or(Folding::WORDS),
             key: Key::default(),
+            account: Account::default(),
+            tap: None,
         }
     }
 
@@ -133,6 +141,13 @@ impl<P> Core<P> {
     #[must_use]
     pub fn limited(mut self, rate: Option<RateLimiter>) -> Self {
         self.rate = rate;
+        self
+    }
+
+    /// The same, telling `tap` of its queries.
+    #[must_use]
+    pub fn tapped(mut self, tap: Option<Tap>) -> Self {
+        self.tap = tap;
         self
     }
 
@@ -182,8 +197,16 @@ impl<P> Core<P> {
     ///
     /// Fills `out` and returns `Reply(len)`, or `Drop`, or `Miss` when somebody must be asked. Never blocks, reads the
     /// clock or, but for a miss, allocates: every transport calls it in place.
+    #[inline]
     pub fn answer(&mut self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
+        let verdict = self.find(message, client, now, out);
+        if self.tap.is_none() { verdict } else { self.tell_now(verdict, message, client, now, out) }
+    }
+
+    #[inline(always)]
+    fn find(&mut self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
         let asker = client.asker(&self.policy);
+        self.account = Account { group: asker.place.group, ..Account::default() };
         if let Some(excess) = self.charge(client, asker, now) {
             self.counters.query(client.transport, None);
             return self.answer_excess(excess, message, client, now, out);
@@ -198,6 +221,7 @@ impl<P> Core<P> {
         self.counters.query(client.transport, Some(query.qtype));
         let reply = reply::Reply { query: &query, client, limits: self.limits };
         self.key.set(&query, asker.place.view, self.folding);
+        self.account.how = Some(How::Local);
         let mut is_allowed = false;
         match self.policy.rule(&query, self.key.folded_name(), asker, now.cache) {
             Ruling::Pass => {}
@@ -207,10 +231,12 @@ impl<P> Core<P> {
             }
             Ruling::Block(blocked) => {
                 self.counters.filter.blocked(blocked.list);
+                self.account.block(blocked.list);
                 let written = reply.write_blocked(blocked, now, &self.counters, out);
                 return written.unwrap_or_else(|other| self.follow(reply, other, now, out));
             }
             Ruling::Refuse(rcode, ede) => {
+                self.account.refuse(rcode.0);
                 let refusal = AnswerBuf::empty(rcode);
                 let refusal = refusal.view(now.cache);
                 return reply.write(&refusal, ede, now, &self.counters, out);
@@ -225,7 +251,7 @@ impl<P> Core<P> {
             }
             Ruling::Follow(detour) => {
                 self.counters.local.bump();
-                return self.follow(reply, Elsewhere { detour, ede: None }, now, out);
+                return self.follow(reply, Elsewhere { detour, ede: None, list: None }, now, out);
             }
         }
         self.answer_from_cache(reply, asker, is_allowed, now, out)
@@ -242,12 +268,14 @@ impl<P> Core<P> {
         out: &mut [u8],
     ) -> Verdict {
         let query = reply.query;
+        self.account.how = Some(How::Cache);
         match self.shard.lookup(&mut self.key, now) {
             Lookup::Fresh { answer, is_due } => {
                 if !is_allowed
                     && let Some(blocked) = self.policy.objection(query, asker, &answer, now.cache)
                 {
                     self.counters.filter.blocked_answer(blocked.list);
+                    self.account.block(blocked.list);
                     let written = reply.write_blocked(blocked, now, &self.counters, out);
                     return written.unwrap_or_else(|other| self.follow(reply, other, now, out));
                 }
@@ -309,9 +337,11 @@ impl<P> Core<P> {
         let asker = reply.client.asker(&self.policy);
         if let Some(blocked) = self.policy.late_objection(reply.query, asker, &answer, now.cache) {
             self.counters.filter.blocked_answer(blocked.list);
+            self.account.block(blocked.list);
             let written = reply.write_blocked(blocked, now, &self.counters, out);
             return written.unwrap_or_else(|other| self.follow(reply, other, now, out));
         }
+        self.account.how = Some(How::Stale);
         let verdict = reply.write_stale(&answer, &self.counters, out);
         if is_vain { verdict } else { self.refresh(verdict, reply.query, now) }
     }

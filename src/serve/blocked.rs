@@ -12,6 +12,8 @@ use crate::wire::{Answer, AnswerBuf, Ede, Flags, Rcode};
 pub(super) struct Elsewhere {
     pub(super) detour: Box<Detour>,
     pub(super) ede: Option<Ede>,
+    /// The list that wants it so.
+    pub(super) list: Option<u8>,
 }
 
 impl Reply<'_, '_> {
@@ -39,7 +41,7 @@ impl Reply<'_, '_> {
                 counters.dropped.bump();
                 Ok(Verdict::Drop)
             }
-            Outcome::Follow(detour) => Err(Elsewhere { detour, ede }),
+            Outcome::Follow(detour) => Err(Elsewhere { detour, ede, list: Some(blocked.list) }),
         }
     }
 

@@ -29,6 +29,8 @@ pub(super) struct Way {
     links: AnswerBuf,
     /// What the client is told beside it, where a list leads there.
     ede: Option<Ede>,
+    /// The list that wants it so.
+    pub(super) list: Option<u8>,
 }
 
 impl Way {
@@ -88,13 +90,14 @@ impl<P> Core<P> {
         out: &mut [u8],
     ) -> Verdict {
         self.counters.detours.bump();
-        let Elsewhere { detour, ede } = elsewhere;
+        let Elsewhere { detour, ede, list } = elsewhere;
         let Detour { links, target } = *detour;
+        list.into_iter().for_each(|list| self.account.block(list));
         let is_resolved = reply.query.header.flags.has(Flags::RD);
         if reply.query.qtype == Rtype::CNAME || !is_resolved {
             return reply.write(&links.view(now.cache), ede, now, &self.counters, out);
         }
-        let mut way = Box::new(Way { query: QueryBuf::new(reply.query), links, ede });
+        let mut way = Box::new(Way { query: QueryBuf::new(reply.query), links, ede, list });
         let mut asked = QueryBuf::renamed(reply.query, target.as_name());
         let view = self.policy.place(reply.client.address, reply.client.listener).view;
         for _ in 0..DETOURS_MAX {
@@ -134,7 +137,10 @@ impl<P> Core<P> {
         out: &mut [u8],
     ) -> Verdict {
         if let Some(blocked) = self.objection_to_target(reply.client, &way, query, now) {
-            return self.block_led(reply, blocked, now, out);
+            let list = blocked.list;
+            let verdict = self.block_led(reply, blocked, now, out);
+            self.account.block(list);
+            return verdict;
         }
         let found = match self.shard.lookup(&mut self.key, now) {
             Lookup::Fresh { answer, is_due } => Some((answer, is_due)),
@@ -147,8 +153,11 @@ impl<P> Core<P> {
                 let asker = reply.client.asker(&self.policy);
                 let blocked = self.policy.late_objection(query, asker, &answer, now.cache);
                 if let Some(blocked) = blocked {
-                    self.counters.filter.blocked_answer(blocked.list);
-                    return self.block_led(reply, blocked, now, out);
+                    let list = blocked.list;
+                    self.counters.filter.blocked_answer(list);
+                    let verdict = self.block_led(reply, blocked, now, out);
+                    self.account.block(list);
+                    return verdict;
                 }
             }
             self.counters.hits.bump();

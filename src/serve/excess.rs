@@ -40,19 +40,27 @@ impl<P> Core<P> {
     }
 
     /// No larger than the query but for OPT, so that it is of no use to one who forges addresses.
-    fn slip(&self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
+    fn slip(&mut self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
         let Ok(query) = Query::parse(message) else { return self.drop_excess() };
+        self.account.refuse(Rcode::NOERROR.0);
         let reply = Reply { query: &query, client, limits: self.limits };
         reply.write_cut(None, now, &self.counters, out)
     }
 
-    fn refuse_excess(&self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
+    fn refuse_excess(
+        &mut self,
+        message: &[u8],
+        client: Client,
+        now: Now,
+        out: &mut [u8],
+    ) -> Verdict {
         let query = match Query::parse(message) {
             Ok(query) => query,
             Err(malformed) => {
                 return reply::reject(malformed, message, false, &self.counters, out);
             }
         };
+        self.account.refuse(Rcode::REFUSED.0);
         let refusal = AnswerBuf::empty(Rcode::REFUSED);
         let ede = Some(Ede::PROHIBITED.with_text(TOO_MANY_QUERIES));
         let reply = Reply { query: &query, client, limits: self.limits };

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use super::answer::{Client, Core, Verdict};
 use super::detour::Way;
+use super::log::{Arrival, Late};
 use super::reply::{Age, Reply};
 use super::tell::Teller;
 use crate::cache::{Insertion, Key, Lookup};
+use crate::observe::log::{Account, How};
 use crate::resolve::{Elsewhere, Ended, Eviction, Inflight, Joined};
 use crate::time::{CacheTime, Monotonic, Now};
 use crate::wire::{AnswerBuf, Ede, Query, QueryBuf, Rcode};
@@ -26,6 +28,7 @@ pub struct Ticket {
     patience: Option<Duration>,
     /// The client asked for another name, and was led to this one.
     way: Option<Box<Way>>,
+    pub(super) arrival: Arrival,
 }
 
 impl Ticket {
@@ -48,7 +51,8 @@ impl Ticket {
         patience: Option<Duration>,
     ) -> Box<Self> {
         let (query, key) = (QueryBuf::new(query), key.clone());
-        Box::new(Self { query, key, client, patience, way: None })
+        let arrival = Arrival::default();
+        Box::new(Self { query, key, client, patience, way: None, arrival })
     }
 }
 
@@ -123,6 +127,7 @@ pub(super) struct Waiter<P> {
     pub(super) way: Option<Box<Way>>,
     /// When its query came.
     pub(super) since: Monotonic,
+    pub(super) arrival: Arrival,
 }
 
 impl<P> Waiter<P> {
@@ -165,9 +170,9 @@ impl<P> Core<P> {
         out: &mut [u8],
         send: impl FnOnce(&P, &[u8]),
     ) -> Admission {
-        let Ticket { query, key, client, patience, way } = *ticket;
+        let Ticket { query, key, client, patience, way, arrival } = *ticket;
         let since = now.monotonic;
-        let waiter = Waiter { query: query.clone(), client, path, way, since };
+        let waiter = Waiter { query: query.clone(), client, path, way, since, arrival };
         let hash = self.shard.hash(key.as_bytes());
         let joined = self.waiting.join(hash, key.as_bytes(), waiter);
         self.count_in_flight();
@@ -200,11 +205,19 @@ impl<P> Core<P> {
     #[cold]
     fn refuse(&self, waiter: &Waiter<P>, text: &'static str, now: Now, out: &mut [u8]) -> Verdict {
         self.counters.overload.bump();
+        let group = self.policy.place(waiter.client.address, waiter.client.listener).group;
+        let account = Account { how: Some(How::Refused), group, ..Account::default() };
         let refusal = AnswerBuf::empty(Rcode::SERVFAIL);
         let query = waiter.own_query();
         let reply = Reply { query: &query, client: waiter.client, limits: self.limits };
         let ede = Ede::NETWORK_ERROR.with_text(text);
-        reply.write(&refusal.view(now.cache), Some(ede), now, &self.counters, out)
+        let verdict = reply.write(&refusal.view(now.cache), Some(ede), now, &self.counters, out);
+        Late { tap: self.tap.as_ref(), policy: &self.policy, now }.tell(
+            account,
+            waiter,
+            written(&verdict, out),
+        );
+        verdict
     }
 
     /// Gives all who wait for `asking` a stale answer, if there is one; the resolution goes on. Those come back for whom
@@ -225,6 +238,8 @@ impl<P> Core<P> {
             counters: &self.counters,
             limits: self.limits,
             asked: asking.query.view(),
+            how: How::Stale,
+            log: Late { tap: self.tap.as_ref(), policy: &self.policy, now },
             now,
         };
         let led = teller.tell_all(waiters, &answer, Age::Stale, out, &mut send);
@@ -295,16 +310,20 @@ impl<P> Core<P> {
             Some(_) => self.shard.lookup(&mut asking.key, now),
             None => Lookup::Absent,
         };
-        let (answer, age) = match known {
-            Lookup::Stale(stale) => (stale, Age::Stale),
-            Lookup::Fresh { answer, .. } | Lookup::Denied(answer) => (answer, Age::Fresh(None)),
-            Lookup::Absent => (answer.view(now.cache), Age::Fresh(ede)),
+        let (answer, age, how) = match known {
+            Lookup::Stale(stale) => (stale, Age::Stale, How::Stale),
+            Lookup::Fresh { answer, .. } | Lookup::Denied(answer) => {
+                (answer, Age::Fresh(None), How::Cache)
+            }
+            Lookup::Absent => (answer.view(now.cache), Age::Fresh(ede), How::Forwarded),
         };
         let teller = Teller {
             policy: &self.policy,
             counters: &self.counters,
             limits: self.limits,
             asked: asking.query.view(),
+            how,
+            log: Late { tap: self.tap.as_ref(), policy: &self.policy, now },
             now,
         };
         let led = teller.tell_all(waiters, &answer, age, out, &mut send);

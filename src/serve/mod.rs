@@ -7,6 +7,7 @@ mod blocked;
 mod coherence;
 mod detour;
 mod excess;
+mod log;
 mod miss;
 mod reply;
 mod tell;

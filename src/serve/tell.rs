@@ -4,9 +4,11 @@ use std::collections::VecDeque;
 
 use super::answer::{Core, Verdict};
 use super::blocked::Elsewhere;
+use super::log::Late;
 use super::miss::{Onward, Waiter, written};
 use super::reply::{Age, Limits, Reply};
 use crate::observe::ServingCounters;
+use crate::observe::log::{Account, How};
 use crate::policy::Policy;
 use crate::time::Now;
 use crate::wire::{Answer, Query};
@@ -18,6 +20,9 @@ pub(super) struct Teller<'a> {
     pub(super) limits: Limits,
     /// The question that was resolved.
     pub(super) asked: Query<'a>,
+    /// Where the answer comes from.
+    pub(super) how: How,
+    pub(super) log: Late<'a>,
     pub(super) now: Now,
 }
 
@@ -36,9 +41,12 @@ impl Teller<'_> {
     ) -> Vec<Led<P>> {
         let mut led = Vec::new();
         for waiter in waiters {
-            match self.tell(&waiter, answer, age, out) {
+            let group = self.policy.place(waiter.client.address, waiter.client.listener).group;
+            let mut account = Account { how: Some(self.how), group, ..Account::default() };
+            match self.tell(&waiter, answer, age, &mut account, out) {
                 Ok(verdict) => {
                     self.counters.miss_durations.note(self.now.monotonic.since(waiter.since), 1);
+                    self.log.tell(account, &waiter, written(&verdict, out));
                     send(&waiter.path, written(&verdict, out));
                 }
                 Err(elsewhere) => led.push((waiter, elsewhere)),
@@ -52,17 +60,22 @@ impl Teller<'_> {
         waiter: &Waiter<P>,
         answer: &Answer<'_>,
         age: Age,
+        account: &mut Account,
         out: &mut [u8],
     ) -> Result<Verdict, Elsewhere> {
-        let Self { policy, counters, limits, ref asked, now } = *self;
+        let Self { policy, counters, limits, ref asked, now, .. } = *self;
         let query = waiter.own_query();
         let reply = Reply { query: &query, client: waiter.client, limits };
         let age = age.or_ede(Policy::reason(answer));
+        if let Some(way) = &waiter.way {
+            way.list.into_iter().for_each(|list| account.block(list));
+        }
         let is_free = waiter.way.as_ref().is_some_and(|way| way.is_of_a_list());
         if !is_free {
             let asker = waiter.client.asker(policy);
             if let Some(blocked) = policy.late_objection(asked, asker, answer, now.cache) {
                 counters.filter.blocked_answer(blocked.list);
+                account.block(blocked.list);
                 return reply.write_blocked(blocked, now, counters, out);
             }
         }
@@ -86,9 +99,18 @@ impl<P> Core<P> {
         for (waiter, elsewhere) in led {
             let query = waiter.own_query();
             let reply = Reply { query: &query, client: waiter.client, limits: self.limits };
+            let group = self.policy.place(waiter.client.address, waiter.client.listener).group;
+            self.account = Account { how: Some(How::Local), group, ..Account::default() };
             match self.follow(reply, elsewhere, now, out) {
-                Verdict::Miss(ticket) => onward.push(Onward { ticket, path: waiter.path }),
-                verdict => send(&waiter.path, written(&verdict, out)),
+                Verdict::Miss(mut ticket) => {
+                    ticket.arrival = waiter.arrival;
+                    onward.push(Onward { ticket, path: waiter.path });
+                }
+                verdict => {
+                    let late = Late { tap: self.tap.as_ref(), policy: &self.policy, now };
+                    late.tell(self.account, &waiter, written(&verdict, out));
+                    send(&waiter.path, written(&verdict, out));
+                }
             }
         }
         onward

@@ -30,6 +30,7 @@ mod metrics;
 mod node;
 mod ports;
 mod process;
+mod queries;
 mod questions;
 mod rate;
 mod rebinding;

@@ -56,6 +56,7 @@ fn filtering() -> Filtering {
 pub(crate) fn run(input: &[u8]) {
     let Some((&choice, message)) = input.split_first() else { return };
     let client = Client {
+        port: 4_000,
         listener: 0,
         address: if choice & 1 == 0 { [127, 0, 0, 1].into() } else { [8, 8, 8, 8].into() },
         transport: if choice & 2 == 0 { Transport::Udp } else { Transport::Tcp },

@@ -12,10 +12,14 @@ use crate::policy::{Acl, Identity, LocalData};
 use crate::time::CacheTime;
 use crate::wire::answer::AnswerBuilder;
 use crate::wire::response::Section;
-use crate::wire::{Class, Ede, Encoder, Flags, Header, NameBuf, Rcode, Response, Rtype};
+use crate::wire::{Class, Ede, Encoder, Flags, Header, Name, NameBuf, Rcode, Response, Rtype};
 
-const CLIENT: Client =
-    Client { address: IpAddr::V4(Ipv4Addr::LOCALHOST), listener: 0, transport: Transport::Udp };
+const CLIENT: Client = Client {
+    address: IpAddr::V4(Ipv4Addr::LOCALHOST),
+    port: 4_000,
+    listener: 0,
+    transport: Transport::Udp,
+};
 
 fn core() -> Core<u32> {
     let forward = config::Forward { inflight_max: 4, waiters_max: 3, ..Default::default() };
@@ -550,3 +554,4 @@ fn tokens_come_back_by_the_monotonic_clock() {
 }
 
 mod lists;
+mod log;

@@ -8,8 +8,9 @@ use crate::policy::{Filtering, Groups, local};
 use crate::serve::Onward;
 
 /// A client of the group "kids", for whom the list counts; it does not for all others.
-const KID: Client = Client {
+pub(super) const KID: Client = Client {
     address: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 7)),
+    port: 4_000,
     listener: 0,
     transport: Transport::Udp,
 };
@@ -22,7 +23,7 @@ fn alias(name: &str) -> ListAnswer {
 }
 
 /// A core whose list `text` counts for kids alone.
-fn listing(text: &str, answer: ListAnswer) -> Core<u32> {
+pub(super) fn listing(text: &str, answer: ListAnswer) -> Core<u32> {
     let mut core = core();
     core.go_by(Arc::new(policy(text, answer)));
     core
@@ -101,7 +102,12 @@ fn asked(core: &mut Core<u32>, name: &str, client: Client) -> String {
 }
 
 /// Begins the question of `client`, who waits by `path`.
-fn wait(core: &mut Core<u32>, name: &str, client: Client, path: u32) -> Option<Box<Asking>> {
+pub(super) fn wait(
+    core: &mut Core<u32>,
+    name: &str,
+    client: Client,
+    path: u32,
+) -> Option<Box<Asking>> {
     let message = with_opt(query(1, name), 1232);
     let mut out = [0; 4096];
     let Verdict::Miss(ticket) = core.answer(&message, client, at(10), &mut out) else {
@@ -127,7 +133,7 @@ fn ended(
 }
 
 /// `shop.example CNAME www.tracker.example`, and that name's address.
-fn cloaked(asking: &Asking) -> AnswerBuf {
+pub(super) fn cloaked(asking: &Asking) -> AnswerBuf {
     let query = asking.query();
     let mut builder =
         AnswerBuilder::new(query.qname, query.qtype, query.qclass, Rcode::NOERROR).unwrap();

@@ -1,0 +1,264 @@
+//! Hot path. A bounded queue of records between two threads: one appends, one takes out, and neither waits for the other.
+//!
+//! The records lie in words of eight bytes, one behind the other, in a ring. Each side owns one of two numbers, of the words
+//! ever written and ever read; what lies between them belongs to the reader, the rest to the writer. The words are atomic,
+//! so that all of this is safe code: on the machines we know, their loads and stores are plain ones.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering, fence};
+
+const WORD_BYTES: usize = 8;
+
+/// Most words of one record: a query and a reply, both as long as messages get, and what is said beside them.
+const RECORD_WORDS_MAX: usize = 2 * (1 << 16) / WORD_BYTES + 64;
+
+/// A number that one side writes and the other one looks at, on cache lines of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Mark(AtomicU64);
+
+#[derive(Debug)]
+struct Ring {
+    words: Box<[AtomicU64]>,
+    written: Mark,
+    read: Mark,
+}
+
+/// The side that appends.
+#[derive(Debug)]
+pub struct Producer {
+    ring: Arc<Ring>,
+    written: Cell<u64>,
+    /// What it saw last of the other side: looked at again only when there seems to be no room.
+    read: Cell<u64>,
+}
+
+/// The side that takes out.
+#[derive(Debug)]
+pub struct Consumer {
+    ring: Arc<Ring>,
+    read: u64,
+    record: Vec<u8>,
+}
+
+/// A queue that holds `bytes`, rounded up to a power of two.
+#[must_use]
+pub fn queue(bytes: usize) -> (Producer, Consumer) {
+    let words = (bytes / WORD_BYTES).max(1).next_power_of_two();
+    let words = (0..words).map(|_| AtomicU64::new(0)).collect();
+    let ring = Arc::new(Ring { words, written: Mark::default(), read: Mark::default() });
+    let producer =
+        Producer { ring: Arc::clone(&ring), written: Cell::default(), read: Cell::default() };
+    (producer, Consumer::new(ring))
+}
+
+impl Ring {
+    /// The word with a number that only grows.
+    #[inline]
+    fn word(&self, number: u64) -> &AtomicU64 {
+        // The ring's length is a power of two, so that the lower bits of the number are a place in it.
+        let mask = self.words.len() - 1;
+        let place = usize::try_from(number & mask as u64).unwrap_or(0);
+        &self.words[place]
+    }
+
+    #[inline]
+    const fn capacity(&self) -> u64 {
+        self.words.len() as u64
+    }
+}
+
+impl Producer {
+    /// Appends a record made of `parts`, each of which is filled up to whole words; `false` when there is no room for it.
+    pub fn push(&self, parts: &[&[u8]]) -> bool {
+        let words: usize =
+            1 + parts.iter().map(|part| part.len().div_ceil(WORD_BYTES)).sum::<usize>();
+        let begin = self.written.get();
+        let end = begin + words as u64;
+        if words > RECORD_WORDS_MAX || !self.has_room(end) {
+            return false;
+        }
+        let mut next = begin;
+        let mut put = |word: u64| {
+            self.ring.word(next).store(word, Ordering::Relaxed);
+            next += 1;
+        };
+        put(words as u64);
+        for part in parts {
+            let (whole, rest) = part.as_chunks::<WORD_BYTES>();
+            whole.iter().for_each(|chunk| put(u64::from_le_bytes(*chunk)));
+            if !rest.is_empty() {
+                let mut last = [0; WORD_BYTES];
+                last[..rest.len()].copy_from_slice(rest);
+                put(u64::from_le_bytes(last));
+            }
+        }
+        self.written.set(end);
+        // Whoever sees this number sees the words before it.
+        self.ring.written.0.store(end, Ordering::Release);
+        true
+    }
+
+    #[inline]
+    fn has_room(&self, end: u64) -> bool {
+        let fits = |read: u64| end - read <= self.ring.capacity();
+        if fits(self.read.get()) {
+            return true;
+        }
+        // What the reader has given back, it has read before.
+        self.read.set(self.ring.read.0.load(Ordering::Acquire));
+        fits(self.read.get())
+    }
+}
+
+impl Consumer {
+    fn new(ring: Arc<Ring>) -> Self {
+        Self { ring, read: 0, record: Vec::new() }
+    }
+
+    /// Hands each record that is there now to `each`, oldest first, and gives its room back.
+    pub fn drain(&mut self, mut each: impl FnMut(&[u8])) {
+        let written = self.ring.written.0.load(Ordering::Acquire);
+        while self.read < written {
+            let words = self.ring.word(self.read).load(Ordering::Relaxed).max(1);
+            self.record.clear();
+            for number in self.read + 1..self.read + words {
+                let word = self.ring.word(number).load(Ordering::Relaxed);
+                self.record.extend_from_slice(&word.to_le_bytes());
+            }
+            self.read += words;
+            // Record by record, so that the writer has room again while this side works.
+            self.ring.read.0.store(self.read, Ordering::Release);
+            each(&self.record);
+        }
+    }
+
+    /// Gives the room of all records that are there now back, unread.
+    pub fn forget(&mut self) {
+        self.read = self.ring.written.0.load(Ordering::Acquire);
+        self.ring.read.0.store(self.read, Ordering::Release);
+    }
+
+    /// Bytes that wait.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> usize {
+        let words = self.ring.written.0.load(Ordering::Relaxed) - self.read;
+        usize::try_from(words).map_or(usize::MAX, |words| words * WORD_BYTES)
+    }
+
+    /// Bytes that can wait.
+    #[must_use]
+    pub fn capacity_bytes(&self) -> usize {
+        self.ring.words.len() * WORD_BYTES
+    }
+
+    /// Whether the other side is gone: what is taken out after that is the rest.
+    #[must_use]
+    pub fn is_abandoned(&self) -> bool {
+        let is_alone = Arc::strong_count(&self.ring) == 1;
+        // The other side let go after its last record.
+        fence(Ordering::Acquire);
+        is_alone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn padded(parts: &[Vec<u8>]) -> Vec<u8> {
+        let mut record = Vec::new();
+        for part in parts {
+            record.extend_from_slice(part);
+            record.resize(record.len().next_multiple_of(8), 0);
+        }
+        record
+    }
+
+    #[test]
+    fn record_that_does_not_fit_is_refused_and_changes_nothing() {
+        let (producer, mut consumer) = queue(64);
+        assert!(producer.push(&[&[1; 24], &[2; 17]]), "seven words of eight");
+        assert!(!producer.push(&[&[3; 8]]));
+        let mut seen = Vec::new();
+        consumer.drain(|record| seen.push(record.to_vec()));
+        assert_eq!(seen, [padded(&[vec![1; 24], vec![2; 17]])]);
+        assert!(producer.push(&[&[3; 8]]), "there is room again");
+        assert!(!producer.push(&[&[4; 64]]), "longer than the ring");
+        drop(producer);
+        assert!(consumer.is_abandoned());
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(Vec<Vec<u8>>),
+        Drain,
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let part = prop::collection::vec(any::<u8>(), 0..60);
+        let push = prop::collection::vec(part, 1..4).prop_map(Step::Push);
+        prop::collection::vec(prop_oneof![4 => push, 1 => Just(Step::Drain)], 0..200)
+    }
+
+    proptest! {
+        #[test]
+        fn queue_holds_what_a_model_holds(steps in steps(), shift in 6..11_u32) {
+            let (producer, mut consumer) = queue(1 << shift);
+            let mut model: VecDeque<Vec<u8>> = VecDeque::new();
+            for step in steps {
+                match step {
+                    Step::Push(parts) => {
+                        let record = padded(&parts);
+                        let held: usize = model.iter().map(|record| record.len() + 8).sum();
+                        let fits = held + record.len() + 8 <= 1 << shift;
+                        let parts: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+                        prop_assert_eq!(producer.push(&parts), fits);
+                        if fits {
+                            model.push_back(record);
+                        }
+                    }
+                    Step::Drain => {
+                        let mut seen = VecDeque::new();
+                        consumer.drain(|record| seen.push_back(record.to_vec()));
+                        prop_assert_eq!(&seen, &model);
+                        model.clear();
+                    }
+                }
+                let held: usize = model.iter().map(|record| record.len() + 8).sum();
+                prop_assert_eq!(consumer.waiting_bytes(), held);
+            }
+        }
+
+        #[test]
+        fn two_threads_see_the_same_records_in_the_same_order(
+            lengths in prop::collection::vec(0..90_usize, 1..2_000),
+            shift in 7..12_u32,
+        ) {
+            let (producer, mut consumer) = queue(1 << shift);
+            let record = |(number, len): (usize, &usize)| {
+                [&number.to_le_bytes()[..], &vec![number.to_le_bytes()[0]; *len]].concat()
+            };
+            let records: Vec<Vec<u8>> = lengths.iter().enumerate().map(record).collect();
+            let sent = records.clone();
+            let writer = std::thread::spawn(move || {
+                let fits = |record: &Vec<u8>| producer.push(&[record]);
+                sent.iter().map(fits).collect::<Vec<bool>>()
+            });
+            let mut seen = Vec::new();
+            while !consumer.is_abandoned() {
+                consumer.drain(|record| seen.push(record.to_vec()));
+            }
+            consumer.drain(|record| seen.push(record.to_vec()));
+            let fitted = writer.join().unwrap();
+            let expected = records.into_iter().zip(fitted).filter(|(_, fitted)| *fitted);
+            let expected: Vec<Vec<u8>> = expected.map(|(record, _)| padded(&[record])).collect();
+            prop_assert_eq!(seen, expected);
+        }
+    }
+}

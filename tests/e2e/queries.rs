@@ -1,0 +1,242 @@
+//! Queries written down: dnstap as Debian's own readers understand it, the store as SQLite's own client reads it, and a node that
+//! answers whatever becomes of both.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::client::{Datagrams, dig, exchange};
+use crate::message::{self, A, query};
+use crate::node::{Node, Setup, eventually, signal_to};
+use crate::ports::{self, Directory};
+use crate::scripted::{Scripted, Step};
+
+const DROPPED: &str = "storage_queries_dropped_total";
+
+fn upstream() -> Scripted {
+    Scripted::start(|asked| {
+        vec![Step::Reply(message::address(&asked.message, 300, [192, 0, 2, 1]))]
+    })
+}
+
+/// What blocks `ads.test`.
+fn list(directory: &Directory) -> String {
+    let path = directory.write("ads.txt", "||ads.test^\n");
+    format!("[[list]]\nname = \"ads\"\nfile = \"{}\"\nanswer = \"nxdomain\"\n", path.display())
+}
+
+/// Asks what the tests look for: a miss, a hit over TCP, and what is blocked.
+fn ask(node: &Node) {
+    dig(node.address, "WWW.name.test A");
+    dig(node.address, "+tcp www.name.test A");
+    assert_eq!(dig(node.address, "x.ads.test AAAA").status, "NXDOMAIN");
+}
+
+fn printed(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output().expect("scripts/setup --tests");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program}: {}: {errors}", output.status);
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn dnstap_read(path: &Path) -> String {
+    printed("dnstap-read", &["-p", path.to_str().unwrap()])
+}
+
+fn sqlite(path: &Path, statement: &str) -> String {
+    printed("sqlite3", &["-readonly", path.to_str().unwrap(), statement])
+}
+
+fn stop(mut node: Node) {
+    node.signal("TERM");
+    assert!(node.wait_for_exit().success());
+}
+
+/// The lines of dnstap-read that tell of messages, without their time.
+fn told(text: &str) -> Vec<String> {
+    let lines = text.lines().filter(|line| line.contains(" CQ ") || line.contains(" CR "));
+    let words = lines.map(|line| line.split_whitespace().skip(2).collect::<Vec<_>>());
+    words
+        .map(|words| format!("{} {} {}", words[0], words[words.len() - 3], words[words.len() - 1]))
+        .collect()
+}
+
+#[test]
+fn dnstap_file_tells_each_query_and_reply() {
+    let (upstream, directory) = (upstream(), Directory::create());
+    let path = directory.path().join("queries.dnstap");
+    let config = format!(
+        "[dnstap]\nfile = \"{}\"\nidentity = \"here\"\n{}",
+        path.display(),
+        list(&directory)
+    );
+    let node = Setup::new().upstream(upstream.address).config(&config).start();
+    ask(&node);
+    stop(node);
+    let text = dnstap_read(&path);
+    let expected = [
+        "CQ UDP WWW.name.test/IN/A",
+        "CR UDP WWW.name.test/IN/A",
+        "CQ TCP www.name.test/IN/A",
+        "CR TCP www.name.test/IN/A",
+        "CQ UDP x.ads.test/IN/AAAA",
+        "CR UDP x.ads.test/IN/AAAA",
+    ];
+    assert_eq!(told(&text), expected, "{text}");
+    assert!(text.contains("192.0.2.1") && text.contains("status: NXDOMAIN"), "{text}");
+    let yaml = printed("dnstap-read", &["-y", path.to_str().unwrap()]);
+    assert!(yaml.contains("identity: here") && yaml.contains("version: heimdall-uring "), "{yaml}");
+}
+
+/// `fstrm_capture` at a socket or port, writing to a file.
+struct Capture {
+    child: Child,
+    path: PathBuf,
+}
+
+impl Capture {
+    fn start(directory: &Directory, name: &str, arguments: &[&str]) -> Self {
+        let path = directory.path().join(name);
+        let child = Command::new("fstrm_capture")
+            .args(["-t", "protobuf:dnstap.Dnstap", "-w", path.to_str().unwrap()])
+            .args(arguments)
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("scripts/setup --tests");
+        Self { child, path }
+    }
+
+    /// What it has received, once it has ended.
+    fn received(mut self) -> String {
+        signal_to(&self.child, "INT");
+        assert!(self.child.wait().unwrap().success());
+        dnstap_read(&self.path)
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn receivers_of_dnstap_may_come_late_and_come_back() {
+    let (upstream, directory) = (upstream(), Directory::create());
+    let (socket, tcp) = (directory.path().join("dnstap.sock"), ports::own());
+    let socket = socket.to_str().unwrap().to_owned();
+    let config = format!("[dnstap]\nsocket = \"{socket}\"\ntcp = \"{tcp}\"\nqueries = false");
+    let node = Setup::new().upstream(upstream.address).config(&config).start();
+    dig(node.address, "a.test A");
+    node.wait_for_line(&format!("dnstap: {socket}: "));
+    let (host, port) = (tcp.ip().to_string(), tcp.port().to_string());
+    let unix = Capture::start(&directory, "unix", &["-u", &socket]);
+    let stream = Capture::start(&directory, "tcp", &["-a", &host, "-p", &port]);
+    node.wait_for_line(&format!("dnstap: {socket}: there again"));
+    node.wait_for_line(&format!("dnstap: {tcp}: there again"));
+    dig(node.address, "b.test A");
+    // The node waits for the receiver's word at its end: by then all is there.
+    stop(node);
+    for capture in [unix, stream] {
+        assert_eq!(told(&capture.received()), ["CR UDP a.test/IN/A", "CR UDP b.test/IN/A"]);
+    }
+}
+
+#[test]
+fn store_has_what_was_asked_and_goes_on_after_a_kill() {
+    let (upstream, directory) = (upstream(), Directory::create());
+    let path = directory.path().join("queries.sqlite");
+    let config = format!("[query_log]\npath = \"{}\"\n{}", path.display(), list(&directory));
+    let start = || Setup::new().upstream(upstream.address).config(&config).start();
+    let node = start();
+    ask(&node);
+    let count = || sqlite(&path, "SELECT count(*) FROM query").trim().parse::<usize>().unwrap();
+    eventually("three queries are stored", || (count() == 3).then_some(()));
+    node.signal("KILL");
+    drop(node);
+    let node = start();
+    dig(node.address, "last.test A");
+    stop(node);
+    let rows = "SELECT name, type, client, transport, team, answer, list, rcode, latency IS NULL FROM queries ORDER BY id";
+    let expected = "www.name.test|1|127.0.0.1|udp|default|forwarded||0|0\n\
+                    www.name.test|1|127.0.0.1|tcp|default|cache||0|1\n\
+                    x.ads.test|28|127.0.0.1|udp|default|blocked|ads|3|1\n\
+                    last.test|1|127.0.0.1|udp|default|forwarded||0|0\n";
+    let rows = sqlite(&path, rows);
+    let clients = rows.lines().map(|row| row.split('|').nth(2).unwrap().to_owned());
+    let rows = clients.fold(rows.clone(), |rows, client| rows.replace(&client, "127.0.0.1"));
+    assert_eq!(rows, expected);
+    assert_eq!(sqlite(&path, "PRAGMA integrity_check"), "ok\n");
+}
+
+#[test]
+fn node_answers_while_nobody_can_write() {
+    let (upstream, directory) = (upstream(), Directory::create());
+    let path = directory.path().join("queries.sqlite");
+    // A receiver that never takes anything, nor says a word.
+    let socket = directory.path().join("silent.sock");
+    let _silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    let config = format!(
+        "[query_log]\npath = \"{}\"\n[dnstap]\nsocket = \"{}\"",
+        path.display(),
+        socket.display()
+    );
+    let node = Setup::new().upstream(upstream.address).config(&config).start();
+    let mut locker = Command::new("sqlite3")
+        .arg(&path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("scripts/setup --tests");
+    let mut orders = locker.stdin.take().unwrap();
+    std::io::Write::write_all(&mut orders, b"BEGIN IMMEDIATE;\nSELECT 'mine';\n").unwrap();
+    let mut word = [0; 5];
+    std::io::Read::read_exact(locker.stdout.as_mut().unwrap(), &mut word).unwrap();
+    assert_eq!(&word, b"mine\n");
+    let client = Datagrams::to(node.address);
+    let mut asked = 0_u64;
+    eventually("something is dropped at both places", || {
+        for _ in 0..2_000 {
+            client.exchange(&query(9, "name.test", A));
+        }
+        asked += 2_000;
+        let counters = node.counters();
+        let dropped = |place: &str| counters.sum(DROPPED, &format!("place=\"{place}\""));
+        assert_eq!(counters.sum("dns_queries_total", ""), asked, "all were answered");
+        (dropped("store") > 0 && dropped("dnstap") > 0).then_some(())
+    });
+    drop(orders);
+    assert!(locker.wait().unwrap().success());
+    node.wait_for_line("queries are stored again");
+    let counters = node.counters();
+    let lost = counters.sum(DROPPED, "place=\"store\"") + counters.sum(DROPPED, "place=\"queue\"");
+    stop(node);
+    let stored = sqlite(&path, "SELECT count(*) FROM query").trim().parse::<u64>().unwrap();
+    assert_eq!(stored + lost, asked);
+}
+
+#[test]
+fn file_of_somebody_else_stops_the_start_and_stays_as_it_is() {
+    let directory = Directory::create();
+    let path = directory.write("letter", "dear friend");
+    let config = format!("[query_log]\npath = \"{}\"", path.display());
+    let mut node = Setup::new().config(&config).spawn();
+    assert!(!node.wait_for_exit().success());
+    let log = node.log();
+    assert!(log.contains("query_log.path: ") && log.contains("is not touched"), "{log}");
+    assert_eq!(std::fs::read_to_string(path).unwrap(), "dear friend");
+}
+
+#[test]
+fn groups_that_are_not_logged_leave_no_trace() {
+    let (upstream, directory) = (upstream(), Directory::create());
+    let path = directory.path().join("queries.sqlite");
+    let config = format!(
+        "[query_log]\npath = \"{}\"\n[[group]]\nname = \"default\"\nlog = false",
+        path.display()
+    );
+    let node = Setup::new().upstream(upstream.address).config(&config).start();
+    exchange(node.address, &query(9, "name.test", A));
+    stop(node);
+    assert_eq!(sqlite(&path, "SELECT count(*) FROM query"), "0\n");
+}
