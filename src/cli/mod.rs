@@ -28,7 +28,7 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_FAILURE: u8 = 1;
 
 /// A DNS resolver: one executor, one io_uring and one cache shard per core.
-#[derive(Debug, Parser)]
+#[derive(Clone, Debug, Parser)]
 #[command(version, after_help = EXAMPLES)]
 struct Arguments {
     /// CPUs that get a worker: "auto", "numa:0", "0-15" or "0,2,4-7" [default: one per physical core]
@@ -66,8 +66,8 @@ Examples:
 
 Every key of the config can be set by a variable: HEIMDALL_CACHE_SIZE=2GiB sets cache.size.
 Flags win over variables, variables over the file.
-Signals: SIGTERM and SIGINT drain and exit, SIGUSR1 prints all counters,
-SIGUSR2 writes the cache to its snapshot file.";
+Signals: SIGTERM and SIGINT drain and exit, SIGHUP reads the config anew,
+SIGUSR1 prints all counters, SIGUSR2 writes the cache to its snapshot file.";
 
 /// What keeps a command from being carried out.
 #[derive(Debug, Error)]
@@ -142,7 +142,13 @@ fn carry_out(arguments: &Arguments) -> Result<(), Refusal> {
     }
     log_to_stderr(config.log.level)?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    Ok(node::serve(config)?)
+    let again = arguments.clone();
+    let source = move || {
+        let Assembled { config, warnings, .. } =
+            assemble(&again).map_err(|refusal| refusal.to_string())?;
+        Ok((config, warnings))
+    };
+    Ok(node::serve(config, Box::new(source))?)
 }
 
 /// The config from all sources.
@@ -261,20 +267,7 @@ fn print(text: &str) {
 
 fn log_to_stderr(level: LogLevel) -> Result<(), NodeError> {
     log::start().map_err(|cause| NodeError::System { what: "cannot start a thread", cause })?;
-    let level = match level {
-        LogLevel::Error => tracing::Level::ERROR,
-        LogLevel::Warn => tracing::Level::WARN,
-        LogLevel::Info => tracing::Level::INFO,
-        LogLevel::Debug => tracing::Level::DEBUG,
-    };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(log::Lines)
-        // It would tell standard error, and panic when that fails.
-        .log_internal_errors(false)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    log::begin(level, io::stderr().is_terminal());
     Ok(())
 }
 

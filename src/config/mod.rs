@@ -349,6 +349,28 @@ pub enum LogLevel {
     Debug,
 }
 
+impl LogLevel {
+    /// All, from the least to the most that is logged.
+    pub const ALL: [Self; 4] = [Self::Error, Self::Warn, Self::Info, Self::Debug];
+
+    /// Its word.
+    #[must_use]
+    pub const fn as_text(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+        }
+    }
+
+    /// The level of this word.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|level| level.as_text() == text)
+    }
+}
+
 /// `[log]`
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Log {

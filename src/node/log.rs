@@ -6,10 +6,17 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::config::LogLevel;
 
 /// Most bytes that wait to be written: room for the counters of a few hundred cores.
 const QUEUE_BYTES_MAX: usize = 4 << 20;
@@ -19,6 +26,56 @@ const FLUSH: Duration = Duration::from_millis(200);
 
 /// How long the writing thread waits when a descriptor that does not block is full.
 const RETRY: Duration = Duration::from_millis(10);
+
+/// How much is logged now, and how that is changed.
+static LEVEL: OnceLock<Level> = OnceLock::new();
+
+struct Level {
+    now: AtomicUsize,
+    change: Box<dyn Fn(LevelFilter) + Send + Sync>,
+}
+
+/// Sends what is logged from `level` on to standard error, coloured if `is_coloured`. Once per process.
+pub fn begin(level: LogLevel, is_coloured: bool) {
+    let (filter, handle) = reload::Layer::new(filter_of(level));
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(Lines)
+        // It would tell standard error, and panic when that fails.
+        .log_internal_errors(false)
+        .with_ansi(is_coloured)
+        .with_target(false);
+    // It fails only when nothing is logged any more.
+    let change = Box::new(move |filter| drop(handle.reload(filter)));
+    LEVEL.get_or_init(|| Level { now: AtomicUsize::new(place(level)), change });
+    tracing_subscriber::registry().with(filter).with(lines).init();
+}
+
+/// How much is logged.
+pub fn level() -> LogLevel {
+    let place = LEVEL.get().map(|level| level.now.load(Ordering::Relaxed));
+    place.and_then(|place| LogLevel::ALL.get(place)).copied().unwrap_or(LogLevel::Info)
+}
+
+/// Changes how much is logged.
+pub fn set_level(to: LogLevel) {
+    if let Some(level) = LEVEL.get() {
+        level.now.store(place(to), Ordering::Relaxed);
+        (level.change)(filter_of(to));
+    }
+}
+
+fn place(level: LogLevel) -> usize {
+    LogLevel::ALL.iter().position(|&known| known == level).unwrap_or_default()
+}
+
+const fn filter_of(level: LogLevel) -> LevelFilter {
+    match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+    }
+}
 
 /// The queue of this process, once its thread runs.
 static QUEUE: OnceLock<Queue> = OnceLock::new();

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, OnceLock};
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -21,23 +21,24 @@ use super::lists::Lists;
 use super::memory::{self, Plan};
 use super::notify::Notifier;
 use super::placement::{self, Seat};
+use super::reload::{InForce, Reloader, Requests, Source};
 use super::snapshot::{LAST_WRITE_MAX, Snapshots};
+use super::succession::{Settings, Succession};
 use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
 use super::topology::Topology;
 use super::warm::{self, WarmList};
-use super::worker::Worker;
-use super::{NodeError, claim, clock, hosts, limits, log, pin};
+use super::worker::{self, Outfit, Upstreams, Worker};
+use super::{NodeError, claim, clock, desk, hosts, limits, log, pin};
 use crate::cache::Shard;
 use crate::config::{self, Config, Upstream};
 use crate::control;
+use crate::control::desk::Desk;
 use crate::control::schedule::{self, Timetable};
 use crate::mesh::{self, Ends};
 use crate::net::tcp::{self, Tcp};
 use crate::net::udp::{self, Plane, Setup};
 use crate::observe::{Exposition, ForwardCounters, ServingCounters, UpstreamCounters};
-use crate::policy::{
-    Acl, Filtering, Groups, Identity, LocalData, Policy, Published, RateLimiter, Rebinding,
-};
+use crate::policy::{Acl, Groups, Identity, LocalData, Policy, Published, RateLimiter, Rebinding};
 use crate::resolve::{CookieSecret, Forwarder};
 use crate::serve::{Core, Sections};
 use crate::sys::adopt::adopt;
@@ -47,7 +48,6 @@ use crate::upstream::{
     self, ChaCha, MonotonicClock, Report, Roots, Setting, SourcePorts, Streams, Trust, TrustError,
     World,
 };
-use crate::wire::NameBuf;
 
 /// Memory that glommio registers for its own file I/O, of which we do none, in bytes. Its default of 10 MiB would pass
 /// the locked-memory limit of a fresh machine.
@@ -69,28 +69,30 @@ const DRAIN_STEP: Duration = Duration::from_millis(5);
 const TCP_BACKLOG: u32 = 1_024;
 
 /// What a worker and the main thread share.
-struct Shared {
-    published: Arc<Published>,
-    lists: Option<Lists>,
+pub(super) struct Shared {
+    pub(super) published: Arc<Published>,
+    /// There are none, or none yet, in a node without lists.
+    pub(super) lists: OnceLock<Lists>,
+    /// That of the start.
     config: Config,
+    pub(super) succession: Arc<Succession>,
     memory: Plan,
-    clock: MonotonicClock,
+    pub(super) clock: MonotonicClock,
     source_ports: Arc<SourcePorts>,
     /// From which the cookies toward upstreams are made.
     cookie_secret: CookieSecret,
-    /// By which the certificates of upstreams are judged.
-    trust: Trust,
     /// Keys of the shards' hashes, drawn once per process.
     hasher: RandomState,
     heartbeats: Vec<Heartbeat>,
     start: Barrier,
     must_drain: AtomicBool,
-    snapshots: Option<Snapshots>,
+    pub(super) snapshots: Option<Snapshots>,
 }
 
 /// One worker as the main thread sees it.
 struct Crew {
     counters: Counters,
+    desk: Desk,
     drain: EventFd,
 }
 
@@ -114,18 +116,19 @@ enum News {
     Event(Event),
 }
 
-/// Runs a node until it is told to stop.
+/// Runs a node until it is told to stop; `source` reads its config anew for each reload.
 ///
 /// # Errors
 /// [`NodeError`]: nothing was served, or the node had to stop.
-pub fn serve(mut config: Config) -> Result<(), NodeError> {
+pub fn serve(mut config: Config, source: Box<Source>) -> Result<(), NodeError> {
     supervise::make_panics_fatal();
     let topology = Topology::detect();
     let seats = placement::choose(&topology, &config.node.cores)?;
     let mut warnings = topology.warnings.clone();
     let warm_list = WarmList::read(&config.cache, seats.len())?;
-    let (local, complaints) = hosts::local(&config)?;
+    let (local, complaints, hosts_digest) = hosts::local(&config)?;
     let memory = Plan::new(&config, seats.len(), warm_list.bytes() + local.hosts_bytes())?;
+    let in_force = InForce { config: config.clone(), hosts_digest, plan: memory };
     let granted = limits::prepare(&config, seats.len())?;
     config.forward.sockets = granted.upstream_sockets;
     warnings.extend(granted.warnings);
@@ -141,15 +144,15 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     let (sender, news) = channel();
     let snapshots = snapshots_of(&config, seats.len(), &sender)?;
     warnings.extend(unwritable(&config.snapshot));
-    let drain = config.node.drain;
     let published = Arc::new(Published::new(policy));
     let clock = MonotonicClock::start();
     let lists = Lists::begin(&config, Clocks::new(clock).read().cache, &published)?;
+    let settings = Settings { generation: 0, config: config.clone(), trust, flushes: Vec::new() };
     let shared = Arc::new(Shared {
         published,
-        lists,
+        lists: lists.map_or_else(OnceLock::new, OnceLock::from),
+        succession: Arc::new(Succession::new(settings)),
         source_ports: Arc::new(source_ports),
-        trust,
         clock,
         cookie_secret: CookieSecret::new(upstream::octets_from_kernel().map_err(no_entropy)?),
         hasher: RandomState::new(),
@@ -179,16 +182,45 @@ pub fn serve(mut config: Config) -> Result<(), NodeError> {
     for heartbeat in &shared.heartbeats {
         heartbeat.beat(shared.clock.monotonic());
     }
-    if let Some(lists) = &shared.lists {
+    if let Some(lists) = shared.lists.get() {
         lists.go_on();
     }
+    oversee(crew, &shared, &news, (source, in_force))
+}
+
+/// The main thread from the first answer to the last counter.
+fn oversee(
+    crew: Vec<Crew>,
+    shared: &Arc<Shared>,
+    news: &Receiver<News>,
+    (source, in_force): (Box<Source>, InForce),
+) -> Result<(), NodeError> {
     let status = format!("serving on {} core(s)", crew.len());
     tracing::info!("{status}");
     let notifier = Notifier::new();
     notifier.ready(&status);
-    let outcome = watch(&shared, &crew, &news, &notifier, drain);
-    dump(&shared, &crew);
+    let (crew, desks) = desks_of(crew);
+    let reloader = Arc::new(Reloader::new(source, Arc::clone(shared), desks, in_force));
+    let reloads = Requests::begin(Arc::clone(&reloader), status)?;
+    let node = Serving { shared, crew: &crew, reloader: &reloader, reloads: &reloads };
+    let outcome = watch(&node, news, &notifier);
+    dump(&node);
     outcome
+}
+
+/// A node as its main thread sees it.
+#[derive(Clone, Copy)]
+struct Serving<'a> {
+    shared: &'a Shared,
+    crew: &'a [(Counters, EventFd)],
+    reloader: &'a Reloader,
+    reloads: &'a Requests,
+}
+
+/// The desks of the crew, and what else there is of it.
+fn desks_of(crew: Vec<Crew>) -> (Vec<(Counters, EventFd)>, Vec<Desk>) {
+    let parts = crew.into_iter().map(|Crew { counters, desk, drain }| ((counters, drain), desk));
+    parts.unzip()
 }
 
 /// The snapshot to start with, and the thread that writes the next ones.
@@ -206,7 +238,7 @@ fn snapshots_of(
 }
 
 /// What clients may have.
-fn policy_of(config: &Config, local: LocalData) -> Policy {
+pub(super) fn policy_of(config: &Config, local: LocalData) -> Policy {
     let policy = Policy::new(Acl::new(&config.acl), Identity::new(&config.identity), local);
     let policy = policy.grouped(Groups::new(&config.groups, &config.node.listen));
     policy.against(Rebinding::new(&config.rebinding, &config.forward))
@@ -274,7 +306,7 @@ fn forward_signals(sender: Sender<News>) -> Result<(), NodeError> {
             let event = match signal {
                 SIGUSR1 => Event::Dump,
                 SIGUSR2 => Event::Save,
-                SIGHUP => Event::Refresh,
+                SIGHUP => Event::Reload,
                 _ => Event::Stop,
             };
             // The main thread outlives this one.
@@ -284,21 +316,17 @@ fn forward_signals(sender: Sender<News>) -> Result<(), NodeError> {
     thread.spawn(forward).map(drop).map_err(fail)
 }
 
-/// The main thread from the first answer to the last.
-fn watch(
-    shared: &Shared,
-    crew: &[Crew],
-    news: &Receiver<News>,
-    notifier: &Notifier,
-    drain: Duration,
-) -> Result<(), NodeError> {
+/// What the main thread does until the last answer.
+fn watch(node: &Serving<'_>, news: &Receiver<News>, notifier: &Notifier) -> Result<(), NodeError> {
+    let Serving { shared, crew, reloads, .. } = *node;
+    let drain = shared.config.node.drain;
     let mut supervisor = Supervisor::new(&shared.heartbeats, drain);
     if shared.snapshots.is_some() {
         supervisor = supervisor.and_save(LAST_WRITE_MAX);
     }
     let ping_interval = notifier.watchdog_interval().unwrap_or(Duration::MAX);
     let mut pinged = shared.clock.monotonic();
-    let timetable = Timetable::new(&shared.config.groups, &shared.config.lists);
+    let mut timetable = Timetable::default();
     let mut clocks = Clocks::new(shared.clock);
     loop {
         let event = match news.recv_timeout(TICK.min(ping_interval)) {
@@ -317,14 +345,14 @@ fn watch(
                     tracing::info!("stopping: answers in flight get {drain:?}");
                     notifier.stopping();
                     shared.must_drain.store(true, Ordering::Release);
-                    crew.iter().for_each(|member| member.drain.signal());
+                    crew.iter().for_each(|(_, drain)| drain.signal());
                 }
-                Order::Dump => dump(shared, crew),
+                Order::Dump => dump(node),
                 Order::Save => match &shared.snapshots {
                     Some(snapshots) => snapshots.ask(now),
                     None => tracing::warn!("SIGUSR2: cache.snapshot names no file"),
                 },
-                Order::Refresh => refresh(shared.lists.as_ref()),
+                Order::Reload => reloads.ask(),
                 Order::Ping if now.since(pinged) >= ping_interval => {
                     pinged = now;
                     notifier.ping();
@@ -340,32 +368,21 @@ fn watch(
     }
 }
 
-/// Has the lists looked at, which is all that a node does anew while it runs.
-fn refresh(lists: Option<&Lists>) {
-    match lists {
-        Some(lists) => {
-            tracing::info!("SIGHUP: all lists are looked at; the config is read at start only");
-            lists.refresh();
-        }
-        None => tracing::warn!("SIGHUP: there are no lists, and the config is read at start only"),
-    }
-}
-
 /// Prints all counters to standard error.
-fn dump(shared: &Shared, crew: &[Crew]) {
+fn dump(node: &Serving<'_>) {
+    let Serving { shared, crew, reloader, .. } = *node;
     let mut text = Exposition::default();
+    reloader.counters().expose(&mut text);
     if let Some(snapshots) = &shared.snapshots {
         snapshots.counters().expose(&mut text);
     }
-    if let Some(lists) = &shared.lists {
+    if let Some(lists) = shared.lists.get() {
         lists.counters().expose(&mut text);
     }
-    let (_, policy) = shared.published.current();
-    let names = policy.filtering().map_or_else(Vec::new, Filtering::list_names);
-    for (core, member) in crew.iter().enumerate() {
-        let Counters { serving, upstream, forward, udp, tcp } = &member.counters;
+    for (core, (counters, _)) in crew.iter().enumerate() {
+        let Counters { serving, upstream, forward, udp, tcp } = counters;
         serving.expose(core, &mut text);
-        serving.filter.expose(core, &names, &mut text);
+        serving.filter.expose(core, &mut text);
         upstream.expose(core, &mut text);
         forward.expose(core, &mut text);
         udp.expose(core, &mut text);
@@ -435,8 +452,9 @@ async fn work(
     let streams = open_streams(core, &tcp, plane.addresses())?;
     let drain = EventFd::open().map_err(system("cannot open an eventfd"))?;
     let drain_reader = drain.duplicate().map_err(system("cannot open an eventfd"))?;
-    let worker = assemble(core, shared, &plane, &counters)?;
-    let member = Box::new(Crew { counters, drain });
+    let worker = assemble(core, shared, &plane, &counters, &tcp)?;
+    let (desk, inbox) = Desk::open().map_err(system("cannot open an eventfd"))?;
+    let member = Box::new(Crew { counters, desk, drain });
     let addresses = plane.addresses().to_vec();
     // The main thread waits for this.
     let _ = sender.send(News::Open(member, addresses, warnings));
@@ -445,7 +463,7 @@ async fn work(
     }
     shared.start.wait();
     worker.correspond(ends);
-    glommio::spawn_local(Rc::clone(&worker).probe()).detach();
+    worker.probe();
 
     for stream in streams {
         glommio::spawn_local(stream.serve(Rc::clone(&worker))).detach();
@@ -459,6 +477,7 @@ async fn work(
     let living = or(wait_for_drain(drain_reader, &shared.must_drain), beat(core, shared, &worker));
     let living = or(living, save_when_asked(core, shared, &worker));
     let living = or(living, warmed);
+    let living = or(living, desk::attend(&worker, inbox));
     let serving = async {
         let ended = failure.await;
         is_over.set(true);
@@ -494,13 +513,14 @@ fn assemble(
     shared: &Shared,
     plane: &Rc<Plane>,
     counters: &Counters,
+    tcp: &Tcp,
 ) -> Result<Rc<Worker>, NodeError> {
     let config = &shared.config;
     let shard = Shard::new(&config.cache, shared.memory.shard, shared.hasher.clone());
     let (epoch, policy) = shared.published.current();
     let serving = Arc::clone(&counters.serving);
-    let apexes = config.forward.zones.iter().flat_map(|zone| &zone.apexes);
-    let zones: Vec<NameBuf> = apexes.map(|apex| NameBuf::new(apex.as_name())).collect();
+    let settings = shared.succession.newest();
+    let zones = worker::apexes(&config.forward);
     let sections = Sections {
         forward: &config.forward,
         zones: &zones,
@@ -524,7 +544,13 @@ fn assemble(
         counters: Arc::clone(&upstream),
     };
     let (clock, entropy) = (shared.clock, Rc::new(entropy));
-    let streams = Streams::new(number, clock, Rc::clone(&entropy), shared.trust.clone(), upstream);
+    let streams = Streams::new(
+        number,
+        clock,
+        Rc::clone(&entropy),
+        settings.trust.clone(),
+        Arc::clone(&upstream),
+    );
     let world = World::new(setting, streams, &config.forward, entropy);
     glommio::spawn_local(world.watch_refusals()).detach();
     let secret = &shared.cookie_secret;
@@ -532,7 +558,17 @@ fn assemble(
     let forwarder = Forwarder::new(&config.forward, config.cache.clone(), secret, forward);
     let (clocks, report) = (Clocks::new(shared.clock), Report::new(number));
     let published = (Arc::clone(&shared.published), epoch);
-    Ok(Worker::new(core, clocks, Rc::clone(plane), world, forwarder, report, published))
+    let outfit = Outfit {
+        number,
+        succession: Arc::clone(&shared.succession),
+        clock,
+        cookie_secret: secret.clone(),
+        hasher: shared.hasher.clone(),
+        upstream_counters: upstream,
+        tcp: tcp.clone(),
+    };
+    let (upstreams, settings) = (Upstreams { world, forwarder }, (settings, outfit));
+    Ok(Worker::new(core, clocks, Rc::clone(plane), upstreams, report, published, settings))
 }
 
 /// Returns when the main thread says that the node stops.

@@ -1,14 +1,19 @@
 //! Hot path. One core at work: joins the listeners of `net` to the answers of `serve`, and misses to `resolve`.
 
+mod exchange;
+
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use futures_lite::future::or;
+use glommio::Task;
 use glommio::timer::Timer;
 
+pub(super) use self::exchange::{Outfit, Upstreams, apexes};
 use super::clock::Clocks;
+use super::succession::Settings;
 use crate::cache::{Batch, Shard};
 use crate::mesh::{Bell, Correspondent, Ends};
 use crate::net::udp::Plane;
@@ -19,7 +24,7 @@ use crate::resolve::Forwarder;
 use crate::resolve::exchange::Question;
 use crate::serve::{Admission, Asking, Client, Core, Onward, Unresolved, Verdict, Warmth};
 use crate::time::{CacheTime, Monotonic, Now};
-use crate::upstream::{Report, World};
+use crate::upstream::Report;
 use crate::wire::MESSAGE_BYTES_MAX;
 
 /// What became of a question that nobody has asked.
@@ -36,8 +41,10 @@ pub(super) struct Worker {
     clocks: RefCell<Clocks>,
     now: Cell<Now>,
     plane: Rc<Plane>,
-    world: World<Plane>,
-    forwarder: Forwarder,
+    /// Who is asked by whom; replaced as a whole. A question ends with those with whom it began.
+    asking: RefCell<Rc<Upstreams>>,
+    /// Asks resting upstreams in the background; ends when it is replaced.
+    prober: RefCell<Option<Task<()>>>,
     /// What is logged of upstreams.
     report: Report,
     /// Replies to those who waited are written here, one by one.
@@ -49,6 +56,8 @@ pub(super) struct Worker {
     /// Where the policy in force is found, and which one this core goes by.
     published: Arc<Published>,
     epoch: Cell<u64>,
+    settings: RefCell<Arc<Settings>>,
+    outfit: Outfit,
     /// For the tasks that outlive a batch.
     this: Weak<Self>,
 }
@@ -59,10 +68,10 @@ impl Worker {
         core: Core<Path>,
         clocks: Clocks,
         plane: Rc<Plane>,
-        world: World<Plane>,
-        forwarder: Forwarder,
+        upstreams: Upstreams,
         report: Report,
         (published, epoch): (Arc<Published>, u64),
+        (settings, outfit): (Arc<Settings>, Outfit),
     ) -> Rc<Self> {
         let scratch = vec![0; MESSAGE_BYTES_MAX].into_boxed_slice();
         Rc::new_cyclic(|this| Self {
@@ -70,14 +79,16 @@ impl Worker {
             clocks: RefCell::new(clocks),
             now: Cell::default(),
             plane,
-            world,
-            forwarder,
+            asking: RefCell::new(Rc::new(upstreams)),
+            prober: RefCell::default(),
             report,
             scratch: RefCell::new(scratch),
             news: Rc::default(),
             is_sweeping: Cell::new(false),
             published,
             epoch: Cell::new(epoch),
+            settings: RefCell::new(settings),
+            outfit,
             this: Weak::clone(this),
         })
     }
@@ -94,7 +105,11 @@ impl Worker {
     fn exchange_policy(&self) {
         let (epoch, policy) = self.published.current();
         self.epoch.set(epoch);
+        let generation = policy.generation();
         self.core.borrow_mut().go_by(policy);
+        if generation != self.settings.borrow().generation {
+            self.exchange_settings(generation);
+        }
     }
 
     /// Begins to resolve the question of `message`, which nobody has asked.
@@ -132,14 +147,9 @@ impl Worker {
         self.core.borrow().counters().restored.set(count);
     }
 
-    /// Asks resting upstreams in the background whether they are back, for ever.
-    pub(super) async fn probe(self: Rc<Self>) {
-        self.forwarder.probe(&self.world, || self.tell_changes(self.read_clocks())).await;
-    }
-
     /// Logs what has become of upstreams.
-    fn tell_changes(&self, now: Now) {
-        self.report.changed(&self.forwarder.take_changes(), now.monotonic);
+    fn tell_changes(&self, forwarder: &Forwarder, now: Now) {
+        self.report.changed(&forwarder.take_changes(), now.monotonic);
     }
 
     /// Begins to tell the other cores what this one learns, and to heed what they say.
@@ -173,16 +183,20 @@ impl Worker {
     fn ask(&self, asking: Box<Asking>) {
         let worker = self.this.upgrade().expect("a worker that answers is alive");
         // Pinned before it is spawned: on its way into the executor it is moved several times, and it is large.
-        glommio::spawn_local(Box::pin(async move { worker.resolve(asking).await })).detach();
+        // These and no others: the number of the question's view is theirs.
+        let upstreams = Rc::clone(&self.asking.borrow());
+        glommio::spawn_local(Box::pin(async move { worker.resolve(asking, &upstreams).await }))
+            .detach();
     }
 
-    async fn resolve(&self, mut asking: Box<Asking>) {
+    async fn resolve(&self, mut asking: Box<Asking>, upstreams: &Upstreams) {
+        let Upstreams { world, forwarder } = upstreams;
         // The question is the task's own, so that `asking` is free for the stale answer meanwhile.
         let query = asking.query().into_owned();
         let query = query.view();
         let question = Question::of(&query);
         let (view, evicted) = (asking.view(), asking.evicted());
-        let resolving = async { Some(self.forwarder.resolve(&self.world, view, &question).await) };
+        let resolving = async { Some(forwarder.resolve(world, view, &question).await) };
         let mut resolution = pin!(or(resolving, async {
             evicted.await;
             None
@@ -202,7 +216,7 @@ impl Worker {
         };
         let now = self.read_clocks();
         let Some(outcome) = outcome else { return self.evict(&mut asking, now) };
-        self.tell_changes(now);
+        self.tell_changes(forwarder, now);
         if let Err(failure) = outcome {
             self.report.failed(failure, now.monotonic);
         }
@@ -337,6 +351,6 @@ impl Respond for Worker {
     }
 
     fn response(&self, socket: SocketId, from: std::net::SocketAddr, datagram: &[u8]) {
-        self.world.deliver(socket, from, datagram);
+        self.asking.borrow().world.deliver(socket, from, datagram);
     }
 }

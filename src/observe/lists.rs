@@ -1,5 +1,7 @@
 //! What became of the lists: one block per node, written by the thread that keeps them.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::text::{Exposition, Kind};
 use super::{Counter, Gauge};
 
@@ -29,7 +31,7 @@ pub struct ListCounters {
 #[derive(Debug, Default)]
 pub struct FilterCounters {
     /// By list, in the order of the config.
-    pub lists: Vec<ListCounters>,
+    lists: Mutex<Vec<Arc<ListCounters>>>,
     /// Names in the image in force.
     pub names: Gauge,
     /// Bytes of it.
@@ -50,16 +52,36 @@ impl FilterCounters {
     /// For lists with these names.
     #[must_use]
     pub fn of(names: impl IntoIterator<Item = String>) -> Self {
-        let lists = names.into_iter().map(|name| ListCounters { name, ..ListCounters::default() });
-        Self { lists: lists.collect(), ..Self::default() }
+        let counters = Self::default();
+        counters.follow(names);
+        counters
+    }
+
+    /// The counters of lists with these names, which are kept from now on, in the same order. What was counted of one that
+    /// stays goes on.
+    pub fn follow(&self, names: impl IntoIterator<Item = String>) -> Vec<Arc<ListCounters>> {
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        let list = |name: String| {
+            let known = lists.iter().find(|list| list.name == name).map(Arc::clone);
+            known.unwrap_or_else(|| Arc::new(ListCounters { name, ..ListCounters::default() }))
+        };
+        *lists = names.into_iter().map(list).collect();
+        lists.clone()
+    }
+
+    /// The counters of the lists that are kept, in the order of the config.
+    #[must_use]
+    pub fn lists(&self) -> Vec<Arc<ListCounters>> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Writes all counters.
     pub fn expose(&self, out: &mut Exposition) {
         const GAUGE: Kind = Kind::Gauge;
         const COUNTER: Kind = Kind::Counter;
-        for list in &self.lists {
-            let ListCounters { name, rules, bad_lines, skipped_lines, bytes, confirmed, .. } = list;
+        for list in &self.lists() {
+            let ListCounters { name, rules, bad_lines, skipped_lines, bytes, confirmed, .. } =
+                &**list;
             let labels = [("list", name.as_str())];
             for (family, help, value) in [
                 ("dns_list_rules", "Rules of a list that are in force", rules),
@@ -74,7 +96,7 @@ impl FilterCounters {
             ] {
                 out.sample(GAUGE, family, help, &labels, value.value());
             }
-            let ListCounters { changed, unchanged, failed, .. } = list;
+            let ListCounters { changed, unchanged, failed, .. } = &**list;
             for (outcome, count) in
                 [("changed", changed), ("unchanged", unchanged), ("failed", failed)]
             {
@@ -133,8 +155,8 @@ mod tests {
     #[test]
     fn every_list_has_its_samples() {
         let counters = FilterCounters::of(["ads".to_owned(), "o\"urs".to_owned()]);
-        counters.lists[0].rules.set(3);
-        counters.lists[1].failed.bump();
+        counters.lists()[0].rules.set(3);
+        counters.lists()[1].failed.bump();
         counters.names.set(2);
         let mut out = Exposition::default();
         counters.expose(&mut out);

@@ -4,6 +4,7 @@ mod counter;
 mod filter;
 mod forward;
 mod lists;
+mod reload;
 mod serving;
 mod snapshot;
 mod text;
@@ -11,8 +12,9 @@ mod upstream;
 
 pub use counter::{Counter, Gauge};
 pub use filter::FilterHits;
-pub use forward::ForwardCounters;
+pub use forward::{ForwardCounters, ServerCounters};
 pub use lists::{FilterCounters, ListCounters};
+pub use reload::ReloadCounters;
 pub use serving::{Fault, ServingCounters, Transport};
 pub use snapshot::SnapshotCounters;
 pub use text::{Exposition, Kind};

@@ -3,6 +3,7 @@
 mod claims;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -26,6 +27,8 @@ pub struct Groups {
     default: Place,
     /// What the operator calls each group; the default one has no name unless he gave it lists or upstreams.
     names: Box<[Option<Box<str>>]>,
+    /// As the operator wrote them.
+    sections: Arc<[config::Group]>,
 }
 
 /// Who is who at one listener: from each address on, up to the next one.
@@ -63,7 +66,7 @@ impl Groups {
         } else {
             listeners.iter().map(|listener| Table::new(&numbered, listener, default)).collect()
         };
-        Self { tables, default, names }
+        Self { tables, default, names, sections: sections.into() }
     }
 
     /// Where the client at `address` stands who asked the listener with this number. IPv4 addresses in IPv6 clothing count
@@ -75,6 +78,12 @@ impl Groups {
             None => self.default,
             Some(table) => table.find(address).unwrap_or(self.default),
         }
+    }
+
+    /// The groups as the operator wrote them.
+    #[must_use]
+    pub fn sections(&self) -> &[config::Group] {
+        &self.sections
     }
 
     /// What the operator calls a group.

@@ -10,7 +10,7 @@ use super::reply;
 use crate::cache::{Explanation, Failures, Key, Lookup, Outbox, Shard};
 use crate::config::{self, ROOT_VIEW};
 use crate::observe::{ServingCounters, Transport};
-use crate::policy::{Asker, Excess, Policy, RateLimiter, Ruling};
+use crate::policy::{Asker, Excess, Filtering, Policy, RateLimiter, Ruling};
 use crate::time::Now;
 use crate::wire::case::Folding;
 use crate::wire::{AnswerBuf, Ede, NameBuf, Query, Rcode};
@@ -106,7 +106,7 @@ impl<P> Core<P> {
         sections: Sections<'_>,
         counters: Arc<ServingCounters>,
     ) -> Self {
-        let vectors = if sections.optimizations.simd { Folding::vectors() } else { None };
+        counters.filter.follow(list_names(&policy));
         Self {
             policy,
             rate: None,
@@ -117,7 +117,7 @@ impl<P> Core<P> {
             failures: Failures::new(sections.cache.failure_ttl_max),
             outbox: Outbox::new(0),
             stale_after: sections.cache.stale_after,
-            folding: vectors.unwrap_or(Folding::WORDS),
+            folding: folding_of(sections.optimizations),
             key: Key::default(),
         }
     }
@@ -138,7 +138,24 @@ impl<P> Core<P> {
 
     /// Goes by `policy` from now on. What the cache holds is the truth of upstreams, so nothing of it has to go.
     pub fn go_by(&mut self, policy: Arc<Policy>) {
+        self.counters.filter.follow(list_names(&policy));
         self.policy = policy;
+    }
+
+    /// Goes by other `sections` from now on, as far as they can change while queries come: sizes of replies, bounds of the
+    /// cache, zones with upstreams of their own. What is in flight keeps its bounds.
+    pub fn adopt(&mut self, sections: Sections<'_>) {
+        self.shard.adopt(sections.cache);
+        self.shard.divide_at(sections.zones);
+        self.limits = reply::Limits::new(sections.udp);
+        self.failures.adopt(sections.cache.failure_ttl_max);
+        self.stale_after = sections.cache.stale_after;
+        self.folding = folding_of(sections.optimizations);
+    }
+
+    /// Limits clients to what `rate` grants them, from now on.
+    pub fn limit(&mut self, rate: Option<RateLimiter>) {
+        self.rate = rate;
     }
 
     /// Fetches from memory what answering `messages` will need, all at once, so that each does not wait for its own.
@@ -348,6 +365,16 @@ impl<P> Core<P> {
     pub const fn shard(&self) -> &Shard {
         &self.shard
     }
+}
+
+fn folding_of(optimizations: config::Optimizations) -> Folding {
+    let vectors = if optimizations.simd { Folding::vectors() } else { None };
+    vectors.unwrap_or(Folding::WORDS)
+}
+
+/// What the operator calls the lists of `policy`, by number.
+fn list_names(policy: &Policy) -> Vec<&'static str> {
+    policy.filtering().map(Filtering::list_names).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -36,6 +36,18 @@ impl<P> Core<P> {
         self.count_shard();
     }
 
+    /// Forgets what `flush` says, on this core alone: for what all cores learn by themselves. [`Core::sweep`] has work then.
+    pub fn forget(&mut self, flush: Flush, now: Now) {
+        self.failures.clear();
+        self.shard.flush(flush, now.cache);
+        self.count_shard();
+    }
+
+    /// Forgets what could not be resolved: others are asked from now on.
+    pub fn forget_failures(&mut self) {
+        self.failures.clear();
+    }
+
     /// Heeds what another core says; `true` when [`Core::sweep`] has work then.
     pub fn hear(&mut self, batch: &Batch, now: Now) -> bool {
         let mut has_work = false;

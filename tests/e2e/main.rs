@@ -28,6 +28,7 @@ mod process;
 mod questions;
 mod rate;
 mod rebinding;
+mod reload;
 mod restart;
 mod scripted;
 mod special;
