@@ -126,6 +126,11 @@ fn cores(selection: &CoreSelection) -> String {
     }
 }
 
+/// The keys that take effect at the next start, as `table.key`.
+pub fn fixed_keys() -> impl Iterator<Item = &'static str> {
+    FIXED.iter().map(|fixed| fixed.key)
+}
+
 /// Gives `new` the values of `old` where they cannot change, and says which those are.
 pub(super) fn keep_fixed(old: &Config, new: &mut Config) -> Vec<Later> {
     let mut later = Vec::new();

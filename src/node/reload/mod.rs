@@ -10,6 +10,7 @@ use std::sync::mpsc::{
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+pub use difference::fixed_keys;
 pub use report::{Later, Report};
 
 use super::clock::Clocks;
@@ -268,5 +269,25 @@ fn carry_out(reloader: &Reloader, requests: &Receiver<()>, status: &str) {
         notifier.reloading();
         let report = reloader.reload();
         notifier.ready(&format!("{status}; {}", report.summary()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_all_who_ask_during_a_reload_one_waits() {
+        let (asked, requests) = sync_channel(1);
+        let reloads = Requests(asked);
+        reloads.ask();
+        requests.recv().unwrap();
+        // That one is under way.
+        for _ in 0..3 {
+            reloads.ask();
+        }
+        assert_eq!((requests.try_recv().is_ok(), requests.try_recv().is_ok()), (true, false));
+        drop(requests);
+        reloads.ask();
     }
 }
