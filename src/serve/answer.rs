@@ -80,6 +80,8 @@ pub struct Core<P> {
     pub(super) stale_after: Duration,
     pub(super) folding: Folding,
     pub(super) key: Key,
+    /// Tells questions in flight from those of a config before, whose views have the same numbers.
+    pub(super) salt: u64,
 }
 
 /// The sections of the config that serving goes by.
@@ -119,6 +121,7 @@ impl<P> Core<P> {
             stale_after: sections.cache.stale_after,
             folding: folding_of(sections.optimizations),
             key: Key::default(),
+            salt: 0,
         }
     }
 
@@ -189,7 +192,7 @@ impl<P> Core<P> {
             return Warmth::Known;
         }
         let hash = self.shard.hash(self.key.as_bytes());
-        if self.waiting.holds(hash, self.key.as_bytes()) {
+        if self.waiting.holds(hash ^ self.salt, self.key.as_bytes()) {
             return Warmth::Known;
         }
         self.ask_ahead(hash, &query, now).map_or(Warmth::Busy, Warmth::Ask)
@@ -304,8 +307,8 @@ impl<P> Core<P> {
     fn answer_late(&mut self, reply: reply::Reply<'_, '_>, now: Now, out: &mut [u8]) -> Verdict {
         let key = self.key.as_bytes();
         let hash = self.shard.hash(key);
-        let is_vain =
-            self.failures.recent(hash, now.cache).is_some() || self.waiting.is_slow(hash, key);
+        let is_vain = self.failures.recent(hash, now.cache).is_some()
+            || self.waiting.is_slow(hash ^ self.salt, key);
         let must_wait = !is_vain && !self.stale_after.is_zero();
         if must_wait {
             self.counters.misses.bump();
@@ -341,10 +344,11 @@ impl<P> Core<P> {
 
     /// Begins the question of `query` for which nobody waits, unless it has begun, or there is no room.
     fn ask_ahead(&mut self, hash: u64, query: &Query<'_>, now: Now) -> Option<Box<Asking>> {
-        let eviction = self.waiting.begin_ahead(hash, self.key.as_bytes())?;
+        let place = hash ^ self.salt;
+        let eviction = self.waiting.begin_ahead(place, self.key.as_bytes())?;
         self.counters.refreshes.bump();
         self.count_in_flight();
-        Some(Asking::ahead(query, &self.key, hash, now, self.stale_after, eviction))
+        Some(Asking::ahead(query, &self.key, (hash, place), now, self.stale_after, eviction))
     }
 
     /// Lets `work` change what this core holds, and counts what is there then.

@@ -421,3 +421,32 @@ fn no_query_is_lost_while_configs_alternate_under_load() {
     let reloads = node.counters().sum("dns_config_reloads_total", "applied");
     assert_eq!(reloads, ROUNDS as u64);
 }
+
+#[test]
+fn nobody_joins_a_question_of_a_view_that_means_others_now() {
+    let gate = Gate::default();
+    let held = gate.clone();
+    let slow = Scripted::start(move |asked| {
+        vec![Step::When(held.clone(), message::address(&asked.message, 300, [192, 0, 2, 2]))]
+    });
+    let (root, quick) = (answering(1), answering(3));
+    let patient = "attempt_timeout = '20s'\ndeadline = '30s'\n";
+    let config = |upstream: &Scripted| {
+        format!(
+            "{}{patient}[[group]]\nname = 'guests'\nclients = '{GUEST}'\nupstreams = '{}'\n",
+            forward(root.address),
+            upstream.address
+        )
+    };
+    let node = start(&config(&slow));
+    let waiting = Datagrams::from(GUEST, node.address);
+    waiting.send(&query(7, "www.example", A));
+    slow.wait_for("www.example.");
+    let line = node.reload_with(&config(&quick));
+    assert!(line.ends_with("reload: applied group"), "{line}");
+    assert_eq!(last(&ask_from(&node, GUEST, "www.example")), 3);
+    gate.open();
+    assert_eq!(last(&waiting.receive()), 2);
+    // What came from those of before was not kept.
+    assert_eq!(last(&ask_from(&node, GUEST, "www.example")), 3);
+}
