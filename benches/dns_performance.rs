@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, criterion_group, criterion_main};
 use heimdall_uring::cache::{Key, Lookup, Shard};
 use heimdall_uring::config;
-use heimdall_uring::observe::Transport;
+use heimdall_uring::observe::{Sampling, ServingCounters, Transport};
 use heimdall_uring::policy::filter::syntax::{self, Syntax};
 use heimdall_uring::policy::filter::{Compiler, Image, Kind, Lists, Rule};
 use heimdall_uring::policy::local::Wants;
@@ -369,5 +369,29 @@ fn rate(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, parse, hit, local, shard, folding, rate, lists);
+/// What does it cost each hit that queries are counted by type, and that one hit in 64 is timed?
+#[expect(clippy::disallowed_methods, reason = "a bench reads the clock")]
+fn counting(criterion: &mut Criterion) {
+    let counters = ServingCounters::default();
+    criterion.bench_function("counting/a counter", |bencher| {
+        bencher.iter(|| black_box(&counters).misses.bump());
+    });
+    criterion.bench_function("counting/by type", |bencher| {
+        bencher.iter(|| black_box(&counters).query(Transport::Udp, Some(black_box(Rtype::A))));
+    });
+    let sampling = Sampling::new(1);
+    criterion.bench_function("counting/sampling", |bencher| {
+        let begin = Instant::now();
+        bencher.iter(|| {
+            if black_box(&sampling).is_due() {
+                counters.hit_durations.note(begin.elapsed(), Sampling::PERIOD);
+            }
+        });
+    });
+    criterion.bench_function("counting/a clock", |bencher| {
+        bencher.iter(Instant::now);
+    });
+}
+
+criterion_group!(benches, parse, hit, local, shard, folding, rate, lists, counting);
 criterion_main!(benches);

@@ -7,6 +7,8 @@ PATH=$PATH:/usr/sbin:/sbin
 work=$(mktemp -d)
 # The names that are asked for are below test., which the node would not forward (docs/CONFIGURATION.md, [special]).
 export HEIMDALL_SPECIAL_TEST=false
+# Several nodes may run on this machine, and only one of them could have the default address of the API.
+export HEIMDALL_API_LISTEN=off
 # An address of the loopback network for this run alone: two runs at a time do not ask each other's servers.
 home=127.$((64 + ($$ >> 16) % 64)).$(($$ >> 8 & 255)).$(($$ & 255))
 declare -A pids=()

@@ -9,7 +9,11 @@ use std::sync::Arc;
 use heimdall_uring::cache::Shard;
 use heimdall_uring::config;
 use heimdall_uring::observe::Transport;
-use heimdall_uring::policy::{Acl, HostsFile, Identity, LocalData, Policy, RateLimiter, local};
+use heimdall_uring::policy::filter::syntax::{self, Syntax};
+use heimdall_uring::policy::filter::{Compiler, Image, Kind, Lists, Rule};
+use heimdall_uring::policy::{
+    Acl, Filtering, HostsFile, Identity, LocalData, Policy, RateLimiter, local,
+};
 use heimdall_uring::serve::{Admission, Client, Core, Sections, Unresolved, Verdict};
 use heimdall_uring::time::{CacheTime, Monotonic, Now};
 use heimdall_uring::wire::answer::AnswerBuilder;
@@ -72,6 +76,7 @@ fn core() -> Core<()> {
         Identity::new(&config::Identity::default()),
         LocalData::compile(&sections).unwrap().0,
     );
+    let policy = policy.filtered(Some(Arc::new(filtering())));
     let shard =
         Shard::new(&config::Cache::default(), 1 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
     let (udp, cache) = (config::Udp::default(), config::Cache::default());
@@ -80,6 +85,18 @@ fn core() -> Core<()> {
     let sections =
         Sections { forward: &forward, zones: &zones, udp: &udp, cache: &cache, optimizations };
     Core::new(Arc::new(policy), shard, sections, Arc::default())
+}
+
+/// A list that blocks one name and the names below, and allows one of these.
+fn filtering() -> Filtering {
+    let mut compiler = Compiler::new([1; 16]);
+    let mut take = |rule: &Rule<'_>| compiler.add(0, Kind::Block, rule).is_ok();
+    let text = b"||ads.test^\n@@||fine.ads.test^";
+    assert_eq!(syntax::read(text, Syntax::Adblock, &mut take).rules, 2);
+    let image = Image::open(compiler.finish(0).unwrap().into()).unwrap();
+    let source = config::ListSource::File("/list".into());
+    let list = config::List::new("ads".into(), source, String::new());
+    Filtering::new(image, &[list], Box::new([Lists::ALL]))
 }
 
 fn query(name: &str, qtype: Rtype, with_edns: bool) -> Vec<u8> {
@@ -143,6 +160,7 @@ fn hits_local_answers_refusals_and_malformed_messages_allocate_nothing() {
     let mut core = core();
     resolve(&mut core, &query("www.example.com.", Rtype::A, false), 1);
     resolve(&mut core, &query("many.example.com.", Rtype::A, false), 90);
+    resolve(&mut core, &query("fine.ads.test.", Rtype::A, false), 1);
     let stranger = Client { address: [8, 8, 8, 8].into(), ..CLIENT };
     let mut broken = query("www.example.com.", Rtype::A, true);
     broken.truncate(30);
@@ -155,6 +173,9 @@ fn hits_local_answers_refusals_and_malformed_messages_allocate_nothing() {
         ("hosts file", CLIENT, query("nas.home.", Rtype::A, true)),
         ("hosts file, NODATA", CLIENT, query("nas.home.", Rtype::MX, true)),
         ("rewrite", CLIENT, query("x.apps.test.", Rtype::A, true)),
+        ("blocked name", CLIENT, query("Www.ads.test.", Rtype::A, true)),
+        ("blocked name, other type", CLIENT, query("ads.test.", Rtype::HTTPS, true)),
+        ("allowed name", CLIENT, query("fine.ads.test.", Rtype::A, true)),
         ("ANY", CLIENT, query("www.example.com.", Rtype::ANY, true)),
         ("stranger", stranger, query("www.example.com.", Rtype::A, true)),
         ("malformed", CLIENT, broken),

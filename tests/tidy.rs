@@ -55,7 +55,7 @@ const ROOMS: [(&str, &[&str]); 14] = [
 const JOINERS: [&str; 4] = ["node", "cli", "main", "lib"];
 
 /// Crates that live in some rooms only.
-const CRATES: [(&str, &[&str]); 29] = [
+const CRATES: [(&str, &[&str]); 32] = [
     ("toml", &["config"]),
     ("hdrhistogram", &["observe"]),
     ("hashbrown", &["cache", "policy", "resolve"]),
@@ -78,7 +78,10 @@ const CRATES: [(&str, &[&str]); 29] = [
     ("ureq", &["control"]),
     ("flate2", &["control"]),
     ("tokio", &["control"]),
-    ("axum", &["control"]),
+    ("tokio_rustls", &["control"]),
+    ("hyper", &["control"]),
+    ("hyper_util", &["control"]),
+    ("serde_json", &["control"]),
     ("rusqlite", &["control"]),
     ("tracing", &["net", "upstream", "mesh", "control"]),
     ("clap", &[]),

@@ -1,5 +1,7 @@
 //! The command line: arguments become a config and one call. Nothing here knows how a node works.
 
+mod ctl;
+mod generate;
 mod plan;
 
 use std::collections::BTreeSet;
@@ -8,13 +10,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use thiserror::Error;
 
 use crate::config::{
     self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, LogLevel, Upstream, Value,
     resolv::{self, NameServers},
 };
+use crate::node::reload::Reading;
 use crate::node::{self, NodeError, log};
 use crate::sys::interfaces;
 
@@ -28,8 +31,8 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_FAILURE: u8 = 1;
 
 /// A DNS resolver: one executor, one io_uring and one cache shard per core.
-#[derive(Clone, Debug, Parser)]
-#[command(version, after_help = EXAMPLES)]
+#[derive(Debug, Parser)]
+#[command(version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 struct Arguments {
     /// CPUs that get a worker: "auto", "numa:0", "0-15" or "0,2,4-7" [default: one per physical core]
     #[arg(long, value_name = "CPUS")]
@@ -56,6 +59,21 @@ struct Arguments {
     /// Print the machine and the chosen CPUs, and exit
     #[arg(long)]
     print_topology: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// What else the program does than to serve.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Ask and command a node that runs
+    Ctl(ctl::Arguments),
+    /// Print completions for a shell, or a manual page
+    #[command(hide = true)]
+    Generate {
+        /// Which
+        what: generate::What,
+    },
 }
 
 const EXAMPLES: &str = "\
@@ -63,6 +81,7 @@ Examples:
   heimdall-uring --listen 127.0.0.1:5353
   heimdall-uring --cores 0-15 --listen 0.0.0.0:53 --listen [::]:53 --upstream 192.0.2.1
   heimdall-uring --config /etc/heimdall-uring/node.toml --check
+  heimdall-uring ctl stats
 
 Every key of the config can be set by a variable: HEIMDALL_CACHE_SIZE=2GiB sets cache.size.
 Flags win over variables, variables over the file.
@@ -88,15 +107,20 @@ enum Refusal {
     AsksItself { upstream: SocketAddr, listen: SocketAddr },
     #[error("{0}")]
     Node(#[from] NodeError),
+    #[error("{0}")]
+    Ctl(#[from] ctl::CtlError),
 }
 
 impl Refusal {
     const fn exit_code(&self) -> u8 {
         match self {
+            Self::Ctl(error) if !error.is_usage() => EXIT_FAILURE,
+            Self::Ctl(_) => EXIT_USAGE,
             Self::Node(
                 NodeError::Local(_)
                 | NodeError::Hosts(_)
                 | NodeError::Placement(_)
+                | NodeError::Api(_)
                 | NodeError::Memory(_)
                 | NodeError::Trust(_)
                 | NodeError::WarmUp(_),
@@ -114,7 +138,7 @@ impl Refusal {
 /// Runs the program with the process's own arguments and environment.
 #[must_use]
 pub fn run() -> ExitCode {
-    let code = match carry_out(&Arguments::parse()) {
+    let code = match carry_out(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(refusal) => {
             log::say(&format!("heimdall-uring: {refusal}\n"));
@@ -125,8 +149,16 @@ pub fn run() -> ExitCode {
     code
 }
 
-fn carry_out(arguments: &Arguments) -> Result<(), Refusal> {
-    let Assembled { config, upstream_source, warnings } = assemble(arguments)?;
+fn carry_out(arguments: Arguments) -> Result<(), Refusal> {
+    match arguments.command {
+        Some(Command::Ctl(arguments)) => return ctl::run(&arguments),
+        Some(Command::Generate { what }) => {
+            generate::print(what);
+            return Ok(());
+        }
+        None => {}
+    }
+    let Reading { config, upstream_source, warnings } = assemble(&arguments)?;
     if arguments.print_topology {
         print(&node::topology_report(&config.node.cores)?);
         return Ok(());
@@ -142,25 +174,13 @@ fn carry_out(arguments: &Arguments) -> Result<(), Refusal> {
     }
     log_to_stderr(config.log.level)?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    let again = arguments.clone();
-    let source = move || {
-        let Assembled { config, warnings, .. } =
-            assemble(&again).map_err(|refusal| refusal.to_string())?;
-        Ok((config, warnings))
-    };
-    Ok(node::serve(config, Box::new(source))?)
+    let source = move || assemble(&arguments).map_err(|refusal| refusal.to_string());
+    let reading = Reading { config, upstream_source, warnings };
+    Ok(node::serve(reading, Box::new(source), plan::lines)?)
 }
 
 /// The config from all sources.
-struct Assembled {
-    config: Config,
-    /// Where its upstreams come from.
-    upstream_source: String,
-    /// What the operator may have meant otherwise.
-    warnings: Vec<String>,
-}
-
-fn assemble(arguments: &Arguments) -> Result<Assembled, Refusal> {
+fn assemble(arguments: &Arguments) -> Result<Reading, Refusal> {
     let text = match &arguments.config {
         None => None,
         Some(path) => {
@@ -171,10 +191,7 @@ fn assemble(arguments: &Arguments) -> Result<Assembled, Refusal> {
         }
     };
     let file = text.as_ref().map(|(name, text)| File { name, text });
-    let environment = std::env::vars_os().filter_map(|(name, value)| {
-        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
-    });
-    let environment: Vec<(String, String)> = environment.collect();
+    let environment = environment();
     let mut warnings = config::stray_variables(&environment);
     let mut config = Config::load(file, environment, &flags(arguments))?;
     for file in std::mem::take(&mut config.local_files) {
@@ -194,7 +211,15 @@ fn assemble(arguments: &Arguments) -> Result<Assembled, Refusal> {
     }
     // A sandbox may hide the interfaces; loopback and stated addresses are compared all the same.
     refuse_circles(&config, &interfaces::addresses().unwrap_or_default())?;
-    Ok(Assembled { config, upstream_source: source, warnings })
+    Ok(Reading { config, upstream_source: source, warnings })
+}
+
+/// The variables of the process.
+fn environment() -> Vec<(String, String)> {
+    let all = std::env::vars_os().filter_map(|(name, value)| {
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
+    });
+    all.collect()
 }
 
 /// Reads a text file, but never more than a config may have: `--config` may name a device without end.

@@ -11,8 +11,26 @@ use crate::config::{
 use crate::control;
 use crate::node::memory::Plan;
 
+/// What is done against forged answers: told in the second line about asking.
+const DEFENCE: &str = "defence";
+
 /// The config in force; `upstream_source` says where its upstreams come from.
 pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) -> String {
+    let lines = lines(config, upstream_source, memory).into_iter();
+    let lines = lines.map(|(what, text)| {
+        // What has no head belongs to the line above.
+        let head = if what == DEFENCE { String::new() } else { format!("{what}:") };
+        format!("{head:<11}{text}\n")
+    });
+    lines.collect()
+}
+
+/// The same as what stands at the head of each line, and what behind it.
+pub(super) fn lines(
+    config: &Config,
+    upstream_source: &str,
+    memory: &Plan,
+) -> Vec<(&'static str, String)> {
     let Config {
         node,
         udp,
@@ -33,16 +51,17 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         lists,
         groups: _,
         optimizations,
+        api,
         log,
     } = config;
     let locals: Vec<&str> = local.iter().map(|local| local.zone.as_str()).collect();
     let locals = if locals.is_empty() { "none".to_owned() } else { locals.join(", ") };
     let [upstreams, asking, defence] = asked(forward, upstream_source);
-    let lines = [
+    vec![
         ("listen", format!("{} (UDP and TCP)", list(&node.listen))),
         ("upstreams", upstreams),
         ("asking", asking),
-        ("", defence),
+        (DEFENCE, defence),
         ("zones", zones(forward)),
         ("backend", backend(node)),
         ("UDP", datagrams(udp)),
@@ -65,16 +84,9 @@ pub(super) fn describe(config: &Config, upstream_source: &str, memory: &Plan) ->
         ("simd", switch(optimizations.simd).to_owned()),
         ("identity", format!("id {}, version {}", told(&identity.id), told(&identity.version))),
         ("drain", format!("{:?}", node.drain)),
+        ("API", commanded(api)),
         ("log", format!("{:?}", log.level).to_lowercase()),
-    ];
-    lines
-        .map(|(what, text)| {
-            format!(
-                "{:<11}{text}\n",
-                if what.is_empty() { String::new() } else { format!("{what}:") }
-            )
-        })
-        .concat()
+    ]
 }
 
 fn list(addresses: &[SocketAddr]) -> String {
@@ -323,6 +335,18 @@ fn answered(answer: &ListAnswer) -> String {
         }
         ListAnswer::Alias(alias) => alias.as_name().to_string(),
     }
+}
+
+/// Where the node is asked and commanded, and by whom.
+fn commanded(api: &config::Api) -> String {
+    let tls = if api.certificate.is_some() { " over TLS" } else { "" };
+    let whom = match (&api.listen, api.has_token()) {
+        (config::ApiListen::Off, _) => return "off".to_owned(),
+        (_, true) => "who has the token may do everything",
+        (config::ApiListen::Unix(_), false) => "who may write to the socket may do everything",
+        (config::ApiListen::Tcp(_), false) => "without a token: figures only, no commands",
+    };
+    format!("{}{tls}, {whom}", api.listen)
 }
 
 const fn switch(is_on: bool) -> &'static str {

@@ -1,7 +1,7 @@
 //! The one table of everything that can be set: by file, by environment, by flag; docs/CONFIGURATION.md is held against it.
 
 use super::value::{self, Value};
-use super::{Config, CoreSelection, Upstream, forward};
+use super::{ApiListen, Config, CoreSelection, Token, Upstream, forward};
 
 /// One thing that can be set.
 #[derive(Clone, Copy)]
@@ -41,6 +41,9 @@ pub(super) const LISTS: [(&str, &str); 6] = [
     ("rebinding", "allow"),
     ("hosts", "files"),
 ];
+
+/// A key whose value is never shown.
+pub(super) const SECRET: (&str, &str) = ("api", "token");
 
 /// Receive buffers of a core. The ring needs two completions for each, and the kernel gives no ring more than 65 536.
 const RECEIVE_BUFFERS_MAX: u64 = 16_384;
@@ -234,6 +237,18 @@ keys! {
 
     optimizations.simd = "true", "true or false",
         |c, v| assign(&mut c.optimizations.simd, v.switch());
+
+    api.listen = "\"127.0.0.1:8053\"",
+        "\"off\", an address with its port such as \"[::1]:8053\", or a Unix socket such as \"unix:/run/heimdall-uring/api.sock\"",
+        |c, v| assign(&mut c.api.listen, ApiListen::from_text(v.text()?));
+    api.token = "none", "16 to 256 visible ASCII characters",
+        |c, v| assign(&mut c.api.token, Token::from_text(v.text()?).map(Some));
+    api.token_file = "none", "the absolute path of a file",
+        |c, v| assign(&mut c.api.token_file, v.path().map(Some));
+    api.certificate = "none", "the absolute path of a PEM file",
+        |c, v| assign(&mut c.api.certificate, v.path().map(Some));
+    api.key = "none", "the absolute path of a PEM file",
+        |c, v| assign(&mut c.api.key, v.path().map(Some));
 
     log.level = "\"info\"", "\"error\", \"warn\", \"info\" or \"debug\"",
         |c, v| assign(&mut c.log.level, value::log_level(v.text()?));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::keys::{KEYS, Key, LISTS};
+use super::keys::{KEYS, Key, LISTS, SECRET};
 use super::{
     Config, ConfigError, ForwardZone, Group, LocalFile, LocalZone, Value, environment, forward,
     upstream,
@@ -110,6 +110,9 @@ impl Config {
 
     /// What is wrong with a list that `key` has refused: the first item that it does not take, or has taken before.
     fn fault(&self, key: &Key, value: &Value) -> Option<String> {
+        if SECRET == (key.table, key.name) && value.text().is_some() {
+            return Some("(not shown)".to_owned());
+        }
         let items = value.items().filter(|_| LISTS.contains(&(key.table, key.name)))?;
         let takes = |part: &[&str]| {
             let list = Value::List(part.iter().map(|&item| item.to_owned()).collect());
@@ -315,6 +318,9 @@ impl Config {
                 "cache.ttl_min = {} is above cache.ttl_max = {}",
                 cache.ttl_min, cache.ttl_max
             ));
+        }
+        if let Some(flaw) = self.api.flaw() {
+            return conflict(flaw);
         }
         let mut zones = std::iter::once(&forward.root).chain(&forward.zones);
         if let Some(zone) = zones.find(|zone| zone.attempt_timeout > forward.deadline) {

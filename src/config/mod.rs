@@ -3,6 +3,7 @@
 //! Each room takes its own section (`Shard::new(&config::Cache)`), never the whole config. `keys` is the one table of
 //! what can be set; files, environment and flags all go through it.
 
+mod api;
 mod environment;
 mod error;
 mod forward;
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub use api::{Api, ApiListen, Token};
 pub use environment::stray_variables;
 pub use error::ConfigError;
 pub use forward::{Apex, Forward, ForwardZone, ROOT_VIEW, Selection};
@@ -75,6 +77,8 @@ pub struct Config {
     pub groups: Vec<Group>,
     /// What can be switched off.
     pub optimizations: Optimizations,
+    /// Where an operator asks and commands the node.
+    pub api: Api,
     /// How much is logged.
     pub log: Log,
 }

@@ -41,6 +41,18 @@ pub enum Protocol {
     Tls(Authentication),
 }
 
+impl Protocol {
+    /// Its name in metrics.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Udp => "udp",
+            Self::Tcp => "tcp",
+            Self::Tls(_) => "tls",
+        }
+    }
+}
+
 /// How an upstream proves over TLS that it is the right one (RFC 8310 §5).
 #[derive(Clone, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Authentication {

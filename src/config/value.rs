@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use super::{CoreSelection, IoBackend, LogLevel};
 
@@ -170,7 +170,17 @@ pub(super) fn flaw(address: SocketAddr) -> Option<&'static str> {
 /// A prefix, or an address that stands for itself. Bits behind the prefix must be zero.
 pub(super) fn prefix(text: &str) -> Option<IpNet> {
     let plain = || text.parse::<IpAddr>().ok().map(IpNet::from);
-    text.parse::<IpNet>().ok().filter(|net| net.addr() == net.network()).or_else(plain)
+    let net =
+        text.parse::<IpNet>().ok().filter(|net| net.addr() == net.network()).or_else(plain)?;
+    // Clients that come so are told by their IPv4 addresses.
+    let mapped = match net {
+        IpNet::V6(net) => net.addr().to_ipv4_mapped().zip(net.prefix_len().checked_sub(96)),
+        IpNet::V4(_) => None,
+    };
+    match mapped {
+        Some((address, bits)) => Ipv4Net::new(address, bits).ok().map(IpNet::V4),
+        None => Some(net),
+    }
 }
 
 /// `auto`, `numa:0`, or CPUs as `0-15` and `0,2,4-7`.
@@ -226,13 +236,7 @@ pub(super) fn io_backend(text: &str) -> Option<IoBackend> {
 
 /// `error`, `warn`, `info` or `debug`.
 pub(super) fn log_level(text: &str) -> Option<LogLevel> {
-    match text {
-        "error" => Some(LogLevel::Error),
-        "warn" => Some(LogLevel::Warn),
-        "info" => Some(LogLevel::Info),
-        "debug" => Some(LogLevel::Debug),
-        _ => None,
-    }
+    LogLevel::from_text(text)
 }
 
 #[cfg(test)]
@@ -305,6 +309,8 @@ mod tests {
     fn prefixes_must_be_exact_and_addresses_stand_for_themselves() {
         assert_eq!(prefix("10.0.0.0/8"), "10.0.0.0/8".parse().ok());
         assert_eq!(prefix("::1"), "::1/128".parse().ok());
+        assert_eq!(prefix("::ffff:10.0.0.0/104"), "10.0.0.0/8".parse().ok());
+        assert_eq!(prefix("::ffff:10.0.0.1"), "10.0.0.1/32".parse().ok());
         for bad in ["10.0.0.1/8", "10.0.0.0/33", "lan", ""] {
             assert_eq!(prefix(bad), None, "{bad}");
         }

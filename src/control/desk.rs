@@ -5,7 +5,11 @@ use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::{fmt, io};
 
+use tokio::sync::{mpsc, oneshot};
+
+use crate::cache::{Flush, Segment, State};
 use crate::sys::eventfd::EventFd;
+use crate::wire::{NameBuf, Rcode, Rtype};
 
 /// Requests that may wait for one core.
 const WAITING_MAX: usize = 16;
@@ -15,6 +19,63 @@ const WAITING_MAX: usize = 16;
 pub enum Request {
     /// Go by what is in force now, and say so.
     TakeUp(Sender<()>),
+    /// Forget answers, here and on all cores.
+    Flush(Box<Flush>, oneshot::Sender<()>),
+    /// What a look-up would find.
+    Explain(Box<NameBuf>, Rtype, oneshot::Sender<Finding>),
+    /// The entries in and below a name, a part of the shard at a time. A receiver that is gone ends it.
+    Dump(Box<NameBuf>, mpsc::Sender<Vec<Row>>),
+    /// What the core knows of the upstreams.
+    Upstreams(oneshot::Sender<Vec<UpstreamState>>),
+}
+
+/// What a look-up would find, and what it would be good for.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// In one word: `fresh`, `denied`, `stale`, `useless` or `absent`.
+    pub outcome: &'static str,
+    /// Which entry.
+    pub row: Option<Row>,
+}
+
+/// One entry of a shard.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The owner, in presentation form.
+    pub name: String,
+    /// Its type; none for a denial of all types.
+    pub qtype: Option<Rtype>,
+    /// What the answer says.
+    pub rcode: Rcode,
+    /// Seconds until it ceases to be fresh.
+    pub ttl: u32,
+    /// What it is good for.
+    pub state: State,
+    /// How far it has come.
+    pub segment: Segment,
+    /// How often it was asked for since it came or was last moved, as far as that is counted.
+    pub accesses: u8,
+    /// Whether it is what clients get that ask for DNSSEC.
+    pub has_dnssec: bool,
+    /// Bytes of the slab that it takes.
+    pub bytes: usize,
+}
+
+/// One upstream as one core knows it.
+#[derive(Clone, Debug)]
+pub struct UpstreamState {
+    /// Its name, as in the config.
+    pub upstream: String,
+    /// How it is spoken to.
+    pub protocol: &'static str,
+    /// Why it is asked last, and for how many seconds more.
+    pub rest: Option<(&'static str, f64)>,
+    /// Its usual time to an answer in milliseconds, once it has given one.
+    pub rtt_ms: Option<f64>,
+    /// Exchanges under way.
+    pub in_flight: usize,
+    /// Its questions go in clear for want of TLS.
+    pub is_in_clear: bool,
 }
 
 /// Where requests to one core are handed in.
@@ -68,19 +129,17 @@ impl Desk {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
-
     use super::*;
 
     #[test]
     fn desk_takes_what_it_has_room_for_and_says_so() {
         let (desk, inbox) = Desk::open().unwrap();
-        let request = || Request::TakeUp(channel().0);
+        let request = || Request::Upstreams(oneshot::channel().0);
         for _ in 0..WAITING_MAX {
             desk.ask(request()).unwrap();
         }
         assert_eq!(desk.ask(request()), Err(Busy));
-        assert!(matches!(inbox.queue.try_recv(), Ok(Request::TakeUp(_))));
+        assert!(matches!(inbox.queue.try_recv(), Ok(Request::Upstreams(_))));
         desk.ask(request()).unwrap();
         drop(inbox);
         assert_eq!(desk.ask(request()), Err(Busy));

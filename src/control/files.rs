@@ -1,7 +1,7 @@
 //! The node's own files: replaced whole or not at all, written beside their place under another name, synced, renamed;
 //! trusted only where nobody else can have written them; and never put in the place of what somebody else has put there.
 
-use std::fs::{self, File, Metadata, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -84,6 +84,22 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
             if fs::metadata(path)?.is_dir() { Ok(()) } else { Err(error) }
         }
         outcome => outcome,
+    }
+}
+
+/// Keeps `directory` to this process for as long as the file is open that comes back: files are written there under names that
+/// do not change. `path` is that of an empty file in it, which stays.
+///
+/// # Errors
+/// What the system says, and when another process, or another part of this one, has the directory.
+pub fn claim(path: &Path) -> io::Result<File> {
+    let file = file::open_to_claim(path)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => {
+            Err(io::Error::other("another node that runs keeps its own there"))
+        }
+        Err(TryLockError::Error(error)) => Err(error),
     }
 }
 

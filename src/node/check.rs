@@ -9,7 +9,7 @@ use super::topology::Topology;
 use super::warm::WarmList;
 use super::{NodeError, claim, hosts, limits, pin, start};
 use crate::config::Config;
-use crate::control;
+use crate::control::{self, api};
 use crate::net::udp::{Plane, Setup};
 
 /// What a check found.
@@ -45,6 +45,7 @@ pub fn check(config: &Config) -> Result<Checked, NodeError> {
     }
     warnings.extend(start::unwritable(&config.snapshot));
     warnings.extend(control::lists::warnings(&config.filter, &config.lists));
+    warnings.extend(api::check(&config.api)?);
     if let Some(seat) = seats.first() {
         warnings.extend(try_worker(seat, &config)?);
     }

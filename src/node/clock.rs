@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use crate::time::{CacheTime, Now};
+use crate::time::{CacheTime, Monotonic, Now};
 use crate::upstream::MonotonicClock;
 
 /// Names a file with the offset of the cache clock: decimal seconds, may be negative.
@@ -37,6 +37,11 @@ impl Clocks {
     pub(super) fn new(monotonic: MonotonicClock) -> Self {
         let path = std::env::var_os(OFFSET_VARIABLE).map(PathBuf::from);
         Self { monotonic, offset: path.map(OffsetFile::new) }
+    }
+
+    /// The monotonic clock alone.
+    pub(super) fn monotonic(&self) -> Monotonic {
+        self.monotonic.monotonic()
     }
 
     /// The present. Looks at the offset file only when there is one, and reads it only when it has changed.

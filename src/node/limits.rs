@@ -9,13 +9,13 @@ use crate::upstream;
 /// glommio refuses to start below this many bytes of lockable memory.
 const LOCKED_BYTES_MIN: u64 = 512 << 10;
 
-/// Descriptors beside sockets: rings, eventfds, logs, with room.
+/// Descriptors beside sockets: rings, eventfds, logs, connections of the API, with room.
 const DESCRIPTORS_BASE: u64 = 64;
 
 /// Rings, eventfds and the like per worker.
 const DESCRIPTORS_PER_WORKER: u64 = 24;
 
-/// Descriptors that a node cannot do without: of the process, of each worker (5 eventfds, 4 rings, and some for
+/// Descriptors that a node cannot do without: of the process, of each worker (7 eventfds, 4 rings, and some for
 /// streams to upstreams and sockets being replaced), and for streams of clients at each listener.
 const PROCESS_MIN: u64 = 16;
 const WORKER_MIN: u64 = 16;

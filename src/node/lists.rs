@@ -71,7 +71,7 @@ impl Lists {
     }
 
     /// What is counted.
-    pub(super) fn counters(&self) -> &FilterCounters {
+    pub(super) const fn counters(&self) -> &Arc<FilterCounters> {
         &self.counters
     }
 }

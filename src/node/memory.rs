@@ -12,6 +12,7 @@ use super::cgroup;
 use crate::cache::key::KEY_BYTES_MAX;
 use crate::cache::{Notice, SHARD_BYTES_MAX, Stored};
 use crate::config::{self, Config};
+use crate::control::api;
 use crate::net;
 use crate::policy::rate;
 use crate::resolve::inflight::{questions_in_all_max, waiters_in_all_max};
@@ -108,7 +109,9 @@ impl Plan {
         let snapshot = if config.snapshot.path.is_some() { super::snapshot::BYTES } else { 0 };
         let upstreams = upstream::connections_max(forward) * upstream::CONNECTION_BYTES;
         let clients = rate::bytes(&config.rate);
-        let base = PROCESS_BYTES + cores * (WORKER_BYTES + mesh + snapshot + upstreams + clients);
+        let api = api::bytes_max(&config.api, cores);
+        let base =
+            PROCESS_BYTES + api + cores * (WORKER_BYTES + mesh + snapshot + upstreams + clients);
         let buffers = net::arena_bytes(&config.udp);
         let resolution = questions_in_all_max(forward) * QUESTION_BYTES
             + waiters_in_all_max(forward) * WAITER_BYTES;
@@ -362,7 +365,10 @@ mod tests {
 
     #[test]
     fn notices_with_the_longest_keys_are_part_of_the_plan() {
-        let base = |cores| Plan::new(&config(None, None), cores, 0).unwrap().base;
+        let base = |cores| {
+            let config = config(None, None);
+            Plan::new(&config, cores, 0).unwrap().base - api::bytes_max(&config.api, cores)
+        };
         let each = base(1) - PROCESS_BYTES;
         let mesh = base(3) - PROCESS_BYTES - 3 * each;
         assert!(mesh >= 3 * 16_384 * (KEY_BYTES_MAX + size_of::<Stored>() + size_of::<Notice>()));

@@ -11,6 +11,7 @@ mod lists;
 pub mod log;
 pub mod memory;
 mod notify;
+mod panel;
 mod pin;
 pub mod placement;
 pub mod reload;
@@ -29,6 +30,7 @@ pub use start::serve;
 use thiserror::Error;
 
 use crate::config::CoreSelection;
+use crate::control::api::ApiError;
 use crate::net::bind::explain;
 use crate::net::udp::OpenError;
 use crate::policy::LocalError;
@@ -55,6 +57,9 @@ pub enum NodeError {
     /// Upstreams cannot be authenticated.
     #[error("{0}")]
     Trust(#[from] TrustError),
+    /// The API cannot be had.
+    #[error("{0}")]
+    Api(#[from] ApiError),
     /// The memory does not suffice.
     #[error("{0}")]
     Memory(#[from] memory::TooLittle),

@@ -139,8 +139,8 @@ impl Snapshots {
     }
 
     /// What the writer counts.
-    pub(super) fn counters(&self) -> &SnapshotCounters {
-        &self.counters
+    pub(super) fn counters(&self) -> Arc<SnapshotCounters> {
+        Arc::clone(&self.counters)
     }
 
     /// Reads the share of `core` into the shard of `worker`, and waits until all cores have read theirs.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Barrier, OnceLock};
+use std::sync::{Arc, Barrier, Mutex, OnceLock};
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -20,24 +20,26 @@ use super::clock::Clocks;
 use super::lists::Lists;
 use super::memory::{self, Plan};
 use super::notify::Notifier;
+use super::panel::{Counters, Panel};
 use super::placement::{self, Seat};
-use super::reload::{InForce, Reloader, Requests, Source};
+use super::reload::{Describe, InForce, Reading, Reloader, Requests, Source};
 use super::snapshot::{LAST_WRITE_MAX, Snapshots};
 use super::succession::{Settings, Succession};
 use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
 use super::topology::Topology;
 use super::warm::{self, WarmList};
 use super::worker::{self, Outfit, Upstreams, Worker};
-use super::{NodeError, claim, clock, desk, hosts, limits, log, pin};
+use super::{NodeError, claim, clock, desk, hosts, limits, pin};
 use crate::cache::Shard;
-use crate::config::{self, Config, Upstream};
+use crate::config::{self, Config, IoBackend, Upstream};
 use crate::control;
+use crate::control::api::{About, AboutCore, Api};
 use crate::control::desk::Desk;
 use crate::control::schedule::{self, Timetable};
 use crate::mesh::{self, Ends};
 use crate::net::tcp::{self, Tcp};
-use crate::net::udp::{self, Plane, Setup};
-use crate::observe::{Exposition, ForwardCounters, ServingCounters, UpstreamCounters};
+use crate::net::udp::{Plane, Setup};
+use crate::observe::ReloadCounters;
 use crate::policy::{Acl, Groups, Identity, LocalData, Policy, Published, RateLimiter, Rebinding};
 use crate::resolve::{CookieSecret, Forwarder};
 use crate::serve::{Core, Sections};
@@ -45,8 +47,7 @@ use crate::sys::adopt::adopt;
 use crate::sys::eventfd::EventFd;
 use crate::sys::listen;
 use crate::upstream::{
-    self, ChaCha, MonotonicClock, Report, Roots, Setting, SourcePorts, Streams, Trust, TrustError,
-    World,
+    self, ChaCha, MonotonicClock, Roots, Setting, SourcePorts, Streams, Trust, TrustError, World,
 };
 
 /// Memory that glommio registers for its own file I/O, of which we do none, in bytes. Its default of 10 MiB would pass
@@ -76,7 +77,7 @@ pub(super) struct Shared {
     /// That of the start.
     config: Config,
     pub(super) succession: Arc<Succession>,
-    memory: Plan,
+    pub(super) memory: Plan,
     pub(super) clock: MonotonicClock,
     source_ports: Arc<SourcePorts>,
     /// From which the cookies toward upstreams are made.
@@ -96,16 +97,6 @@ struct Crew {
     drain: EventFd,
 }
 
-/// All counters of one core.
-#[derive(Clone)]
-struct Counters {
-    serving: Arc<ServingCounters>,
-    upstream: Arc<UpstreamCounters>,
-    forward: Arc<ForwardCounters>,
-    udp: Arc<udp::Counts>,
-    tcp: Arc<tcp::Counters>,
-}
-
 /// What a worker tells the main thread.
 enum News {
     /// Its listeners are open.
@@ -116,11 +107,12 @@ enum News {
     Event(Event),
 }
 
-/// Runs a node until it is told to stop; `source` reads its config anew for each reload.
+/// Runs a node until it is told to stop; `source` reads its config anew for each reload, and `describe` says what stands in it.
 ///
 /// # Errors
 /// [`NodeError`]: nothing was served, or the node had to stop.
-pub fn serve(mut config: Config, source: Box<Source>) -> Result<(), NodeError> {
+pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Result<(), NodeError> {
+    let Reading { mut config, upstream_source, .. } = reading;
     supervise::make_panics_fatal();
     let topology = Topology::detect();
     let seats = placement::choose(&topology, &config.node.cores)?;
@@ -131,8 +123,7 @@ pub fn serve(mut config: Config, source: Box<Source>) -> Result<(), NodeError> {
     let in_force = InForce { config: config.clone(), hosts_digest, plan: memory };
     let granted = limits::prepare(&config, seats.len())?;
     config.forward.sockets = granted.upstream_sockets;
-    warnings.extend(granted.warnings);
-    warnings.extend(memory::warnings(&memory));
+    warnings.extend(granted.warnings.into_iter().chain(memory::warnings(&memory)));
     warnings.extend([clock::warning(), schedule::warning(&config.groups)].into_iter().flatten());
     tracing::info!("memory: {memory}");
     warnings.extend(warm_list.complaints.iter().cloned().chain(complaints));
@@ -141,8 +132,9 @@ pub fn serve(mut config: Config, source: Box<Source>) -> Result<(), NodeError> {
     let policy = policy_of(&config, local);
     let trust = trust_of(&config.forward)?;
     claim::all(&config.node.listen)?;
+    let api = Api::open(&config.api)?;
     let (sender, news) = channel();
-    let snapshots = snapshots_of(&config, seats.len(), &sender)?;
+    let snapshots = begin_snapshots(&config, seats.len(), sender.clone())?;
     warnings.extend(unwritable(&config.snapshot));
     let published = Arc::new(Published::new(policy));
     let clock = MonotonicClock::start();
@@ -163,12 +155,15 @@ pub fn serve(mut config: Config, source: Box<Source>) -> Result<(), NodeError> {
         memory,
         config,
     });
+    let mut about =
+        about(&shared, &seats, describe(&shared.config, &upstream_source, &shared.memory));
     let mut crew = Vec::with_capacity(seats.len());
     // One after the other, so that sockets stand in their group in the order of the cores.
     for (seat, ends) in seats.iter().zip(mesh::between(seats.len())) {
         let (member, addresses, refused) =
             open(seat, (ends, warm_list.clone()), &shared, &sender, &news)?;
         tracing::info!("core {} on CPU {} listens on {}", seat.core, seat.cpu, list(&addresses));
+        about.fallbacks.extend(refused.iter().cloned());
         warnings.extend(refused);
         crew.push(member);
     }
@@ -176,6 +171,8 @@ pub fn serve(mut config: Config, source: Box<Source>) -> Result<(), NodeError> {
     drop(warm_list);
     warnings.dedup();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let (requests, asked) = Requests::open();
+    let (panel, drains) = furnish(crew, about, (&shared, requests), api.as_ref(), sender.clone());
     forward_signals(sender)?;
     // Here the workers are waited for until they have read the snapshot; their silence counts from now on.
     shared.start.wait();
@@ -185,54 +182,76 @@ pub fn serve(mut config: Config, source: Box<Source>) -> Result<(), NodeError> {
     if let Some(lists) = shared.lists.get() {
         lists.go_on();
     }
-    oversee(crew, &shared, &news, (source, in_force))
-}
-
-/// The main thread from the first answer to the last counter.
-fn oversee(
-    crew: Vec<Crew>,
-    shared: &Arc<Shared>,
-    news: &Receiver<News>,
-    (source, in_force): (Box<Source>, InForce),
-) -> Result<(), NodeError> {
-    let status = format!("serving on {} core(s)", crew.len());
+    let status = format!("serving on {} core(s)", drains.len());
+    let reloader = Reloader::new((source, describe), Arc::clone(&shared), panel.clone(), in_force);
+    reloader.begin(asked, status.clone())?;
+    // Its socket goes when this does.
+    let _served = api.map(|api| api.serve(panel.clone())).transpose()?;
     tracing::info!("{status}");
     let notifier = Notifier::new();
     notifier.ready(&status);
-    let (crew, desks) = desks_of(crew);
-    let reloader = Arc::new(Reloader::new(source, Arc::clone(shared), desks, in_force));
-    let reloads = Requests::begin(Arc::clone(&reloader), status)?;
-    let node = Serving { shared, crew: &crew, reloader: &reloader, reloads: &reloads };
-    let outcome = watch(&node, news, &notifier);
-    dump(&node);
+    let outcome = watch(&shared, &panel, &drains, &news, &notifier);
+    panel.dump();
     outcome
 }
 
-/// A node as its main thread sees it.
-#[derive(Clone, Copy)]
-struct Serving<'a> {
-    shared: &'a Shared,
-    crew: &'a [(Counters, EventFd)],
-    reloader: &'a Reloader,
-    reloads: &'a Requests,
+/// What the operator is told of the node.
+fn about(shared: &Shared, seats: &[Seat], config: Vec<(&'static str, String)>) -> About {
+    let node = &shared.config.node;
+    About {
+        cores: seats.iter().map(|seat| AboutCore { cpu: seat.cpu, numa: seat.numa_node }).collect(),
+        listen: node.listen.iter().map(ToString::to_string).collect(),
+        memory: shared.memory.to_string(),
+        io: match node.io {
+            IoBackend::Uring => "uring",
+            IoBackend::Mmsg => "mmsg",
+        },
+        fallbacks: Vec::new(),
+        optimizations: optimizations_of(&shared.config),
+        config,
+    }
 }
 
-/// The desks of the crew, and what else there is of it.
-fn desks_of(crew: Vec<Crew>) -> (Vec<(Counters, EventFd)>, Vec<Desk>) {
-    let parts = crew.into_iter().map(|Crew { counters, desk, drain }| ((counters, drain), desk));
-    parts.unzip()
+/// What can be switched off, and whether it is on.
+pub(super) fn optimizations_of(config: &Config) -> Vec<(&'static str, bool)> {
+    vec![
+        ("simd", config.optimizations.simd),
+        ("prefetch", config.cache.prefetch),
+        ("nxdomain_cut", config.cache.nxdomain_cut),
+    ]
 }
 
-/// The snapshot to start with, and the thread that writes the next ones.
-fn snapshots_of(
+/// The operator's view of `crew`, and the bells that tell each to drain.
+fn furnish(
+    crew: Vec<Crew>,
+    about: About,
+    (shared, requests): (&Arc<Shared>, Requests),
+    api: Option<&Api>,
+    sender: Sender<News>,
+) -> (Arc<Panel>, Vec<EventFd>) {
+    let (mut cores, mut desks, mut drains) = (Vec::new(), Vec::new(), Vec::new());
+    for Crew { counters, desk, drain } in crew {
+        cores.push(counters);
+        desks.push(desk);
+        drains.push(drain);
+    }
+    // The main thread outlives whoever asks.
+    let save = Box::new(move || drop(sender.send(News::Event(Event::Save))));
+    let api = api.map(Api::counters);
+    let (about, shared) = (Mutex::new(Arc::new(about)), Arc::clone(shared));
+    let reloads = ReloadCounters::default();
+    (Arc::new(Panel { about, cores, desks, shared, reloads, requests, api, save }), drains)
+}
+
+/// The snapshot file of the cache, if there is to be one.
+fn begin_snapshots(
     config: &Config,
     cores: usize,
-    sender: &Sender<News>,
+    sender: Sender<News>,
 ) -> Result<Option<Snapshots>, NodeError> {
-    let saved = sender.clone();
     let when_saved = move || {
         // Nobody listens any more once the process is on its way out.
-        let _ = saved.send(News::Event(Event::Saved));
+        let _ = sender.send(News::Event(Event::Saved));
     };
     Snapshots::begin(&config.snapshot, &config.cache, &config.forward, cores, when_saved)
 }
@@ -316,9 +335,14 @@ fn forward_signals(sender: Sender<News>) -> Result<(), NodeError> {
     thread.spawn(forward).map(drop).map_err(fail)
 }
 
-/// What the main thread does until the last answer.
-fn watch(node: &Serving<'_>, news: &Receiver<News>, notifier: &Notifier) -> Result<(), NodeError> {
-    let Serving { shared, crew, reloads, .. } = *node;
+/// The main thread from the first answer to the last.
+fn watch(
+    shared: &Shared,
+    panel: &Panel,
+    drains: &[EventFd],
+    news: &Receiver<News>,
+    notifier: &Notifier,
+) -> Result<(), NodeError> {
     let drain = shared.config.node.drain;
     let mut supervisor = Supervisor::new(&shared.heartbeats, drain);
     if shared.snapshots.is_some() {
@@ -345,14 +369,14 @@ fn watch(node: &Serving<'_>, news: &Receiver<News>, notifier: &Notifier) -> Resu
                     tracing::info!("stopping: answers in flight get {drain:?}");
                     notifier.stopping();
                     shared.must_drain.store(true, Ordering::Release);
-                    crew.iter().for_each(|(_, drain)| drain.signal());
+                    drains.iter().for_each(EventFd::signal);
                 }
-                Order::Dump => dump(node),
+                Order::Dump => panel.dump(),
                 Order::Save => match &shared.snapshots {
                     Some(snapshots) => snapshots.ask(now),
                     None => tracing::warn!("SIGUSR2: cache.snapshot names no file"),
                 },
-                Order::Reload => reloads.ask(),
+                Order::Reload => panel.requests.ask(),
                 Order::Ping if now.since(pinged) >= ping_interval => {
                     pinged = now;
                     notifier.ping();
@@ -366,29 +390,6 @@ fn watch(node: &Serving<'_>, news: &Receiver<News>, notifier: &Notifier) -> Resu
             }
         }
     }
-}
-
-/// Prints all counters to standard error.
-fn dump(node: &Serving<'_>) {
-    let Serving { shared, crew, reloader, .. } = *node;
-    let mut text = Exposition::default();
-    reloader.counters().expose(&mut text);
-    if let Some(snapshots) = &shared.snapshots {
-        snapshots.counters().expose(&mut text);
-    }
-    if let Some(lists) = shared.lists.get() {
-        lists.counters().expose(&mut text);
-    }
-    for (core, (counters, _)) in crew.iter().enumerate() {
-        let Counters { serving, upstream, forward, udp, tcp } = counters;
-        serving.expose(core, &mut text);
-        serving.filter.expose(core, &mut text);
-        upstream.expose(core, &mut text);
-        forward.expose(core, &mut text);
-        udp.expose(core, &mut text);
-        tcp.expose(core, &mut text);
-    }
-    log::say(&text.finish());
 }
 
 /// A worker's thread from start to end.
@@ -556,7 +557,7 @@ fn assemble(
     let secret = &shared.cookie_secret;
     let forward = Arc::clone(&counters.forward);
     let forwarder = Forwarder::new(&config.forward, config.cache.clone(), secret, forward);
-    let (clocks, report) = (Clocks::new(shared.clock), Report::new(number));
+    let clocks = Clocks::new(shared.clock);
     let published = (Arc::clone(&shared.published), epoch);
     let outfit = Outfit {
         number,
@@ -568,7 +569,7 @@ fn assemble(
         tcp: tcp.clone(),
     };
     let (upstreams, settings) = (Upstreams { world, forwarder }, (settings, outfit));
-    Ok(Worker::new(core, clocks, Rc::clone(plane), upstreams, report, published, settings))
+    Ok(Worker::new(core, clocks, Rc::clone(plane), upstreams, published, settings))
 }
 
 /// Returns when the main thread says that the node stops.

@@ -14,14 +14,14 @@ use glommio::timer::Timer;
 pub(super) use self::exchange::{Outfit, Upstreams, apexes};
 use super::clock::Clocks;
 use super::succession::Settings;
-use crate::cache::{Batch, Shard};
+use crate::cache::{Batch, Flush, Shard};
 use crate::mesh::{Bell, Correspondent, Ends};
 use crate::net::udp::Plane;
 use crate::net::{Path, Respond, SocketId};
-use crate::observe::Transport;
+use crate::observe::{Sampling, Transport};
 use crate::policy::Published;
-use crate::resolve::Forwarder;
 use crate::resolve::exchange::Question;
+use crate::resolve::{Forwarder, State};
 use crate::serve::{Admission, Asking, Client, Core, Onward, Unresolved, Verdict, Warmth};
 use crate::time::{CacheTime, Monotonic, Now};
 use crate::upstream::Report;
@@ -49,6 +49,8 @@ pub(super) struct Worker {
     report: Report,
     /// Replies to those who waited are written here, one by one.
     scratch: RefCell<Box<[u8]>>,
+    /// Which hits are timed.
+    sampling: Sampling,
     /// Rings when there is something to tell the other cores.
     news: Rc<Bell>,
     /// A task goes through what flushes have left behind.
@@ -63,13 +65,12 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    /// Joins the parts.
+    /// Joins the parts of a core.
     pub(super) fn new(
         core: Core<Path>,
         clocks: Clocks,
         plane: Rc<Plane>,
         upstreams: Upstreams,
-        report: Report,
         (published, epoch): (Arc<Published>, u64),
         (settings, outfit): (Arc<Settings>, Outfit),
     ) -> Rc<Self> {
@@ -81,8 +82,9 @@ impl Worker {
             plane,
             asking: RefCell::new(Rc::new(upstreams)),
             prober: RefCell::default(),
-            report,
+            report: Report::new(outfit.number),
             scratch: RefCell::new(scratch),
+            sampling: Sampling::new(u32::try_from(outfit.number).unwrap_or(u32::MAX)),
             news: Rc::default(),
             is_sweeping: Cell::new(false),
             published,
@@ -93,23 +95,22 @@ impl Worker {
         })
     }
 
-    /// Goes by the policy in force from now on.
+    /// Goes by the policy in force from now on; `false` while it is being exchanged: the next batch is early enough.
     #[inline]
-    pub(super) fn take_up_policy(&self) {
-        if self.published.epoch() != self.epoch.get() {
-            self.exchange_policy();
-        }
+    pub(super) fn take_up_policy(&self) -> bool {
+        self.published.epoch() == self.epoch.get() || self.exchange_policy()
     }
 
     #[cold]
-    fn exchange_policy(&self) {
-        let (epoch, policy) = self.published.current();
+    fn exchange_policy(&self) -> bool {
+        let Some((epoch, policy)) = self.published.current_if_free() else { return false };
         self.epoch.set(epoch);
         let generation = policy.generation();
         self.core.borrow_mut().go_by(policy);
         if generation != self.settings.borrow().generation {
             self.exchange_settings(generation);
         }
+        true
     }
 
     /// Begins to resolve the question of `message`, which nobody has asked.
@@ -142,6 +143,20 @@ impl Worker {
         self.core.borrow_mut().change_shard(|shard| work(shard, now))
     }
 
+    /// Has this core and all others forget what `flush` says.
+    pub(super) fn flush(&self, flush: Flush) {
+        let now = self.read_clocks();
+        self.core.borrow_mut().flush(flush, now);
+        self.news.ring();
+        self.sweep();
+    }
+
+    /// What this core knows of the upstreams.
+    pub(super) fn upstreams(&self) -> Vec<State> {
+        let now = self.read_clocks().monotonic;
+        self.asking.borrow().forwarder.states(now)
+    }
+
     /// Notes how many answers were there from the start.
     pub(super) fn note_restored(&self, count: u64) {
         self.core.borrow().counters().restored.set(count);
@@ -171,6 +186,17 @@ impl Worker {
             glommio::yield_if_needed().await;
         }
         self.is_sweeping.set(false);
+    }
+
+    /// Notes how long a sampled query took from the beginning of its batch, if it was a hit.
+    #[inline]
+    fn time_hit(&self, core: &Core<Path>, hits_before: Option<u64>, now: Now) {
+        let Some(hits_before) = hits_before else { return };
+        let counters = core.counters();
+        if counters.hits.value() != hits_before {
+            let taken = self.clocks.borrow().monotonic().since(now.monotonic);
+            counters.hit_durations.note(taken, Sampling::PERIOD);
+        }
     }
 
     fn read_clocks(&self) -> Now {
@@ -215,6 +241,7 @@ impl Worker {
             }
         };
         let now = self.read_clocks();
+        self.take_up_policy();
         let Some(outcome) = outcome else { return self.evict(&mut asking, now) };
         self.tell_changes(forwarder, now);
         if let Err(failure) = outcome {
@@ -262,6 +289,7 @@ impl Worker {
     /// Those who have waited long enough get what is left from before.
     fn answer_stale(&self, asking: &mut Asking) {
         let now = self.read_clocks();
+        self.take_up_policy();
         let mut scratch = self.scratch.borrow_mut();
         let mut core = self.core.borrow_mut();
         let onward =
@@ -323,9 +351,14 @@ impl Respond for Worker {
         let client = Client { address: path.peer().ip(), listener: path.listener(), transport };
         let now = self.now.get();
         let mut core = self.core.borrow_mut();
+        let hits_before = self.sampling.is_due().then(|| core.counters().hits.value());
         let len = match core.answer(request, client, now, reply) {
-            Verdict::Reply(len) => len,
+            Verdict::Reply(len) => {
+                self.time_hit(&core, hits_before, now);
+                len
+            }
             Verdict::Refresh(len, asking) => {
+                self.time_hit(&core, hits_before, now);
                 drop(core);
                 self.ask(asking);
                 len

@@ -99,11 +99,12 @@ impl FilterHits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Format;
 
     fn exposed(hits: &FilterHits) -> String {
         let mut out = Exposition::default();
         hits.expose(0, &mut out);
-        out.finish()
+        out.finish(Format::Classic)
     }
 
     #[test]

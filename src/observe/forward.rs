@@ -1,6 +1,7 @@
 //! What a core counts of its choice among upstreams.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::text::{Exposition, Kind};
 use super::{Counter, Gauge};
@@ -21,6 +22,7 @@ pub struct ForwardCounters {
 #[derive(Debug)]
 pub struct ServerCounters {
     name: String,
+    protocol: &'static str,
     answers: Counter,
     failures: Counter,
     late: Counter,
@@ -28,23 +30,28 @@ pub struct ServerCounters {
 }
 
 impl ForwardCounters {
-    /// Counters of upstreams with these names, in the order of the forwarder.
+    /// Counters of upstreams with these names, spoken to over these protocols, in the order of the forwarder.
     #[must_use]
-    pub fn new(names: impl Iterator<Item = String>) -> Self {
+    pub fn new(upstreams: impl Iterator<Item = (String, &'static str)>) -> Self {
         let counters = Self::default();
-        counters.follow(names);
+        counters.follow(upstreams);
         counters
     }
 
-    /// The counters of upstreams with these names, which are in force from now on, in the same order. What was counted of
-    /// one that stays goes on.
-    pub fn follow(&self, names: impl Iterator<Item = String>) -> Vec<Arc<ServerCounters>> {
+    /// The counters of such upstreams, which are in force from now on, in the same order. What was counted of one that stays
+    /// goes on.
+    pub fn follow(
+        &self,
+        upstreams: impl Iterator<Item = (String, &'static str)>,
+    ) -> Vec<Arc<ServerCounters>> {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        let server = |name: String| {
-            let known = servers.iter().find(|server| server.name == name).map(Arc::clone);
-            known.unwrap_or_else(|| Arc::new(ServerCounters::new(name)))
+        let server = |(name, protocol)| {
+            let is_same =
+                |server: &&Arc<ServerCounters>| server.name == name && server.protocol == protocol;
+            let known = servers.iter().find(is_same).map(Arc::clone);
+            known.unwrap_or_else(|| Arc::new(ServerCounters::new(name, protocol)))
         };
-        *servers = names.map(server).collect();
+        *servers = upstreams.map(server).collect();
         servers.clone()
     }
 
@@ -64,30 +71,30 @@ impl ForwardCounters {
             out.sample(Kind::Counter, name, help, &labels, count.value());
         }
         for server in &*self.servers.lock().unwrap_or_else(PoisonError::into_inner) {
-            let labels = [("upstream", server.name.as_str()), ("core", core.as_str())];
+            let labels = [
+                ("upstream", server.name.as_str()),
+                ("protocol", server.protocol),
+                ("core", core.as_str()),
+            ];
             let outcomes =
                 [("useful", &server.answers), ("failed", &server.failures), ("late", &server.late)];
             for (outcome, count) in outcomes {
-                let labels = [labels[0], ("outcome", outcome), labels[1]];
+                let labels = [labels[0], labels[1], ("outcome", outcome), labels[2]];
                 let name = "dns_upstream_attempts_total";
                 out.sample(Kind::Counter, name, "How upstreams did", &labels, count.value());
             }
-            let name = "dns_upstream_rtt_microseconds";
-            out.sample(
-                Kind::Gauge,
-                name,
-                "Smoothed time to an answer",
-                &labels,
-                server.rtt_us.value(),
-            );
+            let rtt = Duration::from_micros(server.rtt_us.value()).as_secs_f64();
+            let help = "Smoothed time to an answer; 0 before the first";
+            out.real(Kind::Gauge, "dns_upstream_rtt_seconds", help, &labels, rtt);
         }
     }
 }
 
 impl ServerCounters {
-    fn new(name: String) -> Self {
+    fn new(name: String, protocol: &'static str) -> Self {
         Self {
             name,
+            protocol,
             answers: Counter::default(),
             failures: Counter::default(),
             late: Counter::default(),
@@ -120,23 +127,31 @@ impl ServerCounters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Format;
 
     #[test]
     fn upstream_that_stays_keeps_its_counts_and_one_that_goes_is_not_told() {
         let counters = ForwardCounters::default();
         let names =
-            |names: &[&str]| names.iter().map(ToString::to_string).collect::<Vec<_>>().into_iter();
-        counters.follow(names(&["a", "b"]))[1].answered(7.0);
-        counters.follow(names(&["b", "c"]))[0].answered(9.0);
+            |names: [&'static str; 2]| names.into_iter().map(|name| (name.to_owned(), "udp"));
+        counters.follow(names(["a", "b"]))[1].answered(7.0);
+        counters.follow(names(["b", "c"]))[0].answered(9.0);
         let mut out = Exposition::default();
         counters.expose(0, &mut out);
-        let text = out.finish();
+        let text = out.finish(Format::Classic);
         let is_told = |line: &str| text.lines().any(|told| told == line);
         assert!(
-            is_told("dns_upstream_attempts_total{upstream=\"b\",outcome=\"useful\",core=\"0\"} 2"),
+            is_told(
+                "dns_upstream_attempts_total{upstream=\"b\",protocol=\"udp\",outcome=\"useful\",core=\"0\"} 2"
+            ),
             "{text}"
         );
-        assert!(is_told("dns_upstream_rtt_microseconds{upstream=\"b\",core=\"0\"} 9"), "{text}");
+        assert!(
+            is_told(
+                "dns_upstream_rtt_seconds{upstream=\"b\",protocol=\"udp\",core=\"0\"} 0.000009"
+            ),
+            "{text}"
+        );
         assert!(!text.contains("upstream=\"a\""), "{text}");
     }
 }

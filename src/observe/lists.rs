@@ -15,6 +15,8 @@ pub struct ListCounters {
     pub bad_lines: Gauge,
     /// Lines that mean nothing here.
     pub skipped_lines: Gauge,
+    /// Lines for which there was no room.
+    pub left_out_lines: Gauge,
     /// Length of its text.
     pub bytes: Gauge,
     /// When it was last known to be what its source has, in seconds since 1970; 0 for never.
@@ -48,6 +50,45 @@ pub struct FilterCounters {
     pub asked: Counter,
 }
 
+impl ListCounters {
+    fn expose(&self, out: &mut Exposition) {
+        let Self { name, rules, bad_lines, skipped_lines, .. } = self;
+        let Self { left_out_lines, bytes, confirmed, .. } = self;
+        let labels = [("list", name.as_str())];
+        for (family, help, value) in [
+            ("dns_list_rules", "Rules of a list that are in force", rules),
+            ("dns_list_bad_lines", "Lines of a list that could not be read", bad_lines),
+            ("dns_list_skipped_lines", "Lines of a list that mean nothing here", skipped_lines),
+            (
+                "dns_list_left_out_lines",
+                "Lines of a list for which there was no room",
+                left_out_lines,
+            ),
+            ("dns_list_bytes", "Length of a list", bytes),
+            (
+                "dns_list_confirmed_timestamp_seconds",
+                "When a list was last known to be what its source has",
+                confirmed,
+            ),
+        ] {
+            out.sample(Kind::Gauge, family, help, &labels, value.value());
+        }
+        let Self { changed, unchanged, failed, .. } = self;
+        for (outcome, count) in [("changed", changed), ("unchanged", unchanged), ("failed", failed)]
+        {
+            let labels = [("list", name.as_str()), ("outcome", outcome)];
+            let family = "dns_list_looks_total";
+            out.sample(
+                Kind::Counter,
+                family,
+                "Looks at the source of a list",
+                &labels,
+                count.value(),
+            );
+        }
+    }
+}
+
 impl FilterCounters {
     /// For lists with these names.
     #[must_use]
@@ -79,38 +120,7 @@ impl FilterCounters {
     pub fn expose(&self, out: &mut Exposition) {
         const GAUGE: Kind = Kind::Gauge;
         const COUNTER: Kind = Kind::Counter;
-        for list in &self.lists() {
-            let ListCounters { name, rules, bad_lines, skipped_lines, bytes, confirmed, .. } =
-                &**list;
-            let labels = [("list", name.as_str())];
-            for (family, help, value) in [
-                ("dns_list_rules", "Rules of a list that are in force", rules),
-                ("dns_list_bad_lines", "Lines of a list that could not be read", bad_lines),
-                ("dns_list_skipped_lines", "Lines of a list that mean nothing here", skipped_lines),
-                ("dns_list_bytes", "Length of a list", bytes),
-                (
-                    "dns_list_confirmed_timestamp_seconds",
-                    "When a list was last known to be what its source has",
-                    confirmed,
-                ),
-            ] {
-                out.sample(GAUGE, family, help, &labels, value.value());
-            }
-            let ListCounters { changed, unchanged, failed, .. } = &**list;
-            for (outcome, count) in
-                [("changed", changed), ("unchanged", unchanged), ("failed", failed)]
-            {
-                let labels = [("list", name.as_str()), ("outcome", outcome)];
-                let family = "dns_list_looks_total";
-                out.sample(
-                    COUNTER,
-                    family,
-                    "Looks at the source of a list",
-                    &labels,
-                    count.value(),
-                );
-            }
-        }
+        self.lists().iter().for_each(|list| list.expose(out));
         for (outcome, count) in [("built", &self.built), ("failed", &self.failed)] {
             let (family, help) =
                 ("dns_filter_builds_total", "Images of all lists that were to be built");
@@ -151,6 +161,7 @@ impl FilterCounters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::Format;
 
     #[test]
     fn every_list_has_its_samples() {
@@ -160,7 +171,7 @@ mod tests {
         counters.names.set(2);
         let mut out = Exposition::default();
         counters.expose(&mut out);
-        let text = out.finish();
+        let text = out.finish(Format::Classic);
         for line in [
             "dns_list_rules{list=\"ads\"} 3",
             "dns_list_rules{list=\"o\\\"urs\"} 0",

@@ -1,9 +1,11 @@
 //! What a core tells about itself: counters that only their core writes and anyone may read, and their text form.
 
 mod counter;
+mod durations;
 mod filter;
 mod forward;
 mod lists;
+mod questions;
 mod reload;
 mod serving;
 mod snapshot;
@@ -11,11 +13,12 @@ mod text;
 mod upstream;
 
 pub use counter::{Counter, Gauge};
+pub use durations::{Durations, Sampling, Spread};
 pub use filter::FilterHits;
 pub use forward::{ForwardCounters, ServerCounters};
 pub use lists::{FilterCounters, ListCounters};
 pub use reload::ReloadCounters;
 pub use serving::{Fault, ServingCounters, Transport};
 pub use snapshot::SnapshotCounters;
-pub use text::{Exposition, Kind};
-pub use upstream::{StreamCounters, UpstreamCounters};
+pub use text::{Exposition, Format, Kind};
+pub use upstream::{LineCounters, StreamCounters, UpstreamCounters};

@@ -1,8 +1,9 @@
 //! What `serve` counts: one block per core, written by that core only.
 
+use super::questions::QuestionCounters;
 use super::text::{Exposition, Kind};
-use super::{Counter, FilterHits, Gauge};
-use crate::wire::{Malformed, Rcode};
+use super::{Counter, Durations, FilterHits, Gauge, Spread};
+use crate::wire::{Malformed, Rcode, Rtype};
 
 /// How a query reached us.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -83,7 +84,7 @@ const RCODES: [(Rcode, &str); 8] = [
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ServingCounters {
-    queries: [Counter; 2],
+    questions: QuestionCounters,
     faults: [Counter; Fault::ALL.len()],
     responses: [Counter; RCODES.len()],
     /// Replies that had to be cut and carry TC.
@@ -98,6 +99,10 @@ pub struct ServingCounters {
     pub rate_refused: Counter,
     /// Clients whose bucket made room before it was full again.
     pub rate_forgotten: Gauge,
+    /// How long clients waited whose answer was there, by samples.
+    pub hit_durations: Durations,
+    /// How long clients waited for whom somebody was asked.
+    pub miss_durations: Durations,
     /// Queries answered from the cache.
     pub hits: Counter,
     /// Queries that the cache could not answer.
@@ -151,14 +156,16 @@ pub struct ServingCounters {
 }
 
 impl ServingCounters {
-    /// Counts a message that arrived over `transport`.
+    /// Counts a message that arrived over `transport` and asks for `qtype`; `None` when nobody has read what it asks for.
     #[inline]
-    pub fn query(&self, transport: Transport) {
-        let [udp, tcp] = &self.queries;
-        match transport {
-            Transport::Udp => udp.bump(),
-            Transport::Tcp => tcp.bump(),
-        }
+    pub fn query(&self, transport: Transport, qtype: Option<Rtype>) {
+        self.questions.note(transport, qtype);
+    }
+
+    /// All messages that arrived.
+    #[must_use]
+    pub fn queries(&self) -> u64 {
+        self.questions.total()
     }
 
     /// Counts a message that is no query.
@@ -184,17 +191,41 @@ impl ServingCounters {
         }
     }
 
+    /// Replies sent, by RCODE.
+    pub fn responses(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        self.responses.iter().zip(RCODES).map(|(count, (_, rcode))| (rcode, count.value()))
+    }
+
+    /// The part of look-ups that the cache answered, since the start; `None` before the first.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    pub fn hit_rate(&self) -> Option<f64> {
+        let (hits, misses) = (self.hits.value(), self.misses.value());
+        (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64)
+    }
+
+    /// Writes what `all` cores have in common: how long queries took.
+    pub fn expose_durations<'c>(all: impl Iterator<Item = &'c Self>, out: &mut Exposition) {
+        let (mut hits, mut misses) = (Spread::default(), Spread::default());
+        for counters in all {
+            hits.add(&counters.hit_durations);
+            misses.add(&counters.miss_durations);
+        }
+        let name = "dns_query_duration_seconds";
+        let help = "From a query's receipt to its reply; hits are sampled, each sample counts 64";
+        for (cache, spread) in [("hit", hits), ("miss", misses)] {
+            out.histogram(name, help, &[("cache", cache)], &spread);
+        }
+    }
+
     /// Writes all counters of `core`.
     pub fn expose(&self, core: usize, out: &mut Exposition) {
         let core = core.to_string();
+        self.questions.expose(&core, out);
         let mut counter = |name, help, labels: &[(&str, &str)], value| {
             let labels = [labels, &[("core", core.as_str())]].concat();
             out.sample(Kind::Counter, name, help, &labels, value);
         };
-        for (proto, count) in ["udp", "tcp"].into_iter().zip(&self.queries) {
-            let labels = [("proto", proto)];
-            counter("dns_queries_total", "Messages received", &labels, count.value());
-        }
         for (count, (_, cause)) in self.faults.iter().zip(Fault::ALL) {
             let labels = [("cause", cause)];
             counter("dns_malformed_total", "Messages that are no query", &labels, count.value());
@@ -244,6 +275,10 @@ impl ServingCounters {
             counter(name, help, &[], count.value());
         }
         let labels = [("core", core.as_str())];
+        if let Some(rate) = self.hit_rate() {
+            let help = "Part of the look-ups since the start that the cache answered";
+            out.real(Kind::Gauge, "dns_cache_hit_rate", help, &labels, rate);
+        }
         for (name, help, gauge) in [
             ("dns_questions_in_flight", "Questions being resolved", &self.in_flight),
             ("dns_questions_in_flight_peak", "The most there have been", &self.in_flight_peak),
@@ -257,6 +292,7 @@ impl ServingCounters {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Format;
     use super::*;
 
     #[test]
@@ -274,12 +310,16 @@ mod tests {
     fn exposition_names_core_and_cause() {
         let counters = ServingCounters::default();
         counters.fault(Malformed::Opcode(5));
-        counters.query(Transport::Tcp);
+        counters.query(Transport::Tcp, Some(Rtype::A));
+        counters.hits.add(3);
+        counters.misses.bump();
         let mut out = Exposition::default();
         counters.expose(3, &mut out);
-        let text = out.finish();
+        let text = out.finish(Format::Classic);
         assert!(text.contains("dns_malformed_total{cause=\"opcode\",core=\"3\"} 1\n"), "{text}");
-        assert!(text.contains("dns_queries_total{proto=\"tcp\",core=\"3\"} 1\n"), "{text}");
-        assert!(text.contains("dns_queries_total{proto=\"udp\",core=\"3\"} 0\n"), "{text}");
+        assert!(text.contains("dns_cache_hit_rate{core=\"3\"} 0.75\n"), "{text}");
+        let asked = "dns_queries_total{proto=\"tcp\",type=\"A\",core=\"3\"} 1\n";
+        assert!(text.contains(asked), "{text}");
+        assert_eq!(counters.queries(), 1);
     }
 }

@@ -1,5 +1,7 @@
 //! What a core counts of its traffic with upstreams.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::text::{Exposition, Kind};
 use super::{Counter, Gauge};
 
@@ -37,6 +39,27 @@ pub struct UpstreamCounters {
     pub sockets_opened: Counter,
     /// Exchanges over UDP under way.
     pub in_flight: Gauge,
+    /// What went over streams to each upstream; locked when one is new, and to be read.
+    lines: Mutex<Vec<Line>>,
+}
+
+/// The streams to one upstream.
+#[derive(Debug)]
+struct Line {
+    upstream: String,
+    transport: &'static str,
+    counters: Arc<LineCounters>,
+}
+
+/// The counters of the streams to one upstream.
+#[derive(Debug, Default)]
+pub struct LineCounters {
+    /// Queries put on a connection, again or for the first time.
+    pub queries: Counter,
+    /// Of these, on a connection that an earlier one had opened.
+    pub reused: Counter,
+    /// Connections that were ready for queries; over TLS, after the handshake.
+    pub opened: Counter,
 }
 
 /// The counters of one kind of stream.
@@ -69,6 +92,42 @@ pub struct StreamCounters {
 }
 
 impl UpstreamCounters {
+    /// Those of the streams to `upstream` over `transport`, the same as before if there were some.
+    #[must_use]
+    pub fn line(&self, upstream: String, transport: &'static str) -> Arc<LineCounters> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_it = |line: &&Line| line.upstream == upstream && line.transport == transport;
+        if let Some(known) = lines.iter().find(is_it) {
+            return Arc::clone(&known.counters);
+        }
+        let counters = Arc::<LineCounters>::default();
+        lines.push(Line { upstream, transport, counters: Arc::clone(&counters) });
+        counters
+    }
+
+    /// Writes what is counted of the streams to each upstream.
+    fn expose_lines(&self, core: &str, out: &mut Exposition) {
+        for line in self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            let labels = [
+                ("upstream", line.upstream.as_str()),
+                ("transport", line.transport),
+                ("core", core),
+            ];
+            let LineCounters { queries, reused, opened } = &*line.counters;
+            for (name, help, count) in [
+                ("dns_upstream_stream_queries_total", "Queries on streams to an upstream", queries),
+                (
+                    "dns_upstream_stream_queries_reusing_total",
+                    "Of these, on a connection that an earlier one had opened",
+                    reused,
+                ),
+                ("dns_upstream_streams_opened_total", "Connections made to an upstream", opened),
+            ] {
+                out.sample(Kind::Counter, name, help, &labels, count.value());
+            }
+        }
+    }
+
     /// Writes all counters of `core`.
     pub fn expose(&self, core: usize, out: &mut Exposition) {
         let core = core.to_string();
@@ -115,6 +174,7 @@ impl UpstreamCounters {
             &labels,
             in_flight,
         );
+        self.expose_lines(&core, out);
         self.tcp.expose("tcp", &core, out);
         self.tls.expose("tls", &core, out);
         for (cause, count) in [
@@ -180,6 +240,7 @@ impl StreamCounters {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Format;
     use super::*;
 
     #[test]
@@ -188,13 +249,16 @@ mod tests {
         counters.tls.queries.add(8);
         counters.tls.reused.add(6);
         counters.tls.certificates_refused.bump();
+        counters.line("192.0.2.1:853".into(), "tls").queries.bump();
+        counters.line("192.0.2.1:853".into(), "tls").queries.bump();
         let mut out = Exposition::default();
         counters.expose(2, &mut out);
-        let text = out.finish();
+        let text = out.finish(Format::Classic);
         for line in [
             "dns_upstream_queries_total{transport=\"tls\",core=\"2\"} 8",
             "dns_upstream_queries_reusing_total{transport=\"tls\",core=\"2\"} 6",
             "dns_upstream_queries_reusing_total{transport=\"tcp\",core=\"2\"} 0",
+            "dns_upstream_stream_queries_total{upstream=\"192.0.2.1:853\",transport=\"tls\",core=\"2\"} 2",
             "dns_upstream_handshakes_failed_total{cause=\"certificate\",core=\"2\"} 1",
         ] {
             assert!(text.lines().any(|told| told == line), "{line}");

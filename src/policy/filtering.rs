@@ -8,9 +8,10 @@ use bytes::Bytes;
 
 use super::filter::{Asker, Decision, Image, Lists, Matcher, Verb};
 use super::outcome::{Blocked, Manner, Outcome};
+use super::parts;
 use crate::config;
 use crate::time::CacheTime;
-use crate::wire::{Answer, Query, Rtype};
+use crate::wire::{Answer, NameBuf, Query, Rtype};
 
 /// The lists in force; immutable, shared by all cores, replaced as a whole.
 #[derive(Debug)]
@@ -90,7 +91,7 @@ impl Filtering {
         self.manners.iter().map(|manner| manner.name).collect()
     }
 
-    /// The rule that decides over `qtype` at the name that is `folded`, if there is one: for the client himself, then for the
+    /// The rule that decides over `qtype` at the name that is `folded`, if there is one: for the client himself, or for the
     /// name.
     #[must_use]
     pub fn decide(
@@ -99,13 +100,42 @@ impl Filtering {
         qtype: Rtype,
         subject: Subject<'_>,
     ) -> Option<Decision<'_>> {
-        let (matcher, asker) = (self.matcher(), self.asker(qtype, subject));
-        if self.watches_addresses
-            && let Some(decision) = matcher.decide_client(&asker)
-        {
-            return Some(decision);
+        let asker = self.asker(qtype, subject);
+        let found = self.decide_for(folded, &asker);
+        // Whom a zone wants to come over a stream has come over one: then the other lists decide.
+        match found {
+            Some(decision) if decision.verb == Verb::TcpOnly && subject.is_stream => {
+                self.decide_without(folded, &asker, decision.list)
+            }
+            _ => found,
         }
-        matcher.decide(folded, &asker)
+    }
+
+    #[inline]
+    fn decide_for(&self, folded: &[u8], asker: &Asker<'_>) -> Option<Decision<'_>> {
+        let matcher = self.matcher();
+        let named = matcher.decide(folded, asker);
+        if !self.watches_addresses {
+            return named;
+        }
+        match (matcher.decide_client(asker), named) {
+            (Some(client), Some(named)) => {
+                Some(if named.outranks(&client) { named } else { client })
+            }
+            (client, named) => client.or(named),
+        }
+    }
+
+    #[cold]
+    fn decide_without(&self, folded: &[u8], asker: &Asker<'_>, list: u8) -> Option<Decision<'_>> {
+        let mut lists = *asker.lists;
+        lists.remove(list);
+        let mut found = self.decide_for(folded, &Asker { lists: &lists, ..*asker })?;
+        while found.verb == Verb::TcpOnly {
+            lists.remove(found.list);
+            found = self.decide_for(folded, &Asker { lists: &lists, ..*asker })?;
+        }
+        Some(found)
     }
 
     /// What lists say to `query`, whose name is `folded` (lower case, wire form).
@@ -144,7 +174,7 @@ impl Filtering {
     pub fn may_object(&self, query: &Query<'_>, answer: &Answer<'_>) -> bool {
         answer.first_type().is_some_and(|first| {
             first != query.qtype
-                || matches!(first, Rtype::CNAME | Rtype::NS)
+                || matches!(first, Rtype::CNAME | Rtype::NS | Rtype::SVCB | Rtype::HTTPS)
                 || self.watches_addresses
         })
     }
@@ -156,27 +186,43 @@ impl Filtering {
         subject: Subject<'_>,
     ) -> Option<Blocked<'_>> {
         let (matcher, asker) = (self.matcher(), self.asker(query.qtype, subject));
-        answer.records().find_map(|record| {
-            let decision = match record.rtype {
-                Rtype::CNAME | Rtype::NS => {
-                    let mut target = record.name_in(query.qname)?;
-                    target.make_lower();
-                    let target = target.as_name();
-                    if record.rtype == Rtype::CNAME {
-                        matcher.decide(target.as_bytes(), &asker)
-                    } else {
-                        matcher.decide_nsdname(target.as_bytes(), &asker)
-                    }
-                }
-                Rtype::A | Rtype::AAAA if self.watches_addresses => {
-                    matcher.decide_address(address_of(record.rdata)?, &asker)
-                }
+        let mut addressed: Option<Decision<'_>> = None;
+        for record in answer.records() {
+            let target = match record.rtype {
+                Rtype::CNAME | Rtype::NS => record.name_in(query.qname),
+                Rtype::SVCB | Rtype::HTTPS => parts::service_target(record.rdata).map(NameBuf::new),
                 _ => None,
             };
-            let decision = decision?;
-            let outcome = self.outcome(&decision, query, subject)?;
-            Some(self.blocked(&decision, outcome))
-        })
+            if let Some(mut target) = target {
+                target.make_lower();
+                let folded = target.as_name().as_bytes();
+                let decision = match record.rtype {
+                    Rtype::NS => matcher.decide_nsdname(folded, &asker),
+                    _ => matcher.decide(folded, &asker),
+                };
+                // What is allowed is so with everything behind it.
+                if let Some(decision) = decision {
+                    return self.objection_of(&decision, query, subject);
+                }
+            }
+            if self.watches_addresses {
+                for address in addresses(record.rtype, record.rdata) {
+                    let found = matcher.decide_address(address, &asker);
+                    addressed = first_of(addressed, found);
+                }
+            }
+        }
+        self.objection_of(&addressed?, query, subject)
+    }
+
+    fn objection_of(
+        &self,
+        decision: &Decision<'_>,
+        query: &Query<'_>,
+        subject: Subject<'_>,
+    ) -> Option<Blocked<'_>> {
+        let outcome = self.outcome(decision, query, subject)?;
+        Some(self.blocked(decision, outcome))
     }
 
     fn matcher(&self) -> Matcher<'_> {
@@ -219,10 +265,23 @@ impl Filtering {
     }
 }
 
-/// The address that is the data of an A or AAAA record.
-fn address_of(rdata: &[u8]) -> Option<IpAddr> {
-    let v4 = || <[u8; 4]>::try_from(rdata).ok().map(IpAddr::from);
-    v4().or_else(|| <[u8; 16]>::try_from(rdata).ok().map(IpAddr::from))
+/// The addresses that a record leads to.
+fn addresses(rtype: Rtype, rdata: &[u8]) -> impl Iterator<Item = IpAddr> {
+    let own = matches!(rtype, Rtype::A | Rtype::AAAA).then(|| parts::address(rdata)).flatten();
+    let is_service = matches!(rtype, Rtype::SVCB | Rtype::HTTPS);
+    own.into_iter().chain(parts::hints(if is_service { rdata } else { &[] }))
+}
+
+/// Of two decisions over addresses the one that counts: of equals that of the longer prefix.
+fn first_of<'a>(held: Option<Decision<'a>>, found: Option<Decision<'a>>) -> Option<Decision<'a>> {
+    match (held, found) {
+        (Some(held), Some(found)) => {
+            let is_equal = !held.outranks(&found) && !found.outranks(&held);
+            let is_nearer = is_equal && found.owner_at < held.owner_at;
+            Some(if found.outranks(&held) || is_nearer { found } else { held })
+        }
+        (held, found) => held.or(found),
+    }
 }
 
 #[cfg(test)]

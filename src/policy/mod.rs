@@ -8,6 +8,7 @@ pub mod groups;
 pub mod identity;
 pub mod local;
 pub mod outcome;
+mod parts;
 mod presentation;
 pub mod published;
 pub mod rate;
@@ -198,6 +199,21 @@ impl Policy {
         now: CacheTime,
     ) -> Option<Blocked<'_>> {
         self.filtering.as_ref()?.object(query, answer, self.subject(asker, now))
+    }
+
+    /// What lists object to in the name of `query`, which is `folded`, if `asker` asked for it.
+    #[must_use]
+    pub fn judge(
+        &self,
+        query: &Query<'_>,
+        folded: &[u8],
+        asker: Asker,
+        now: CacheTime,
+    ) -> Option<Blocked<'_>> {
+        match self.filtering.as_ref()?.judge(query, folded, self.subject(asker, now)) {
+            Judgement::Blocked(blocked) => Some(blocked),
+            Judgement::Unlisted | Judgement::Allowed(_) => None,
+        }
     }
 
     /// As [`Policy::objection`], for an answer to a question that was asked a while ago: whether that is allowed or blocked

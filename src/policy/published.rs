@@ -1,7 +1,7 @@
 //! The policy in force: one thread replaces it as a whole, the cores take it up between two batches.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 use super::Policy;
 
@@ -9,7 +9,10 @@ use super::Policy;
 #[derive(Debug)]
 pub struct Published {
     epoch: AtomicU64,
+    /// Held for the moment of an exchange: cores wait for nobody who may be slow.
     current: Mutex<Arc<Policy>>,
+    /// Held while a replacement is made: two that are made at a time would lose one of them.
+    writer: Mutex<()>,
     /// Replaced, but perhaps still in use.
     retired: Mutex<Vec<Arc<Policy>>>,
 }
@@ -21,6 +24,7 @@ impl Published {
         Self {
             epoch: AtomicU64::new(0),
             current: Mutex::new(Arc::new(policy)),
+            writer: Mutex::new(()),
             retired: Mutex::default(),
         }
     }
@@ -40,16 +44,28 @@ impl Published {
         (epoch, Arc::clone(&current))
     }
 
+    /// As [`Published::current`]; `None` while it is being exchanged: the next batch is early enough.
+    #[must_use]
+    pub fn current_if_free(&self) -> Option<(u64, Arc<Policy>)> {
+        let epoch = self.epoch();
+        let current = match self.current.try_lock() {
+            Ok(current) => current,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        Some((epoch, Arc::clone(&current)))
+    }
+
     /// Puts what `change` makes of the policy in force in its place.
     ///
     /// The old one is kept until [`Published::reap`] finds that nobody uses it: giving back the memory of a large one takes
     /// longer than a core may pause.
     pub fn replace(&self, change: impl FnOnce(&Policy) -> Policy) {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let replacement = Arc::new(change(&current));
-        let old = std::mem::replace(&mut *current, replacement);
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_, old) = self.current();
+        let replacement = Arc::new(change(&old));
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) = replacement;
         self.epoch.fetch_add(1, Ordering::Release);
-        drop(current);
         self.retired.lock().unwrap_or_else(PoisonError::into_inner).push(old);
     }
 
@@ -84,6 +100,21 @@ mod tests {
         });
         assert_eq!(published.epoch(), 1);
         assert!(!published.current().1.serves([127, 0, 0, 1].into()));
+    }
+
+    #[test]
+    fn core_does_not_wait_for_an_exchange() {
+        let published = Published::new(policy());
+        let exchange = published.current.lock().unwrap();
+        assert!(published.current_if_free().is_none());
+        drop(exchange);
+        assert_eq!(published.current_if_free().map(|(epoch, _)| epoch), Some(0));
+        // While a replacement is made, the old policy counts.
+        published.replace(|_| {
+            assert!(published.current_if_free().is_some());
+            policy()
+        });
+        assert_eq!(published.epoch(), 1);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ahash::RandomState;
 
 use super::outcome::soa;
+use super::parts;
 use crate::config;
 use crate::wire::answer::AnswerBuilder;
 use crate::wire::encode::Full;
@@ -20,10 +21,6 @@ pub const WITHHELD: Ede = Ede::BLOCKED.with_text("private address for a public n
 
 /// How long an answer stays withheld, in seconds: who mends his records or our config does not wait for long.
 const WITHHELD_TTL: u32 = 60;
-
-/// Parameters of SVCB and HTTPS records that hold addresses (RFC 9460 §14.3.2).
-const IPV4_HINT: u16 = 4;
-const IPV6_HINT: u16 = 6;
 
 /// Who may have which addresses.
 #[derive(Clone, Debug, Default)]
@@ -77,26 +74,22 @@ fn withheld(qname: Name<'_>, qtype: Rtype) -> Result<AnswerBuf, Full> {
     Ok(builder.finish())
 }
 
-/// Whether a record leads to an address that only this site or this machine has.
-fn is_private(rtype: Rtype, rdata: &[u8]) -> bool {
-    match rtype {
-        Rtype::A => v4s(rdata).any(is_private_v4),
-        Rtype::AAAA => v6s(rdata).any(is_private_v6),
-        Rtype::SVCB | Rtype::HTTPS => hints(rdata).any(|(key, value)| match key {
-            IPV4_HINT => v4s(value).any(is_private_v4),
-            IPV6_HINT => v6s(value).any(is_private_v6),
-            _ => false,
-        }),
-        _ => false,
+/// Whether only this site or this machine has `address`.
+#[must_use]
+pub fn is_private_address(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => is_private_v4(address),
+        IpAddr::V6(address) => is_private_v6(address),
     }
 }
 
-fn v4s(octets: &[u8]) -> impl Iterator<Item = Ipv4Addr> {
-    octets.as_chunks::<4>().0.iter().map(|octets| Ipv4Addr::from(*octets))
-}
-
-fn v6s(octets: &[u8]) -> impl Iterator<Item = Ipv6Addr> {
-    octets.as_chunks::<16>().0.iter().map(|octets| Ipv6Addr::from(*octets))
+/// Whether a record leads to an address that only this site or this machine has.
+fn is_private(rtype: Rtype, rdata: &[u8]) -> bool {
+    match rtype {
+        Rtype::A | Rtype::AAAA => parts::address(rdata).is_some_and(is_private_address),
+        Rtype::SVCB | Rtype::HTTPS => parts::hints(rdata).any(is_private_address),
+        _ => false,
+    }
 }
 
 /// This network, private, shared, loopback and link-local addresses (RFC 6890 §2.2.2, RFC 6598 §7).
@@ -132,25 +125,6 @@ fn is_private_v6(address: Ipv6Addr) -> bool {
                 || address.is_unicast_link_local()
         }
     }
-}
-
-/// The parameters of an SVCB record (RFC 9460 §2.2), as far as they can be read.
-fn hints(rdata: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    let mut rest = rdata.get(2..).and_then(behind_name).unwrap_or_default();
-    std::iter::from_fn(move || {
-        let (key, behind) = rest.split_first_chunk::<2>()?;
-        let (len, behind) = behind.split_first_chunk::<2>()?;
-        let (value, behind) = behind.split_at_checked(u16::from_be_bytes(*len).into())?;
-        rest = behind;
-        Some((u16::from_be_bytes(*key), value))
-    })
-}
-
-/// What stands behind the name at the front of `octets`.
-fn behind_name(octets: &[u8]) -> Option<&[u8]> {
-    // No names are compressed in this type (RFC 9460 §2.2).
-    let name = Name::parse(octets).ok()?;
-    octets.get(name.as_bytes().len()..)
 }
 
 #[cfg(test)]

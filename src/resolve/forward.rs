@@ -106,8 +106,7 @@ impl Forwarder {
             )
         };
         let servers = upstreams.iter().map(server).collect();
-        let names = upstreams.iter().map(|(upstream, _)| upstream.to_string());
-        let server_counters = counters.follow(names).into();
+        let server_counters = counters.follow(named(&upstreams)).into();
         let zones = Zones::new(section, |zone, number| {
             let upstream = &zone.upstreams[number];
             let place = upstreams.iter().position(|&(known, _)| known == upstream);
@@ -140,8 +139,7 @@ impl Forwarder {
     /// What a forwarder of `section` counts, from zero.
     #[must_use]
     pub fn counters(section: &config::Forward) -> Arc<ForwardCounters> {
-        let names = distinct(section).into_iter().map(|(upstream, _)| upstream.to_string());
-        Arc::new(ForwardCounters::new(names))
+        Arc::new(ForwardCounters::new(named(&distinct(section))))
     }
 
     /// What has become of upstreams since this was last asked, oldest first.
@@ -306,6 +304,11 @@ impl Forwarder {
         group.order(&self.servers, entropy, is_tried)
     }
 
+    /// All of them, in the order of their counters.
+    pub(super) fn servers(&self) -> &[Rc<Server>] {
+        &self.servers
+    }
+
     pub(super) fn server(&self, place: usize) -> &Server {
         &self.servers[place]
     }
@@ -341,6 +344,11 @@ impl Forwarder {
         let left = self.hedges_saved.get().checked_sub(HEDGE_COST);
         left.map(|left| self.hedges_saved.set(left)).is_some()
     }
+}
+
+/// By which names their counters go, and how they are spoken to.
+fn named(upstreams: &[(&Upstream, &ForwardZone)]) -> impl Iterator<Item = (String, &'static str)> {
+    upstreams.iter().map(|(upstream, _)| (upstream.to_string(), upstream.protocol.label()))
 }
 
 /// All upstreams, each once, with the first zone that it serves.

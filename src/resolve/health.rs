@@ -75,6 +75,11 @@ impl Health {
         self.rest.is_some()
     }
 
+    /// Why it rests, if it does, and until when.
+    pub(super) fn rest(&self) -> Option<(Reason, Monotonic)> {
+        self.rest.map(|rest| (rest.reason, rest.until))
+    }
+
     /// When it is to be tried again; `None` when it does not rest.
     pub(super) fn due_at(&self) -> Option<Monotonic> {
         self.rest.map(|rest| rest.until)

@@ -20,6 +20,7 @@ pub mod room;
 mod rtt;
 pub mod scrub;
 mod server;
+mod state;
 mod zones;
 
 pub use cookie::CookieSecret;
@@ -27,3 +28,4 @@ pub use forward::{Failure, Forwarder};
 pub use health::{Change, Reason};
 pub use inflight::{Elsewhere, Ended, Inflight, Joined};
 pub use room::Eviction;
+pub use state::State;

@@ -133,6 +133,16 @@ impl Server {
         }
     }
 
+    /// Attempts under way.
+    pub(super) fn in_flight(&self) -> usize {
+        self.room.len()
+    }
+
+    /// Whether its questions go in clear for want of TLS.
+    pub(super) fn is_in_clear(&self) -> bool {
+        self.state.borrow().is_in_clear
+    }
+
     /// Works on what is known of the times.
     pub(super) fn rtt<T>(&self, work: impl FnOnce(&mut Rtt) -> T) -> T {
         work(&mut self.state.borrow_mut().rtt)

@@ -203,17 +203,19 @@ impl<P> Core<P> {
     /// Fills `out` and returns `Reply(len)`, or `Drop`, or `Miss` when somebody must be asked. Never blocks, reads the
     /// clock or, but for a miss, allocates: every transport calls it in place.
     pub fn answer(&mut self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
-        self.counters.query(client.transport);
         let asker = client.asker(&self.policy);
         if let Some(excess) = self.charge(client, asker, now) {
+            self.counters.query(client.transport, None);
             return self.answer_excess(excess, message, client, now, out);
         }
         let query = match Query::parse(message) {
             Ok(query) => query,
             Err(malformed) => {
+                self.counters.query(client.transport, None);
                 return reply::reject(malformed, message, asker.is_served, &self.counters, out);
             }
         };
+        self.counters.query(client.transport, Some(query.qtype));
         let reply = reply::Reply { query: &query, client, limits: self.limits };
         self.key.set(&query, asker.place.view, self.folding);
         let mut is_allowed = false;
@@ -302,14 +304,20 @@ impl<P> Core<P> {
         excess
     }
 
-    /// When only a stale answer is there: somebody is asked first, unless that is known to be vain or slow (RFC 8767 §5).
-    #[cold]
-    fn answer_late(&mut self, reply: reply::Reply<'_, '_>, now: Now, out: &mut [u8]) -> Verdict {
+    /// For the question whose key is set, and to which only a stale answer is there: whether it is vain to ask, because that
+    /// has just failed or is slow, and whether the client has to wait for what comes of it.
+    pub(super) fn prospects(&self, now: Now) -> (bool, bool) {
         let key = self.key.as_bytes();
         let hash = self.shard.hash(key);
         let is_vain = self.failures.recent(hash, now.cache).is_some()
             || self.waiting.is_slow(hash ^ self.salt, key);
-        let must_wait = !is_vain && !self.stale_after.is_zero();
+        (is_vain, !is_vain && !self.stale_after.is_zero())
+    }
+
+    /// When only a stale answer is there: somebody is asked first, unless that is known to be vain or slow (RFC 8767 §5).
+    #[cold]
+    fn answer_late(&mut self, reply: reply::Reply<'_, '_>, now: Now, out: &mut [u8]) -> Verdict {
+        let (is_vain, must_wait) = self.prospects(now);
         if must_wait {
             self.counters.misses.bump();
             let patience = Some(self.stale_after);
@@ -330,7 +338,7 @@ impl<P> Core<P> {
 
     /// Has the question of `query` resolved anew, unless it is already, or too many are.
     #[cold]
-    fn refresh(&mut self, verdict: Verdict, query: &Query<'_>, now: Now) -> Verdict {
+    pub(super) fn refresh(&mut self, verdict: Verdict, query: &Query<'_>, now: Now) -> Verdict {
         let Verdict::Reply(len) = verdict else { return verdict };
         let hash = self.shard.hash(self.key.as_bytes());
         if self.failures.recent(hash, now.cache).is_some() {

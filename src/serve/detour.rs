@@ -1,13 +1,13 @@
 //! Names that the operator has stand for others: the client gets the alias, and behind it what the other name has.
 
-use super::answer::{Core, Verdict};
+use super::answer::{Client, Core, Verdict};
 use super::blocked::Elsewhere;
 use super::miss::Ticket;
 use super::reply::{Age, Reply, STALE_TTL};
 use crate::cache::Lookup;
 use crate::observe::ServingCounters;
 use crate::policy::local::Wants;
-use crate::policy::{Detour, Local, Policy};
+use crate::policy::{Blocked, Detour, Local, Policy};
 use crate::time::Now;
 use crate::wire::answer::AnswerBuilder;
 use crate::wire::edns::OPT_BYTES;
@@ -27,10 +27,16 @@ pub(super) struct Way {
     /// The query of the client: the one that is resolved is about another name.
     pub(super) query: QueryBuf,
     links: AnswerBuf,
+    /// What the client is told beside it, where a list leads there.
     ede: Option<Ede>,
 }
 
 impl Way {
+    /// Whether a list leads there: then lists have no say in what is there.
+    pub(super) const fn is_of_a_list(&self) -> bool {
+        self.ede.is_some()
+    }
+
     /// The whole answer for the client: the aliases, then `answer`, which is for `asked`. Its TTLs are those at `now`.
     ///
     /// `None` when that is too long for a message.
@@ -127,27 +133,93 @@ impl<P> Core<P> {
         now: Now,
         out: &mut [u8],
     ) -> Verdict {
-        let client = reply.client;
-        let patience = match self.shard.lookup(&mut self.key, now) {
-            Lookup::Fresh { answer, .. } | Lookup::Denied(answer) => {
-                self.counters.hits.bump();
-                let age = Age::Fresh(Policy::reason(&answer));
-                return reply.arrive(&way, (query, &answer), age, now, &self.counters, out);
-            }
-            Lookup::Stale(_) => Some(self.stale_after).filter(|patience| !patience.is_zero()),
-            Lookup::Absent => {
-                let hash = self.shard.hash(self.key.as_bytes());
-                if let Some(reason) = self.failures.recent(hash, now.cache) {
-                    self.counters.failures_cached.bump();
-                    let ede = Some(Ede::CACHED_ERROR.with_text(reason));
-                    let failure = AnswerBuf::empty(Rcode::SERVFAIL);
-                    return reply.write(&failure.view(now.cache), ede, now, &self.counters, out);
-                }
-                None
-            }
+        if let Some(blocked) = self.objection_to_target(reply.client, &way, query, now) {
+            return self.block_led(reply, blocked, now, out);
+        }
+        let found = match self.shard.lookup(&mut self.key, now) {
+            Lookup::Fresh { answer, is_due } => Some((answer, is_due)),
+            Lookup::Denied(answer) => Some((answer, false)),
+            Lookup::Stale(_) => return self.follow_late(reply, way, query, now, out),
+            Lookup::Absent => None,
         };
+        if let Some((answer, is_due)) = found {
+            if !way.is_of_a_list() {
+                let asker = reply.client.asker(&self.policy);
+                let blocked = self.policy.late_objection(query, asker, &answer, now.cache);
+                if let Some(blocked) = blocked {
+                    self.counters.filter.blocked_answer(blocked.list);
+                    return self.block_led(reply, blocked, now, out);
+                }
+            }
+            self.counters.hits.bump();
+            let age = Age::Fresh(Policy::reason(&answer));
+            let verdict = reply.arrive(&way, (query, &answer), age, now, &self.counters, out);
+            return if is_due { self.refresh(verdict, query, now) } else { verdict };
+        }
+        let hash = self.shard.hash(self.key.as_bytes());
+        if let Some(reason) = self.failures.recent(hash, now.cache) {
+            self.counters.failures_cached.bump();
+            let ede = Some(Ede::CACHED_ERROR.with_text(reason));
+            let failure = AnswerBuf::empty(Rcode::SERVFAIL);
+            return reply.write(&failure.view(now.cache), ede, now, &self.counters, out);
+        }
         self.counters.misses.bump();
-        Verdict::Miss(Ticket::open_by(way, query, &self.key, client, patience))
+        Verdict::Miss(Ticket::open_by(way, query, &self.key, reply.client, None))
+    }
+
+    /// As `answer_late`, for a client that is led to the question of `query`.
+    fn follow_late(
+        &mut self,
+        reply: Reply<'_, '_>,
+        way: Box<Way>,
+        query: &Query<'_>,
+        now: Now,
+        out: &mut [u8],
+    ) -> Verdict {
+        let (is_vain, must_wait) = self.prospects(now);
+        if must_wait {
+            self.counters.misses.bump();
+            let patience = Some(self.stale_after);
+            return Verdict::Miss(Ticket::open_by(way, query, &self.key, reply.client, patience));
+        }
+        let Lookup::Stale(answer) = self.shard.lookup(&mut self.key, now) else {
+            unreachable!("nothing has changed since it was found");
+        };
+        let age = Age::Stale;
+        let verdict = reply.arrive(&way, (query, &answer), age, now, &self.counters, out);
+        if is_vain { verdict } else { self.refresh(verdict, query, now) }
+    }
+
+    /// What lists object to in the name of `query`, to which a client is led; nothing where a list itself leads there.
+    fn objection_to_target(
+        &self,
+        client: Client,
+        way: &Way,
+        query: &Query<'_>,
+        now: Now,
+    ) -> Option<Blocked<'_>> {
+        if way.is_of_a_list() {
+            return None;
+        }
+        let asker = client.asker(&self.policy);
+        let blocked = self.policy.judge(query, self.key.folded_name(), asker, now.cache)?;
+        self.counters.filter.blocked(blocked.list);
+        Some(blocked)
+    }
+
+    /// What a client gets that the operator leads to a name to which a list objects. Where that list leads elsewhere, too, the
+    /// client gets nothing from there: one way is enough.
+    fn block_led(
+        &self,
+        reply: Reply<'_, '_>,
+        blocked: Blocked<'_>,
+        now: Now,
+        out: &mut [u8],
+    ) -> Verdict {
+        reply.write_blocked(blocked, now, &self.counters, out).unwrap_or_else(|elsewhere| {
+            let links = elsewhere.detour.links.view(now.cache);
+            reply.write(&links, elsewhere.ede, now, &self.counters, out)
+        })
     }
 }
 
@@ -162,21 +234,23 @@ impl Reply<'_, '_> {
         counters: &ServingCounters,
         out: &mut [u8],
     ) -> Verdict {
-        let (aging, own) = match age {
-            Age::Fresh(ede) => (Aging::By(now.cache.seconds_since(answer.stored)), ede),
-            Age::Stale => (Aging::To(STALE_TTL), None),
+        let aging = match age {
+            Age::Fresh(_) => Aging::By(now.cache.seconds_since(answer.stored)),
+            Age::Stale => Aging::To(STALE_TTL),
         };
-        let is_told = matches!(answer.shape.rcode, Rcode::NOERROR | Rcode::NXDOMAIN);
+        let rcodes = [Rcode::NOERROR, Rcode::NXDOMAIN, Rcode::YXDOMAIN];
+        let is_told = rcodes.contains(&answer.shape.rcode);
         let joined = if is_told { way.join(asked, answer, aging) } else { None };
-        match joined {
-            Some(joined) => {
-                let age = if own.is_some() { age } else { age.or_ede(way.ede) };
-                self.tell(&joined.view(now.cache), age, now, counters, out)
+        let joined = joined.unwrap_or_else(|| AnswerBuf::empty(Rcode::SERVFAIL));
+        let joined = joined.view(now.cache);
+        match (age, way.ede) {
+            // There is room for one: that a list is at work says more than that its answer is old.
+            (Age::Stale, Some(_)) => {
+                counters.stale.bump();
+                self.write(&joined, way.ede, now, counters, out)
             }
-            None => {
-                let failure = AnswerBuf::empty(Rcode::SERVFAIL);
-                self.tell(&failure.view(now.cache), age, now, counters, out)
-            }
+            (Age::Fresh(None), _) => self.write(&joined, way.ede, now, counters, out),
+            (Age::Fresh(_), _) | (Age::Stale, None) => self.tell(&joined, age, now, counters, out),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::reply::{Age, Reply};
 use super::tell::Teller;
 use crate::cache::{Insertion, Key, Lookup};
 use crate::resolve::{Elsewhere, Ended, Eviction, Inflight, Joined};
-use crate::time::{CacheTime, Now};
+use crate::time::{CacheTime, Monotonic, Now};
 use crate::wire::{AnswerBuf, Ede, Query, QueryBuf, Rcode};
 
 /// What clients are told for whom there is no room (RFC 8914 §4.24).
@@ -123,6 +123,8 @@ pub(super) struct Waiter<P> {
     pub(super) client: Client,
     pub(super) path: P,
     pub(super) way: Option<Box<Way>>,
+    /// When its query came.
+    pub(super) since: Monotonic,
 }
 
 impl<P> Waiter<P> {
@@ -166,7 +168,8 @@ impl<P> Core<P> {
         send: impl FnOnce(&P, &[u8]),
     ) -> Admission {
         let Ticket { query, key, client, patience, way } = *ticket;
-        let waiter = Waiter { query: query.clone(), client, path, way };
+        let since = now.monotonic;
+        let waiter = Waiter { query: query.clone(), client, path, way, since };
         let hash = self.shard.hash(key.as_bytes());
         let place = hash ^ self.salt;
         let joined = self.waiting.join(place, key.as_bytes(), waiter);

@@ -37,7 +37,10 @@ impl Teller<'_> {
         let mut led = Vec::new();
         for waiter in waiters {
             match self.tell(&waiter, answer, age, out) {
-                Ok(verdict) => send(&waiter.path, written(&verdict, out)),
+                Ok(verdict) => {
+                    self.counters.miss_durations.note(self.now.monotonic.since(waiter.since), 1);
+                    send(&waiter.path, written(&verdict, out));
+                }
                 Err(elsewhere) => led.push((waiter, elsewhere)),
             }
         }
@@ -55,18 +58,18 @@ impl Teller<'_> {
         let query = waiter.own_query();
         let reply = Reply { query: &query, client: waiter.client, limits };
         let age = age.or_ede(Policy::reason(answer));
-        if let Some(way) = &waiter.way {
-            // Where the operator leads his clients, lists have no say.
-            return Ok(reply.arrive(way, (asked, answer), age, now, counters, out));
-        }
-        let asker = waiter.client.asker(policy);
-        match policy.late_objection(&query, asker, answer, now.cache) {
-            Some(blocked) => {
+        let is_free = waiter.way.as_ref().is_some_and(|way| way.is_of_a_list());
+        if !is_free {
+            let asker = waiter.client.asker(policy);
+            if let Some(blocked) = policy.late_objection(asked, asker, answer, now.cache) {
                 counters.filter.blocked_answer(blocked.list);
-                reply.write_blocked(blocked, now, counters, out)
+                return reply.write_blocked(blocked, now, counters, out);
             }
-            None => Ok(reply.tell(answer, age, now, counters, out)),
         }
+        Ok(match &waiter.way {
+            Some(way) => reply.arrive(way, (asked, answer), age, now, counters, out),
+            None => reply.tell(answer, age, now, counters, out),
+        })
     }
 }
 

@@ -27,6 +27,16 @@ pub fn open_without_waiting(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
+/// Opens an empty file at `path` to be locked, and makes it if need be, for this user alone; no link is followed.
+///
+/// # Errors
+/// The kernel's; `ELOOP` for a link.
+pub fn open_to_claim(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)
+}
+
 /// The user that the process acts for.
 #[must_use]
 pub fn effective_user() -> u32 {

@@ -1,6 +1,6 @@
 //! Bytes that do not change any more, for all threads: the part that is read all the time in memory of our own, which no
-//! shortage sends back to a file (in huge pages where the kernel has them, though that has shown no gain: benches/lists.rs), the
-//! rest as it lies in the file; all of it present before it is used.
+//! shortage sends back to a file, in huge pages where the kernel has them; the rest as it lies in the file; all of it present
+//! before it is used.
 //!
 //! Invariants:
 //! * I1: `reservation..reservation + reserved` is one reservation that nobody else has, as long as the [`Frozen`] lives.

@@ -17,6 +17,7 @@ pub mod query;
 pub mod rdata;
 pub mod reader;
 pub mod response;
+mod rtype;
 mod simd;
 
 pub use answer::{Answer, AnswerBuf};

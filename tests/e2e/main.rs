@@ -8,20 +8,25 @@
 #![expect(clippy::disallowed_methods, reason = "bounded waits need a clock")]
 
 mod access;
+mod api;
 mod authority;
 mod cache;
 mod certificates;
 mod client;
+mod ctl;
 mod dot;
 mod edns;
+mod filter;
 mod flood;
 mod forward;
 mod groups;
 mod hosts;
+mod http;
 mod lists;
 mod load;
 mod malformed;
 mod message;
+mod metrics;
 mod node;
 mod ports;
 mod process;

@@ -57,6 +57,7 @@ pub(crate) struct Setup {
     environment: Vec<(String, String)>,
     descriptors: Option<u32>,
     has_upstreams: bool,
+    api: Option<String>,
 }
 
 impl Setup {
@@ -86,6 +87,12 @@ impl Setup {
     pub(crate) fn config(mut self, toml: &str) -> Self {
         self.config.push_str(toml);
         self.config.push('\n');
+        self
+    }
+
+    /// Serves the API at `place`, as in the config.
+    pub(crate) fn api(mut self, place: impl ToString) -> Self {
+        self.api = Some(place.to_string());
         self
     }
 
@@ -161,6 +168,8 @@ impl Setup {
         }
         // The zones of these tests are below `test.` and come from upstreams.
         command.env("HEIMDALL_SPECIAL_TEST", "false");
+        // Nodes run side by side: no two may have the default address.
+        command.env("HEIMDALL_API_LISTEN", self.api.as_deref().unwrap_or("off"));
         command
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)));
@@ -335,11 +344,11 @@ impl Counters {
         Self(samples.collect())
     }
 
-    /// The sum of all samples of the family `name` whose labels contain `label` (empty: all).
+    /// The sum of all samples of the family `name` that have each label of `label` (separated by commas; empty: all).
     pub(crate) fn sum(&self, name: &str, label: &str) -> u64 {
         let is_asked = |sample: &str| {
             let (family, labels) = sample.split_once('{').unwrap_or((sample, ""));
-            family == name && labels.contains(label)
+            family == name && label.split(',').all(|part| labels.contains(part))
         };
         let samples: Vec<_> = self.0.iter().filter(|(sample, _)| is_asked(sample)).collect();
         assert!(!samples.is_empty(), "no counter {name} with {label:?} in {:#?}", self.0);

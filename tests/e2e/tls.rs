@@ -166,6 +166,9 @@ fn hundreds_of_queries_share_one_connection_and_all_are_padded() {
     assert_eq!(over_tls(&counters, "dns_upstream_queries_total"), 501);
     assert_eq!(over_tls(&counters, "dns_upstream_queries_reusing_total"), 500);
     assert_eq!(over_tls(&counters, OPENED), 1);
+    assert_eq!(over_tls(&counters, "dns_upstream_stream_queries_total"), 501);
+    assert_eq!(over_tls(&counters, "dns_upstream_stream_queries_reusing_total"), 500);
+    assert_eq!(over_tls(&counters, "dns_upstream_streams_opened_total"), 1);
     assert_eq!(counters.sum("dns_upstream_queries_total", "transport=\"udp\""), 0);
 }
 

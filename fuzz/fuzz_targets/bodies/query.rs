@@ -7,7 +7,9 @@ use std::sync::{Arc, LazyLock};
 use heimdall_uring::cache::Shard;
 use heimdall_uring::config;
 use heimdall_uring::observe::Transport;
-use heimdall_uring::policy::{Acl, Identity, LocalData, Policy};
+use heimdall_uring::policy::filter::syntax::{self, Syntax};
+use heimdall_uring::policy::filter::{Compiler, Image, Kind, Lists, Rule};
+use heimdall_uring::policy::{Acl, Filtering, Identity, LocalData, Policy};
 use heimdall_uring::serve::{Admission, Asking, Client, Core, Sections, Unresolved, Verdict};
 use heimdall_uring::time::{CacheTime, Now};
 use heimdall_uring::wire::answer::AnswerBuilder;
@@ -29,12 +31,26 @@ static POLICY: LazyLock<Arc<Policy>> = LazyLock::new(|| {
         place: String::new(),
     };
     let identity = config::Identity { version: Some("1".into()), id: Some("node".into()) };
-    Arc::new(Policy::new(
+    let policy = Policy::new(
         Acl::new(&config::Acl::default()),
         Identity::new(&identity),
         LocalData::new(&[local]).expect("a good zone"),
-    ))
+    );
+    Arc::new(policy.filtered(Some(Arc::new(filtering()))))
 });
+
+/// A list whose name is short enough to be found by chance, with an allowance, an address and records.
+fn filtering() -> Filtering {
+    let mut compiler = Compiler::new([1; 16]);
+    let mut take = |rule: &Rule<'_>| compiler.add(0, Kind::Block, rule).is_ok();
+    let text = b"||a^\n@@||b.a^\n||192.0.2.1^\n||c.a^$dnsrewrite=NOERROR;A;192.0.2.7";
+    let _ = syntax::read(text, Syntax::Adblock, &mut take);
+    let image = compiler.finish(0).expect("a few rules have room");
+    let image = Image::open(image.into()).expect("the compiler makes images");
+    let source = config::ListSource::File("/list".into());
+    let list = config::List::new("ads".into(), source, String::new());
+    Filtering::new(image, &[list], Box::new([Lists::ALL]))
+}
 
 /// Runs one input.
 pub(crate) fn run(input: &[u8]) {

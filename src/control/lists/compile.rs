@@ -2,12 +2,14 @@
 
 use std::io;
 
+use ipnet::IpNet;
 use thiserror::Error;
 
 use super::text;
 use crate::config::{List, ListKind};
-use crate::policy::filter::syntax::{self, Report};
-use crate::policy::filter::{CompileError, Compiler, Kind, Owner, Rule};
+use crate::policy::filter::syntax::{self, Finding, Report, Sink};
+use crate::policy::filter::{Client, CompileError, Compiler, Kind, Owner, Rule};
+use crate::wire::NameBuf;
 
 /// Keys that are tried. That names crowd under one is so rare that a second such case in a row is a bug.
 const KEYS_MAX: usize = 3;
@@ -19,8 +21,28 @@ const RULE_BYTES: usize = 72;
 /// As many times lies a name in memory then.
 const NAME_COPIES: usize = 5;
 
-/// What a record, types or clients take beside their own octets.
-const EXTRAS_BYTES: usize = 192;
+/// What a rule about addresses takes in the place of a name.
+const NETWORK_BYTES: usize = 320;
+
+/// What a rule takes that has a record, types, clients or exceptions, so that it probably differs from all others: itself, its
+/// number and its bundle.
+const DISTINCT_BYTES: usize = 320;
+
+/// What each of these parts takes beside its octets.
+const PART_BYTES: usize = 112;
+
+/// As many times lies a part in memory.
+const PART_COPIES: usize = 6;
+
+/// Of what may be spent on compiling, an image is not more than one in so many bytes: each rule costs several times what it takes
+/// in the image.
+const IMAGE_PART: usize = 5;
+
+/// Of all memory for lists, what may be spent on compiling. The rest is for the image in force, from the first one on: at every
+/// refresh there is as much room as at the start.
+pub(super) const fn share(bytes: usize) -> usize {
+    bytes / (IMAGE_PART + 1) * IMAGE_PART
+}
 
 /// Why there is no image.
 #[derive(Debug, Error)]
@@ -28,6 +50,9 @@ pub(super) enum Failure {
     /// The rules do not go into one.
     #[error("{0}")]
     Compile(#[from] CompileError),
+    /// The image is larger than what is reserved for it.
+    #[error("it would take {0} bytes, more than a sixth of filter.memory")]
+    Image(usize),
     /// No key.
     #[error("no random numbers from the kernel: {0}")]
     Entropy(#[from] io::Error),
@@ -39,8 +64,13 @@ pub(super) struct Reading {
     pub(super) report: Report,
     /// Length of the text.
     pub(super) bytes: usize,
-    /// There was not room for all of its rules.
-    pub(super) is_cut: bool,
+}
+
+impl Reading {
+    /// The first line whose rule was left out for want of room, if any was.
+    pub(super) fn cut_at(&self) -> Option<usize> {
+        self.report.left_out.first.first().map(|remark| remark.line)
+    }
 }
 
 /// An image and what it was made of.
@@ -51,10 +81,17 @@ pub(super) struct Compiled {
     pub(super) readings: Vec<Option<Reading>>,
 }
 
+impl Compiled {
+    /// Whether rules of some list were left out for want of room.
+    pub(super) fn is_cut(&self) -> bool {
+        self.readings.iter().flatten().any(|reading| reading.cut_at().is_some())
+    }
+}
+
 /// The compiler of lists, with what it may take.
 pub(super) struct Press<'a> {
     pub(super) lists: &'a [List],
-    /// Bytes of memory for all that it holds.
+    /// Bytes of memory for all that it holds: see [`share`].
     pub(super) bytes_max: usize,
     /// Draws the secret key of an image.
     pub(super) draw_key: fn() -> io::Result<[u8; 16]>,
@@ -82,7 +119,16 @@ impl Press<'_> {
             }
             match compiler.finish(stamp()) {
                 Err(CompileError::Crowded) if keys < KEYS_MAX => keys += 1,
-                outcome => return Ok(Compiled { image: outcome?, readings }),
+                outcome => {
+                    let image = outcome?;
+                    // Every rule was charged for its part of it; the head is small.
+                    let is_within = image.len() <= self.bytes_max / IMAGE_PART;
+                    return if is_within {
+                        Ok(Compiled { image, readings })
+                    } else {
+                        Err(Failure::Image(image.len()))
+                    };
+                }
             }
         }
     }
@@ -108,30 +154,70 @@ impl Press<'_> {
         };
         let number = u8::try_from(number).expect("the config has at most 256 lists");
         let room = self.bytes_max.saturating_sub(text.len());
-        let mut is_cut = false;
-        let report =
-            syntax::read(text, text::syntax_of(text, list.syntax), &mut |rule: &Rule<'_>| {
-                let cost = cost(rule);
-                if *spent + cost > room {
-                    is_cut = true;
-                    return false;
-                }
-                *spent += cost;
-                compiler.add(number, kind, rule).is_ok()
-            });
-        Reading { report, bytes: text.len(), is_cut }
+        let mut sink = Charged { compiler, list: number, kind, spent, room, is_cut: false };
+        let report = syntax::read(text, text::syntax_of(text, list.syntax), &mut sink);
+        Reading { report, bytes: text.len() }
     }
 }
 
-/// What `rule` takes at most, in bytes, until the image is built.
+/// The compiler, as one list sees it.
+struct Charged<'a> {
+    compiler: &'a mut Compiler,
+    list: u8,
+    kind: Kind,
+    /// Bytes that all lists have taken.
+    spent: &'a mut usize,
+    /// What they may.
+    room: usize,
+    is_cut: bool,
+}
+
+impl Sink for Charged<'_> {
+    fn take(&mut self, rule: &Rule<'_>) -> Result<(), Finding> {
+        let spent = *self.spent + cost(rule);
+        // From the first one on, so that it can be told from which line on.
+        self.is_cut |= spent > self.room;
+        if self.is_cut {
+            return Err(Finding::Room);
+        }
+        self.compiler.add(self.list, self.kind, rule).map_err(|error| match error {
+            CompileError::Owner => Finding::Owner,
+            CompileError::Extras => Finding::Value,
+            CompileError::Rules | CompileError::Names | CompileError::Crowded => Finding::Room,
+        })?;
+        *self.spent = spent;
+        Ok(())
+    }
+}
+
+/// What `rule` takes at most, in bytes, until the image is built, and there.
 fn cost(rule: &Rule<'_>) -> usize {
-    let name = match rule.owner {
-        Owner::Name(name) => name.as_bytes().len(),
-        Owner::Addresses(_) => 32,
+    let owner = match rule.owner {
+        Owner::Name(name) => NAME_COPIES * name.as_bytes().len(),
+        Owner::Addresses(_) => NETWORK_BYTES,
     };
-    let record = rule.record.map_or(0, |record| EXTRAS_BYTES + 3 * record.rdata.len());
-    let types = rule.types.only.len() + rule.types.except.len();
-    let clients = rule.clients.only.len() + rule.clients.except.len();
-    let extras = if types + clients == 0 { 0 } else { EXTRAS_BYTES + 8 * types + 128 * clients };
-    RULE_BYTES + NAME_COPIES * name + record + extras
+    let part = |octets: usize| PART_BYTES + PART_COPIES * octets;
+    let record = rule.record.map(|record| part(8 + record.rdata.len()));
+    let types = || part(2 + 2 * (rule.types.only.len() + rule.types.except.len()));
+    let types = (!rule.types.is_all()).then(types);
+    let clients = || {
+        let all = rule.clients.only.iter().chain(&rule.clients.except);
+        part(2 + all.map(client_octets).sum::<usize>())
+    };
+    let clients = (!rule.clients.is_all()).then(clients);
+    let octets = |name: &NameBuf| 1 + name.as_name().as_bytes().len();
+    let except = || part(1 + rule.except.iter().map(octets).sum::<usize>());
+    let except = (!rule.except.is_empty()).then(except);
+    let parts = [record, types, clients, except];
+    let distinct = if parts.iter().any(Option::is_some) { DISTINCT_BYTES } else { 0 };
+    RULE_BYTES + owner + distinct + parts.into_iter().flatten().sum::<usize>()
+}
+
+/// What one part of a selector of clients takes.
+fn client_octets(client: &Client) -> usize {
+    match client {
+        Client::At(IpNet::V4(_)) => 7,
+        Client::At(IpNet::V6(_)) => 19,
+        Client::Named(name) => 2 + name.len(),
+    }
 }

@@ -1,18 +1,25 @@
 //! Lists from servers: one request at a time, bounded in time and length, asked only for what has changed.
 
+mod hops;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use thiserror::Error;
 use ureq::Agent;
+use ureq::config::Config;
 use ureq::http::header::{
     ACCEPT_ENCODING, ETAG, HeaderMap, HeaderName, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
 };
 use ureq::http::{HeaderValue, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
+use ureq::unversioned::transport::DefaultConnector;
 
+use self::hops::Hops;
 use super::text::{self, Unreadable};
+use crate::policy::rebinding::is_private_address;
 
 /// Redirects that are followed; more are loops.
 const REDIRECTS_MAX: u32 = 5;
@@ -68,6 +75,7 @@ impl From<ureq::Error> for DownloadError {
         Self::Transport(match error {
             ureq::Error::BadUri(_) => "its URL, or one that it leads to, makes no sense".to_owned(),
             ureq::Error::RequireHttpsOnly(_) => "it leads from https to http".to_owned(),
+            ureq::Error::Other(cause) => cause.to_string(),
             error => error.to_string(),
         })
     }
@@ -76,8 +84,10 @@ impl From<ureq::Error> for DownloadError {
 /// Asks servers for lists.
 #[derive(Debug)]
 pub(super) struct Downloader {
-    agent: Agent,
+    config: Config,
     bytes_max: usize,
+    /// Tells the addresses of this site and machine.
+    is_private: fn(IpAddr) -> bool,
 }
 
 impl Downloader {
@@ -100,13 +110,15 @@ impl Downloader {
             .user_agent(AGENT)
             .max_idle_connections(0)
             .build();
-        Self { agent: config.into(), bytes_max }
+        Self { config, bytes_max, is_private: is_private_address }
     }
 
     /// Asks for the list at `url`, unless it is still the one of which the server told `known`.
     pub(super) fn fetch(&self, url: &str, known: &Validators) -> Result<Fetched, DownloadError> {
         let is_secret = url.starts_with("https:");
-        let mut request = self.agent.get(url).config().https_only(is_secret).build();
+        let hops = Hops::new(self.is_private);
+        let agent = Agent::with_parts(self.config.clone(), DefaultConnector::default(), hops);
+        let mut request = agent.get(url).config().https_only(is_secret).build();
         request = request.header(ACCEPT_ENCODING, "gzip");
         for (name, text) in [(IF_NONE_MATCH, &known.etag), (IF_MODIFIED_SINCE, &known.modified)] {
             if let Some(value) = text.as_ref().and_then(|text| HeaderValue::from_str(text).ok()) {

@@ -13,6 +13,7 @@ mod text;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::fs::File;
 use std::hash::Hasher as _;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -51,11 +52,14 @@ const SLEEP_MAX: Duration = Duration::from_secs(3_600);
 /// How long a compilation goes on before it says how far it is, and again.
 const PROGRESS_PAUSE: Duration = Duration::from_secs(5);
 
+/// The file by which a node keeps the directory of its lists to itself.
+const CLAIM: &str = "lock";
+
 /// Bad lines of a list that are told with their number.
 const LINES_TOLD: usize = 3;
 
 /// The form of what an image is made of: another one, or readers that read differently, make all images anew.
-const MAKING: u64 = 1;
+const MAKING: u64 = 2;
 
 /// What the thread is told.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -89,12 +93,18 @@ pub struct Keeper {
     draw: fn() -> io::Result<[u8; 16]>,
     /// Where the image is kept.
     directory: Option<PathBuf>,
+    /// What keeps the directory to this node.
+    _claim: Option<File>,
     copies: Copies,
     downloader: Downloader,
     schedule: Schedule,
     /// What the image in force was made of, by list.
     made_of: Vec<Material>,
     image: Option<Image<Bytes>>,
+    /// Whether rules were left out of the image in force, for want of room.
+    is_cut: bool,
+    /// Whether it is of other lists than those that are kept now.
+    is_of_others: bool,
     published: Arc<Published>,
     counters: Arc<FilterCounters>,
     /// Those of `lists`, in their order.
@@ -109,13 +119,11 @@ impl Keeper {
         if lists.is_empty() {
             return None;
         }
-        let directory = filter.directory.clone().filter(|directory| {
-            let refusal = probe(directory).err();
-            if let Some(error) = &refusal {
-                tracing::warn!("{}", unwritable(directory, error));
-            }
-            refusal.is_none()
+        let claim = filter.directory.as_deref().and_then(|directory| {
+            let claim = probe(directory).and_then(|()| files::claim(&directory.join(CLAIM)));
+            claim.inspect_err(|error| tracing::warn!("{}", unwritable(directory, error))).ok()
         });
+        let directory = filter.directory.clone().filter(|_| claim.is_some());
         let copies = directory.clone().map_or_else(|| Copies::Held(HashMap::new()), Copies::Kept);
         let counters = FilterCounters::of(lists.iter().map(|list| list.name.clone()));
         let roots = look::roots(&lists);
@@ -125,12 +133,15 @@ impl Keeper {
             made_of: vec![Material::Nothing; lists.len()],
             image: None,
             list_counters: counters.lists(),
+            is_cut: false,
+            is_of_others: false,
             counters: Arc::new(counters),
             filter,
             lists,
             groups: Some(groups),
             draw,
             directory,
+            _claim: claim,
             copies,
             published,
         };
@@ -181,6 +192,7 @@ impl Keeper {
             Downloader::new(filter.download_timeout, filter.list_bytes_max, &look::roots(&lists));
         self.schedule = Schedule::new(&filter, &lists, self.draw);
         self.copies.retain(&lists);
+        self.is_of_others |= !are_same(&self.lists, &lists);
         (self.filter, self.lists) = (filter, lists);
         if self.lists.is_empty() {
             self.image = None;
@@ -196,7 +208,7 @@ impl Keeper {
         match self.image.clone().filter(|image| image.stamp() == stamp) {
             // Other answers perhaps, but the same rules.
             Some(image) => {
-                self.made_of = present;
+                (self.made_of, self.is_of_others) = (present, false);
                 self.publish(image);
             }
             None => self.compile(),
@@ -237,7 +249,9 @@ impl Keeper {
             list.rules.set(tally.rules);
             list.bad_lines.set(tally.bad);
             list.skipped_lines.set(tally.skipped);
+            list.left_out_lines.set(tally.left_out);
             list.bytes.set(tally.bytes);
+            self.is_cut |= tally.left_out > 0;
         }
         self.made_of = present.to_vec();
         let (names, bytes) = (image.footprint().names, image.footprint().bytes);
@@ -249,11 +263,9 @@ impl Keeper {
     /// Makes an image of all lists and puts it in force. If it cannot be made, what is in force stays.
     fn compile(&mut self) {
         let begun = monotonic();
-        let in_force = self.image.as_ref().map_or(0, |image| image.footprint().bytes);
-        let taken = in_force + self.copies.bytes();
         let press = Press {
             lists: &self.lists,
-            bytes_max: self.filter.bytes.saturating_sub(taken),
+            bytes_max: compile::share(self.filter.bytes.saturating_sub(self.copies.bytes())),
             draw_key: self.draw,
         };
         let made_of = RefCell::new(vec![Material::Nothing; self.lists.len()]);
@@ -280,6 +292,12 @@ impl Keeper {
     }
 
     fn take_over(&mut self, compiled: Compiled, made_of: Vec<Material>, begun: Instant) {
+        let is_cut = compiled.is_cut();
+        let is_whole = self.image.is_some() && !self.is_cut && !self.is_of_others;
+        if is_cut && is_whole {
+            self.refuse(&compiled.readings);
+            return;
+        }
         let Compiled { image, readings } = compiled;
         let Some(image) = self.settle(image) else {
             self.counters.failed.bump();
@@ -299,6 +317,7 @@ impl Keeper {
             }
         }
         self.made_of = made_of;
+        (self.is_cut, self.is_of_others) = (is_cut, false);
         self.mend();
         let took = monotonic() - begun;
         self.counters.built.bump();
@@ -306,6 +325,21 @@ impl Keeper {
         let (names, bytes) = (image.footprint().names, image.footprint().bytes);
         tracing::info!("lists: {names} names, {bytes} bytes, made in {}", seconds(took));
         self.publish(image);
+    }
+
+    /// Tells that an image with rules left out does not take the place of a whole one.
+    fn refuse(&self, readings: &[Option<Reading>]) {
+        self.counters.failed.bump();
+        let left_out = |(list, reading): (&config::List, &Option<Reading>)| {
+            Some(format!("list {:?} from line {} on", list.name, reading.as_ref()?.cut_at()?))
+        };
+        let left_out: Vec<String> = self.lists.iter().zip(readings).filter_map(left_out).collect();
+        tracing::error!(
+            "lists: the memory of all lists is full: the rules of {} would be left out; what is in force, which is whole, \
+             stays; raise filter.memory = {} bytes",
+            left_out.join(", "),
+            self.filter.bytes
+        );
     }
 
     /// Puts an image where all cores can read it: into its file, or else into memory.
@@ -333,9 +367,10 @@ impl Keeper {
         counters.rules.set(counts.rules);
         counters.bad_lines.set(counts.bad);
         counters.skipped_lines.set(counts.skipped);
+        counters.left_out_lines.set(counts.left_out);
         counters.bytes.set(counts.bytes);
         let name = &list.name;
-        let Some(Reading { report, bytes, is_cut }) = reading else { return };
+        let Some(Reading { report, bytes }) = reading else { return };
         if is_changed {
             tracing::info!(
                 "list {name:?}: {} rules, {} bad lines{}, {} lines skipped, {bytes} bytes, from {}",
@@ -346,11 +381,11 @@ impl Keeper {
                 list.source
             );
         }
-        if *is_cut {
+        if let Some(line) = reading.and_then(Reading::cut_at) {
             tracing::error!(
-                "list {name:?}: the memory of all lists is full: the rules from line {} on are left out; raise \
+                "list {name:?}: the memory of all lists is full: the rules from line {line} on are left out ({} lines); raise \
                  filter.memory = {} bytes",
-                report.bad.first.last().map_or(0, |remark| remark.line),
+                report.left_out.count,
                 self.filter.bytes
             );
         }
@@ -392,6 +427,15 @@ impl Keeper {
         }
         hasher.finish()
     }
+}
+
+/// Whether both would be compiled to the same, if there is room.
+fn are_same(some: &[config::List], others: &[config::List]) -> bool {
+    let said = |list: &config::List| {
+        let config::List { name, source, kind, syntax, .. } = list;
+        format!("{name:?} {source:?} {kind:?} {syntax:?}")
+    };
+    some.iter().map(said).eq(others.iter().map(said))
 }
 
 /// Whether each of `lists` has the number that it has in `filtering`.
@@ -438,7 +482,8 @@ fn unwritable(directory: &Path, error: &io::Error) -> String {
 fn tally(reading: &Reading) -> Tally {
     let Reading { report, bytes, .. } = reading;
     let bytes = *bytes as u64;
-    Tally { rules: report.rules, bad: report.bad.count, skipped: report.skipped.count, bytes }
+    let (bad, skipped, left_out) = (report.bad.count, report.skipped.count, report.left_out.count);
+    Tally { rules: report.rules, bad, skipped, left_out, bytes }
 }
 
 /// The first remarks, in brackets, if there are any.

@@ -39,6 +39,14 @@ fn keeper(directory: Option<&Directory>, lists: &[List]) -> Keeper {
     Keeper::begin(setup(directory, lists), published()).unwrap()
 }
 
+/// A keeper that leaves the directory to the next one, as after its end, but still has its image in force.
+fn ended(directory: &Directory, lists: &[List]) -> Keeper {
+    let mut keeper = keeper(Some(directory), lists);
+    assert_eq!(keeper.directory, Some(directory.0.join("kept")));
+    keeper._claim = None;
+    keeper
+}
+
 /// Looks at all lists, as SIGHUP does.
 fn refresh(keeper: &mut Keeper) {
     keeper.schedule.all(monotonic());
@@ -134,8 +142,8 @@ fn image_is_there_at_once_after_a_restart_if_it_still_fits() {
     let directory = Directory::create("restart");
     let path = directory.write("ads", b"ads.example\n!bad\n\nb!d\n");
     let lists = [file("ads", path)];
-    let first = keeper(Some(&directory), &lists);
-    let second = keeper(Some(&directory), &lists);
+    let first = ended(&directory, &lists);
+    let second = ended(&directory, &lists);
     assert_eq!((built(&first), built(&second), decides(&second, "ads.example")), (1, 0, Some(0)));
     let counts = |keeper: &Keeper| {
         let list = &keeper.list_counters[0];
@@ -143,7 +151,7 @@ fn image_is_there_at_once_after_a_restart_if_it_still_fits() {
     };
     assert_eq!(counts(&first), counts(&second));
     directory.write("ads", b"other.example\n");
-    let third = keeper(Some(&directory), &lists);
+    let third = ended(&directory, &lists);
     assert_eq!((built(&third), decides(&third, "ads.example")), (1, None));
     let renamed = [List { name: "else".into(), ..lists[0].clone() }];
     assert_eq!(
@@ -176,12 +184,13 @@ fn downloaded_list_survives_a_restart_with_the_network_down() {
         assert_eq!((decides(&keeper, "www.ads.example"), looks(&keeper, 0)), (Some(0), [1, 0, 0]));
     }
     is_down.store(true, Ordering::Relaxed);
-    let mut again = keeper(Some(&directory), &lists);
+    let again = keeper(Some(&directory), &lists);
     assert_eq!((built(&again), decides(&again, "ads.example")), (0, Some(0)));
     assert!(again.schedule.due(monotonic()).is_empty(), "a fresh copy is not asked for again");
+    drop(again);
     // Without the image the copy does.
     std::fs::remove_file(directory.0.join("kept/image")).unwrap();
-    again = keeper(Some(&directory), &lists);
+    let mut again = keeper(Some(&directory), &lists);
     refresh(&mut again);
     assert_eq!((built(&again), decides(&again, "ads.example")), (1, Some(0)));
     assert_eq!(looks(&again, 0), [0, 0, 1]);
@@ -264,12 +273,64 @@ fn rules_beyond_the_memory_are_left_out_and_allowances_come_first() {
     let lists = [file("block", block), List { kind: ListKind::Allow, ..file("allow", allow) }];
     let mut setup = setup(None, &lists);
     setup.filter.bytes = 1 << 20;
-    let keeper = Keeper::begin(setup, published()).unwrap();
+    let mut keeper = Keeper::begin(setup, published()).unwrap();
     let counters = keeper.counters();
-    let (rules, left_out) =
-        (counters.lists()[0].rules.value(), counters.lists()[0].bad_lines.value());
+    let counts = || {
+        let list = &counters.lists()[0];
+        [&list.rules, &list.left_out_lines, &list.bad_lines].map(|gauge| gauge.value())
+    };
+    let [rules, left_out, bad] = counts();
     assert!(rules > 1_000 && left_out > 1_000 && rules + left_out == 10_000, "{rules}");
-    assert_eq!(decides(&keeper, "ours.example"), Some(1));
+    assert_eq!((decides(&keeper, "ours.example"), bad), (Some(1), 0));
+    let (last, first_out) =
+        (format!("name{}.ads.example", rules - 1), format!("name{rules}.ads.example"));
+    assert_eq!((decides(&keeper, &last), decides(&keeper, &first_out)), (Some(0), None));
+    // The next image is as large, and one that is cut may take the place of one that is.
+    directory.write("allow", b"theirs.example\n");
+    refresh(&mut keeper);
+    assert!(counts()[0].abs_diff(rules) <= 1, "{rules} before, {} now", counts()[0]);
+    assert_eq!((decides(&keeper, "theirs.example"), built(&keeper)), (Some(1), 2));
+}
+
+#[test]
+fn refresh_keeps_all_rules_and_a_whole_image_is_not_replaced_by_one_that_is_cut() {
+    let directory = Directory::create("whole");
+    let text = |count: usize| -> String {
+        (0..count).map(|number| format!("name{number}.ads.example\n")).collect()
+    };
+    // As many as there is room for, when nothing is in force.
+
+    for kept in [None, Some(&directory)] {
+        let path = directory.write("block", text(10_000).as_bytes());
+        let mut setup = setup(kept, &[file("block", path)]);
+        setup.filter.bytes = 1 << 20;
+        let again = Setup {
+            filter: setup.filter.clone(),
+            lists: setup.lists.clone(),
+            groups: setup.groups.clone(),
+            ..setup
+        };
+        let cut = Keeper::begin(again, published()).unwrap();
+        let most = usize::try_from(cut.list_counters[0].rules.value()).unwrap();
+        drop(cut);
+
+        directory.write("block", text(most - 100).as_bytes());
+        let mut keeper = Keeper::begin(setup, published()).unwrap();
+        for more in 1..=3 {
+            directory.write("block", text(most - 100 + more).as_bytes());
+            refresh(&mut keeper);
+            assert_eq!(built(&keeper), more as u64 + 1);
+            assert_eq!(keeper.counters.names.value(), (most - 100 + more) as u64);
+        }
+        directory.write("block", text(10_000).as_bytes());
+        refresh(&mut keeper);
+        assert_eq!((built(&keeper), keeper.counters.failed.value()), (4, 1));
+        assert_eq!(keeper.counters.names.value(), (most - 97) as u64);
+        assert_eq!(keeper.list_counters[0].left_out_lines.value(), 0);
+        directory.write("block", b"ads.example\n");
+        refresh(&mut keeper);
+        assert_eq!((built(&keeper), keeper.counters.names.value()), (5, 1));
+    }
 }
 
 #[test]
@@ -289,6 +350,23 @@ fn directory_that_cannot_be_written_is_done_without_and_told_by_a_check() {
     let filter = Filter { directory: Some(directory.0.join("fresh")), ..Filter::default() };
     assert_eq!(warnings(&filter, &lists[..1]), [""; 0]);
     assert!(!directory.0.join("fresh").exists(), "a check leaves nothing behind");
+}
+
+#[test]
+fn directory_belongs_to_one_node_at_a_time_and_a_check_beside_it_passes() {
+    let directory = Directory::create("claimed");
+    let path = directory.write("ads", b"ads.example\n");
+    let lists = [file("ads", path)];
+    let first = keeper(Some(&directory), &lists);
+    let image = directory.0.join("kept/image");
+    let written = std::fs::metadata(&image).unwrap().modified().unwrap();
+    directory.write("ads", b"other.example\n");
+    let second = keeper(Some(&directory), &lists);
+    assert_eq!((&second.directory, decides(&second, "other.example")), (&None, Some(0)));
+    assert_eq!(std::fs::metadata(&image).unwrap().modified().unwrap(), written);
+    assert_eq!(warnings(&setup(Some(&directory), &lists).filter, &lists), [""; 0]);
+    drop((first, second));
+    assert!(keeper(Some(&directory), &lists).directory.is_some());
 }
 
 #[test]

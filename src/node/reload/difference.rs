@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::report::Later;
 use crate::cache::{Flush, Scope};
-use crate::config::{Config, CoreSelection, ForwardZone, IoBackend};
+use crate::config::{ApiListen, Config, CoreSelection, ForwardZone, IoBackend, Token};
 use crate::wire::NameBuf;
 
 /// Zones whose answers are flushed one by one; with more, everything is.
@@ -49,6 +49,8 @@ sections! {
 /// A key that takes effect at the next start.
 struct Fixed {
     key: &'static str,
+    is_same: fn(&Config, &Config) -> bool,
+    /// The value for people; no secret.
     show: fn(&Config) -> String,
     /// Carries its value from the config in force to the next one.
     keep: fn(&Config, &mut Config),
@@ -58,6 +60,7 @@ macro_rules! fixed {
     ($($key:literal: $($field:ident).+, $show:expr;)+) => {
         const FIXED: &[Fixed] = &[$(Fixed {
             key: $key,
+            is_same: |old, new| old.$($field).+ == new.$($field).+,
             show: |config| $show(&config.$($field).+),
             keep: |old, new| new.$($field).+ = old.$($field).+.clone(),
         },)+];
@@ -88,6 +91,11 @@ fixed! {
     "forward.inflight_max": forward.inflight_max, shown;
     "forward.waiters_max": forward.waiters_max, shown;
     "filter.directory": filter.directory, |path: &Option<PathBuf>| path_or(path.as_ref(), "off");
+    "api.listen": api.listen, |place: &ApiListen| quoted(&place.to_string());
+    "api.token": api.token, |token: &Option<Token>| if token.is_some() { "a secret" } else { "none" }.to_owned();
+    "api.token_file": api.token_file, |path: &Option<PathBuf>| path_or(path.as_ref(), "none");
+    "api.certificate": api.certificate, |path: &Option<PathBuf>| path_or(path.as_ref(), "none");
+    "api.key": api.key, |path: &Option<PathBuf>| path_or(path.as_ref(), "none");
 }
 
 fn shown(value: &impl Debug) -> String {
@@ -134,10 +142,9 @@ pub fn fixed_keys() -> impl Iterator<Item = &'static str> {
 /// Gives `new` the values of `old` where they cannot change, and says which those are.
 pub(super) fn keep_fixed(old: &Config, new: &mut Config) -> Vec<Later> {
     let mut later = Vec::new();
-    for Fixed { key, show, keep } in FIXED {
-        let (in_force, wanted) = (show(old), show(new));
-        if in_force != wanted {
-            later.push(Later { key, in_force, wanted });
+    for Fixed { key, is_same, show, keep } in FIXED {
+        if !is_same(old, new) {
+            later.push(Later { key, in_force: show(old), wanted: show(new) });
             keep(old, new);
         }
     }
@@ -205,7 +212,7 @@ mod tests {
     }
 
     /// Another value than the default for each key that takes effect at the next start, as it would be written.
-    const OTHERS: [(&str, &str); 23] = [
+    const OTHERS: [(&str, &str); 28] = [
         ("node.cores", "'0'"),
         ("node.listen", "['127.0.0.1:5399']"),
         ("node.io", "'mmsg'"),
@@ -229,16 +236,27 @@ mod tests {
         ("forward.inflight_max", "7"),
         ("forward.waiters_max", "7"),
         ("filter.directory", "'/lists'"),
+        ("api.listen", "'off'"),
+        ("api.token", "'0123456789abcdef'"),
+        ("api.token_file", "'/token'"),
+        ("api.certificate", "'/other'"),
+        ("api.key", "'/other'"),
     ];
 
     #[test]
     fn each_key_that_needs_a_restart_is_named_with_both_values_and_stays() {
-        let old = Config::default();
         assert!(OTHERS.iter().map(|(key, _)| *key).eq(FIXED.iter().map(|fixed| fixed.key)));
         for (key, value) in OTHERS {
             let (table, name) = key.split_once('.').unwrap();
             assert!(KEYS.iter().any(|known| known.table == table && known.name == name), "{key}");
-            let mut new = config(&format!("[{table}]\n{name} = {value}\n"));
+            // These two are never alone.
+            let (both, other) = match key {
+                "api.certificate" => ("certificate = '/c'\nkey = '/k'", "key = '/k'"),
+                "api.key" => ("certificate = '/c'\nkey = '/k'", "certificate = '/c'"),
+                _ => ("", ""),
+            };
+            let old = config(&format!("[{table}]\n{both}\n"));
+            let mut new = config(&format!("[{table}]\n{name} = {value}\n{other}\n"));
             let wanted = new.clone();
             let later = keep_fixed(&old, &mut new);
             assert_eq!(later.len(), 1, "{key}: {later:?}");
@@ -247,6 +265,17 @@ mod tests {
             assert_eq!(new, old, "{key}: nothing else is in this config");
             assert_ne!(wanted, old, "{key}");
         }
+    }
+
+    #[test]
+    fn another_secret_is_found_and_not_told() {
+        let [old, mut new] = ["0123456789abcdef", "fedcba9876543210"]
+            .map(|token| config(&format!("[api]\ntoken = '{token}'\n")));
+        let later = keep_fixed(&old, &mut new);
+        let [later] = &later[..] else { panic!("{later:?}") };
+        let told = later.to_string();
+        assert!(told.starts_with("api.token = a secret takes effect"), "{told}");
+        assert_eq!(new, old);
     }
 
     #[test]
@@ -281,7 +310,7 @@ mod tests {
         let tables: std::collections::BTreeSet<&str> = KEYS.iter().map(|key| key.table).collect();
         for table in tables {
             let is_compared = SECTIONS.iter().any(|section| section.name == table);
-            assert!(is_compared || table == "node", "[{table}]");
+            assert!(is_compared || ["api", "node"].contains(&table), "[{table}]");
         }
     }
 

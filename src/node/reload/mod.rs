@@ -4,11 +4,14 @@
 mod difference;
 mod report;
 
+use std::sync::Arc;
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, SyncSender, TrySendError, channel, sync_channel,
 };
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::oneshot;
 
 pub use difference::fixed_keys;
 pub use report::{Later, Report};
@@ -17,14 +20,14 @@ use super::clock::Clocks;
 use super::lists::Lists;
 use super::memory::Plan;
 use super::notify::Notifier;
+use super::panel::Panel;
 use super::start::{self, Shared};
 use super::succession::Settings;
 use super::topology::Topology;
 use super::{NodeError, hosts, log, placement};
 use crate::config::Config;
-use crate::control::desk::{Desk, Request};
+use crate::control::desk::Request;
 use crate::control::schedule;
-use crate::observe::ReloadCounters;
 use crate::policy::{Filtering, LocalData, Policy};
 use crate::time::{CacheTime, Deadline};
 use crate::upstream::Trust;
@@ -32,17 +35,30 @@ use crate::upstream::Trust;
 /// How long the cores together have to take up what is in force. A core goes between two batches, in far less.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Reads the config anew, from file, environment and flags as at the start, and says what an operator should know of it.
-pub type Source = dyn Fn() -> Result<(Config, Vec<String>), String> + Send + Sync;
+/// A config as read from file, environment and flags.
+#[derive(Debug)]
+pub struct Reading {
+    /// What they say.
+    pub config: Config,
+    /// Where its upstreams come from.
+    pub upstream_source: String,
+    /// What an operator should know of it.
+    pub warnings: Vec<String>,
+}
+
+/// Reads the config anew, as at the start.
+pub type Source = dyn Fn() -> Result<Reading, String> + Send + Sync;
+
+/// Says in words what stands in a config, section by section, when its upstreams come from there and memory is split so.
+pub type Describe = fn(&Config, &str, &Plan) -> Vec<(&'static str, String)>;
 
 /// Reloads a node.
-pub struct Reloader {
+pub(super) struct Reloader {
     source: Box<Source>,
+    describe: Describe,
     shared: Arc<Shared>,
-    desks: Vec<Desk>,
-    counters: ReloadCounters,
-    /// What is in force. Held as long as a reload goes on.
-    in_force: Mutex<InForce>,
+    panel: Arc<Panel>,
+    in_force: InForce,
 }
 
 /// What the last reload, or the start, has left.
@@ -59,6 +75,7 @@ pub(super) struct InForce {
 struct Candidate {
     config: Config,
     local: LocalData,
+    upstream_source: String,
     trust: Trust,
     hosts_digest: u64,
     plan: Plan,
@@ -66,38 +83,53 @@ struct Candidate {
 
 impl Reloader {
     pub(super) fn new(
-        source: Box<Source>,
+        (source, describe): (Box<Source>, Describe),
         shared: Arc<Shared>,
-        desks: Vec<Desk>,
+        panel: Arc<Panel>,
         in_force: InForce,
     ) -> Self {
-        let in_force = Mutex::new(in_force);
-        Self { source, shared, desks, counters: ReloadCounters::default(), in_force }
+        Self { source, describe, shared, panel, in_force }
     }
 
-    /// What has become of reloads.
-    #[must_use]
-    pub const fn counters(&self) -> &ReloadCounters {
-        &self.counters
+    /// Starts the thread that carries out what is `asked`, and tells the service manager, who knows `status`.
+    ///
+    /// # Errors
+    /// [`NodeError::System`] without a thread.
+    pub(super) fn begin(self, asked: Receiver<Asked>, status: String) -> Result<(), NodeError> {
+        let work = move || self.carry_out(&asked, &status);
+        let spawned = std::thread::Builder::new().name("reload".into()).spawn(work);
+        spawned.map_err(|cause| NodeError::System { what: "cannot start a thread", cause })?;
+        Ok(())
     }
 
-    /// Reads the config anew and puts in force what differs and can change. Waits for a reload that is under way, and for the
-    /// cores to take up what is new; lists that have to be compiled or downloaded come into force behind it.
+    fn carry_out(mut self, asked: &Receiver<Asked>, status: &str) {
+        let notifier = Notifier::new();
+        while let Ok(back) = asked.recv() {
+            notifier.reloading();
+            let report = self.reload();
+            notifier.ready(&format!("{status}; {}", report.summary()));
+            if let Some(back) = back {
+                // Whoever does not wait any more gets none.
+                let _ = back.send(report.value());
+            }
+        }
+    }
+
+    /// Reads the config anew and puts in force what differs and can change. Waits for the cores to take up what is new; lists that have to be compiled or downloaded come into force behind it.
     ///
     /// The log tells what the report says.
-    pub fn reload(&self) -> Report {
-        let mut in_force = self.in_force.lock().unwrap_or_else(PoisonError::into_inner);
-        let report = match self.candidate(&in_force) {
-            Ok((candidate, report)) => self.apply(&mut in_force, candidate, report),
+    fn reload(&mut self) -> Report {
+        let report = match self.candidate() {
+            Ok((candidate, report)) => self.apply(candidate, report),
             Err(error) => Report::refused(error),
         };
         match &report.error {
             Some(_) => {
-                self.counters.refused.bump();
+                self.panel.reloads.refused.bump();
                 tracing::error!("{}", report.summary());
             }
             None => {
-                self.counters.applied.bump();
+                self.panel.reloads.applied.bump();
                 tracing::info!("{}", report.summary());
             }
         }
@@ -107,37 +139,38 @@ impl Reloader {
     }
 
     /// The config as it is now, checked as at a start, with what cannot change as it was.
-    fn candidate(&self, in_force: &InForce) -> Result<(Candidate, Report), String> {
-        let (mut config, warnings) = (self.source)()?;
+    fn candidate(&self) -> Result<(Candidate, Report), String> {
+        let Reading { config, upstream_source, warnings } = (self.source)()?;
         let mut report = Report { warnings, ..Report::default() };
-        let candidate = self.check(&mut config, in_force, &mut report);
+        let candidate = self.check(config, upstream_source, &mut report);
         Ok((candidate.map_err(|error| error.to_string())?, report))
     }
 
     fn check(
         &self,
-        config: &mut Config,
-        in_force: &InForce,
+        mut config: Config,
+        upstream_source: String,
         report: &mut Report,
     ) -> Result<Candidate, NodeError> {
         placement::choose(&Topology::detect(), &config.node.cores)?;
-        let (local, complaints, hosts_digest) = hosts::local(config)?;
+        let (local, complaints, hosts_digest) = hosts::local(&config)?;
         let trust = start::trust_of(&config.forward)?;
         report.warnings.extend(complaints);
         report.warnings.extend(schedule::warning(&config.groups));
-        report.needs_restart = difference::keep_fixed(&in_force.config, config);
-        let plan = Plan::new(config, self.desks.len(), local.hosts_bytes())?;
-        if let Some(more) = plan.beyond(&in_force.plan) {
+        report.needs_restart = difference::keep_fixed(&self.in_force.config, &mut config);
+        let plan = Plan::new(&config, self.panel.desks.len(), local.hosts_bytes())?;
+        if let Some(more) = plan.beyond(&self.in_force.plan) {
             report.warnings.push(format!(
                 "memory: this takes up to {more} MiB more than was planned at the start; the cache keeps its size until the \
                  next start"
             ));
         }
-        Ok(Candidate { config: config.clone(), local, trust, hosts_digest, plan })
+        Ok(Candidate { config, local, upstream_source, trust, hosts_digest, plan })
     }
 
-    fn apply(&self, in_force: &mut InForce, candidate: Candidate, mut report: Report) -> Report {
-        let Candidate { config, local, trust, hosts_digest, plan } = candidate;
+    fn apply(&mut self, candidate: Candidate, mut report: Report) -> Report {
+        let Candidate { config, local, upstream_source, trust, hosts_digest, plan } = candidate;
+        let in_force = &self.in_force;
         let (mut different, mut same) = difference::compare(&in_force.config, &config);
         let mut is_other = |name: &'static str, is_different: bool| {
             if is_different && let Some(place) = same.iter().position(|known| *known == name) {
@@ -158,7 +191,9 @@ impl Reloader {
         let are_lists_other = is_applied("list") || is_applied("filter");
         report.warnings.extend(self.keep_lists(&config, are_lists_other).err());
         self.shared.published.reap();
-        *in_force = InForce { config, hosts_digest, plan };
+        let described = (self.describe)(&config, &upstream_source, &self.shared.memory);
+        self.panel.adopt(start::optimizations_of(&config), described);
+        self.in_force = InForce { config, hosts_digest, plan };
         report
     }
 
@@ -202,12 +237,12 @@ impl Reloader {
     fn wait_for_cores(&self) -> usize {
         let (done, all_done) = channel();
         // One that has no room for the request looks by itself within a second.
-        let asked = self.desks.iter().map(|desk| desk.ask(Request::TakeUp(done.clone())));
+        let asked = self.panel.desks.iter().map(|desk| desk.ask(Request::TakeUp(done.clone())));
         let busy = asked.filter(Result::is_err).count();
         drop(done);
         let clock = self.shared.clock;
         let deadline = Deadline::after(clock.monotonic(), PATIENCE);
-        let mut waited_for = self.desks.len() - busy;
+        let mut waited_for = self.panel.desks.len() - busy;
         while waited_for > 0
             && let Some(patience) = deadline.remaining(clock.monotonic())
         {
@@ -237,38 +272,30 @@ impl Reloader {
     }
 }
 
+/// Who wants to know what a reload has come to, if somebody does.
+pub(super) type Asked = Option<oneshot::Sender<Value>>;
+
 /// Where reloads are asked for.
 #[derive(Debug)]
-pub(super) struct Requests(SyncSender<()>);
+pub(super) struct Requests(SyncSender<Asked>);
 
 impl Requests {
-    /// Starts the thread that carries them out by `reloader`, and tells the service manager.
-    ///
-    /// # Errors
-    /// [`NodeError::System`] without a thread.
-    pub(super) fn begin(reloader: Arc<Reloader>, status: String) -> Result<Self, NodeError> {
-        // One waits while another is under way: it will find whatever was written until it begins.
-        let (asked, requests) = sync_channel(1);
-        let work = move || carry_out(&reloader, &requests, &status);
-        let spawned = std::thread::Builder::new().name("reload".into()).spawn(work);
-        spawned.map_err(|cause| NodeError::System { what: "cannot start a thread", cause })?;
-        Ok(Self(asked))
+    /// Both ends. One request waits while a reload is under way: it will find whatever was written until it begins.
+    pub(super) fn open() -> (Self, Receiver<Asked>) {
+        let (requests, asked) = sync_channel(1);
+        (Self(requests), asked)
     }
 
     /// Asks for a reload, unless one waits already.
     pub(super) fn ask(&self) {
-        match self.0.try_send(()) {
-            Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
+        match self.0.try_send(None) {
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
         }
     }
-}
 
-fn carry_out(reloader: &Reloader, requests: &Receiver<()>, status: &str) {
-    let notifier = Notifier::new();
-    while requests.recv().is_ok() {
-        notifier.reloading();
-        let report = reloader.reload();
-        notifier.ready(&format!("{status}; {}", report.summary()));
+    /// Asks for a reload and has its report sent; `false` when one waits already.
+    pub(super) fn ask_for_report(&self, back: oneshot::Sender<Value>) -> bool {
+        self.0.try_send(Some(back)).is_ok()
     }
 }
 
@@ -278,15 +305,17 @@ mod tests {
 
     #[test]
     fn of_all_who_ask_during_a_reload_one_waits() {
-        let (asked, requests) = sync_channel(1);
-        let reloads = Requests(asked);
+        let (reloads, requests) = Requests::open();
         reloads.ask();
         requests.recv().unwrap();
         // That one is under way.
         for _ in 0..3 {
             reloads.ask();
         }
+        assert!(!reloads.ask_for_report(oneshot::channel().0));
         assert_eq!((requests.try_recv().is_ok(), requests.try_recv().is_ok()), (true, false));
+        assert!(reloads.ask_for_report(oneshot::channel().0));
+        assert!(requests.try_recv().is_ok_and(|back| back.is_some()));
         drop(requests);
         reloads.ask();
     }

@@ -1,6 +1,8 @@
 //! What a reload has come to, for people and for programs.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
+
+use serde_json::{Value, json};
 
 /// What a reload has come to.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -52,28 +54,21 @@ impl Report {
         }
     }
 
-    /// The report as an object of JSON (RFC 8259).
+    /// The report for programs.
     #[must_use]
-    pub fn json(&self) -> String {
-        let list = |items: &[&str]| {
-            let items: Vec<String> = items.iter().map(|item| string(item)).collect();
-            format!("[{}]", items.join(","))
-        };
+    pub fn value(&self) -> Value {
         let later = |later: &Later| {
             let Later { key, in_force, wanted } = later;
-            let [key, in_force, wanted] = [key, in_force.as_str(), wanted].map(string);
-            format!("{{\"key\":{key},\"in_force\":{in_force},\"wanted\":{wanted}}}")
+            json!({ "key": key, "in_force": in_force, "wanted": wanted })
         };
-        let needs_restart: Vec<String> = self.needs_restart.iter().map(later).collect();
-        let warnings: Vec<&str> = self.warnings.iter().map(String::as_str).collect();
-        format!(
-            "{{\"error\":{},\"applied\":{},\"unchanged\":{},\"needs_restart\":[{}],\"warnings\":{}}}",
-            self.error.as_deref().map_or_else(|| "null".to_owned(), string),
-            list(&self.applied),
-            list(&self.unchanged),
-            needs_restart.join(","),
-            list(&warnings),
-        )
+        let needs_restart: Vec<Value> = self.needs_restart.iter().map(later).collect();
+        json!({
+            "error": self.error,
+            "applied": self.applied,
+            "unchanged": self.unchanged,
+            "needs_restart": needs_restart,
+            "warnings": self.warnings,
+        })
     }
 }
 
@@ -92,24 +87,6 @@ impl fmt::Display for Report {
         }
         Ok(())
     }
-}
-
-/// A string of JSON.
-fn string(text: &str) -> String {
-    let mut quoted = String::with_capacity(text.len() + 2);
-    quoted.push('"');
-    for letter in text.chars() {
-        match letter {
-            '"' | '\\' => quoted.extend(['\\', letter]),
-            control if u32::from(control) < 0x20 => {
-                // Writing to a string cannot fail.
-                let _ = write!(quoted, "\\u{:04x}", u32::from(control));
-            }
-            other => quoted.push(other),
-        }
-    }
-    quoted.push('"');
-    quoted
 }
 
 #[cfg(test)]
@@ -141,14 +118,20 @@ mod tests {
     }
 
     #[test]
-    fn json_is_escaped() {
+    fn programs_get_all_of_it() {
         assert_eq!(
-            report().json(),
-            "{\"error\":null,\"applied\":[\"acl\",\"local\"],\"unchanged\":[\"log\"],\"needs_restart\":[{\"key\":\
-             \"node.io\",\"in_force\":\"\\\"uring\\\"\",\"wanted\":\"\\\"mmsg\\\"\"}],\"warnings\":\
-             [\"two\\u000alines\"]}"
+            report().value(),
+            json!({
+                "error": null,
+                "applied": ["acl", "local"],
+                "unchanged": ["log"],
+                "needs_restart": [
+                    { "key": "node.io", "in_force": "\"uring\"", "wanted": "\"mmsg\"" },
+                ],
+                "warnings": ["two\nlines"],
+            })
         );
-        let refused = Report::refused("C:\\".into()).json();
-        assert!(refused.starts_with("{\"error\":\"C:\\\\\",\"applied\":[],"), "{refused}");
+        let refused = Report::refused("bad".into()).value();
+        assert_eq!((&refused["error"], &refused["applied"]), (&json!("bad"), &json!([])));
     }
 }

@@ -8,12 +8,12 @@ use ipnet::IpNet;
 use thiserror::Error;
 
 use super::extras;
-use super::hash::{self, Key, Octets};
-use super::layout::{COVERED_AT, HEAD_BYTES, Head, STEM_BYTES, STEM_WORDS};
+use super::hash::{self, Key, Room, Suffixes};
+use super::layout::{COVERED_AT, HEAD_BYTES, Head, STEM_BYTES, STEM_WORDS, TAIL_BYTES};
 use super::page::{Page, Stem};
 use super::rule::{Kind, Owner, Rule};
 use super::stored::{StoredRule, class};
-use crate::wire::{Name, name::NAME_BYTES_MAX};
+use crate::wire::Name;
 
 /// Names per word of the filter. Of strangers, some 1 in 70 get through, to a page: with more, fewer stems have room in the
 /// processor's caches; with fewer, more look-ups read a page in vain (benches/filter.rs).
@@ -22,12 +22,27 @@ const NAMES_PER_WORD: usize = 6;
 /// Different rules, their names apart. They share a word with the length of a name while they are sorted.
 const RULES_MAX: u32 = 1 << 24;
 
+/// Rules of one owner, in all lists, that have conditions or data of their own (types, clients, exceptions, a record): all of them
+/// are weighed for every question at or below the owner. No list has so many for a name that is meant so.
+pub(super) const RULES_PER_OWNER_MAX: usize = 64;
+
+/// Rules of one owner in one list that have none and still differ: by what they cover, rank and do.
+const VARIANTS_MAX: usize = 64;
+
+/// Rules of one bundle: those with conditions, and of each list those without.
+pub(super) const BUNDLE_RULES_MAX: usize = RULES_PER_OWNER_MAX + VARIANTS_MAX * 256;
+
 /// Why an image cannot be built, or no further rule be taken.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 pub enum CompileError {
     /// More rules that differ in more than their names than an image can hold.
     #[error("there are more than {RULES_MAX} different rules")]
     Rules,
+    /// Too many rules of one owner have conditions or data of their own.
+    #[error(
+        "there are more than {RULES_PER_OWNER_MAX} rules with conditions or data of their own for one owner"
+    )]
+    Owner,
     /// More octets of names than an image can hold.
     #[error("the names take more than 4 GiB")]
     Names,
@@ -75,9 +90,12 @@ pub struct Compiler {
     key: Key,
     names: Vec<u8>,
     entries: Vec<Entry>,
-    depths: u128,
-    root: Vec<u32>,
-    networks: BTreeMap<(u8, u128), Vec<u32>>,
+    lengths: [u64; 4],
+    root: Owned,
+    networks: BTreeMap<(u8, u128), Owned>,
+    /// How many rules of a name have conditions, by its hash; for names that have such rules. Two names that share a hash, which
+    /// nobody can aim at, share the number.
+    conditions: HashMap<u64, u8, RandomState>,
     rules: Vec<StoredRule>,
     numbers: HashMap<StoredRule, u32, RandomState>,
     /// The rule of the line before, which mostly is that of this line, too.
@@ -96,9 +114,10 @@ impl Compiler {
             key: Key::of(key_octets),
             names: Vec::new(),
             entries: Vec::new(),
-            depths: 0,
-            root: Vec::new(),
+            lengths: [0; 4],
+            root: Owned::default(),
             networks: BTreeMap::new(),
+            conditions: HashMap::default(),
             rules: Vec::new(),
             numbers: HashMap::default(),
             last: None,
@@ -113,30 +132,48 @@ impl Compiler {
     /// # Errors
     /// [`CompileError`] when there is no room; what was added before stays.
     pub fn add(&mut self, list: u8, kind: Kind, rule: &Rule<'_>) -> Result<(), CompileError> {
-        let number = self.number(list, kind, rule)?;
+        let is_plain = is_plain(rule);
         match rule.owner {
             Owner::Addresses(net) => {
-                self.networks.entry(network(net)).or_default().push(number);
+                let net = network(net);
+                if !is_plain {
+                    self.networks.entry(net).or_default().count()?;
+                }
+                let number = self.number(list, kind, rule)?;
+                self.networks.entry(net).or_default().rules.push(number);
                 Ok(())
             }
             Owner::Name(name) if name.is_root() => {
-                self.root.push(number);
+                if !is_plain {
+                    self.root.count()?;
+                }
+                let number = self.number(list, kind, rule)?;
+                self.root.rules.push(number);
                 Ok(())
             }
-            Owner::Name(name) => self.add_name(name, number),
+            Owner::Name(name) => {
+                if !is_plain {
+                    let folded = name.as_bytes().to_ascii_lowercase();
+                    let mut room = Room::default();
+                    let hash = Suffixes::of(self.key, &folded, &mut room).hash(folded.len());
+                    count(self.conditions.entry(hash).or_default())?;
+                }
+                let number = self.number(list, kind, rule)?;
+                self.add_name(name, number)
+            }
         }
     }
 
     fn add_name(&mut self, name: Name<'_>, number: u32) -> Result<(), CompileError> {
         let start = u32::try_from(self.names.len()).map_err(|_| CompileError::Names)?;
-        let wire = name.as_bytes();
-        let wire = &wire[..wire.len() - 1];
-        self.names.extend(wire);
+        self.names.extend(name.as_bytes());
         let folded = &mut self.names[start as usize..];
         folded.make_ascii_lowercase();
-        let (hash, depth) = hash_name(self.key, folded);
-        self.depths |= 1 << depth;
-        let len = u32::try_from(wire.len()).map_err(|_| CompileError::Names)?;
+        let hash = Suffixes::of(self.key, folded, &mut Room::default()).hash(folded.len());
+        self.lengths[folded.len() / 64] |= 1 << (folded.len() % 64);
+        // The root is no part of what is kept.
+        let len = u32::try_from(folded.len() - 1).map_err(|_| CompileError::Names)?;
+        self.names.pop();
         self.entries.push(Entry { hash, name: start, rule_and_len: number | len << 24 });
         Ok(())
     }
@@ -196,10 +233,11 @@ impl Compiler {
     pub fn finish(mut self, stamp: u64) -> Result<Vec<u8>, CompileError> {
         let mut bundles = Bundles::default();
         let placed = self.group(&mut bundles)?;
-        let root = (!self.root.is_empty()).then(|| bundles.number(&mut self.root, &self.rules));
+        let root = &mut self.root.rules;
+        let root = (!root.is_empty()).then(|| bundles.number(root, &self.rules));
         let networks: Vec<_> = std::mem::take(&mut self.networks)
             .into_iter()
-            .map(|(net, mut rules)| (net, bundles.number(&mut rules, &self.rules)))
+            .map(|(net, mut owned)| (net, bundles.number(&mut owned.rules, &self.rules)))
             .collect();
         let too_many = |_| CompileError::Rules;
         let common = common(&placed, bundles.ends.len());
@@ -207,7 +245,7 @@ impl Compiler {
         let mut head = Head {
             stamp,
             key: self.key_octets,
-            depths: self.depths,
+            lengths: self.lengths,
             root,
             common,
             stems: u32::try_from(table.stems.len()).map_err(too_many)?,
@@ -265,6 +303,34 @@ impl Compiler {
     }
 }
 
+/// Whether nothing but the owner tells `rule` from many others.
+const fn is_plain(rule: &Rule<'_>) -> bool {
+    rule.types.is_all() && rule.clients.is_all() && rule.except.is_empty() && rule.record.is_none()
+}
+
+/// Counts one more rule with conditions.
+fn count(held: &mut u8) -> Result<(), CompileError> {
+    if usize::from(*held) >= RULES_PER_OWNER_MAX {
+        return Err(CompileError::Owner);
+    }
+    *held += 1;
+    Ok(())
+}
+
+/// The rules of one owner.
+#[derive(Debug, Default)]
+struct Owned {
+    rules: Vec<u32>,
+    /// How many have conditions.
+    conditions: u8,
+}
+
+impl Owned {
+    fn count(&mut self) -> Result<(), CompileError> {
+        count(&mut self.conditions)
+    }
+}
+
 /// The rules of names, each combination once.
 #[derive(Default)]
 struct Bundles {
@@ -295,6 +361,8 @@ impl Bundles {
         });
         let mut seen = std::collections::HashSet::<u32, RandomState>::default();
         rules.retain(|&number| seen.insert(number));
+        // No list can make as many: those with conditions were counted when they came.
+        rules.truncate(BUNDLE_RULES_MAX);
         if rules.len() == 1 {
             return self.number(rules, stored);
         }
@@ -316,12 +384,10 @@ impl Bundles {
 
 /// Takes out the rules that others take back, and these others.
 fn take_back(rules: &mut Vec<u32>, stored: &[StoredRule]) {
-    let of = |number: u32| stored[number as usize];
-    let cancelling: Vec<_> = rules.iter().map(|&at| of(at)).filter(StoredRule::cancels).collect();
-    rules.retain(|&number| {
-        let rule = of(number);
-        !rule.cancels() && !cancelling.iter().any(|other| other.takes_back(&rule))
-    });
+    let of = |number: u32| &stored[number as usize];
+    let taken: std::collections::HashSet<StoredRule, RandomState> =
+        rules.iter().filter_map(|&number| of(number).taken_back()).collect();
+    rules.retain(|&number| !of(number).cancels() && !taken.contains(&of(number).in_any_list()));
 }
 
 /// The bundle that most names have.
@@ -349,9 +415,8 @@ impl Table {
             let (mut words, mut starts) = ([0; STEM_WORDS], [0; STEM_WORDS]);
             for (nth, (word, start)) in (0..).zip(words.iter_mut().zip(&mut starts)) {
                 *start = pages.len();
-                let is_here = |placed: &&Placed| {
-                    hash::place(placed.entry.hash, count * STEM_WORDS) == stem * STEM_WORDS + nth
-                };
+                let is_here =
+                    |placed: &&Placed| hash::place(placed.entry.hash, count) == (stem, nth);
                 let (here, behind) = rest.split_at(rest.iter().take_while(is_here).count());
                 rest = behind;
                 if here.is_empty() {
@@ -370,29 +435,9 @@ impl Table {
             }
             stems.push(Stem::write(&words, &starts).ok_or(CompileError::Crowded)?);
         }
+        pages.extend([0; TAIL_BYTES]);
         Ok(Self { stems, pages })
     }
-}
-
-/// The hash of a name in wire form, without the root, and how many labels it has.
-fn hash_name(key: Key, name: &[u8]) -> (u64, u32) {
-    let mut starts = [0_u8; NAME_BYTES_MAX];
-    let (mut at, mut depth) = (0, 0);
-    while let Some(&len) = name.get(usize::from(at)) {
-        starts[depth] = at;
-        depth += 1;
-        // A name has 254 octets at most, its root left out.
-        at += len + 1;
-    }
-    let mut end = name.len();
-    let mut hash = key.root;
-    let mut room = [0; 16];
-    let octets = Octets::of(name, &mut room);
-    for &start in starts[..depth].iter().rev() {
-        hash = key.extend(hash, octets, usize::from(start) + 1, end);
-        end = start.into();
-    }
-    (hash, u32::try_from(depth).unwrap_or(u32::MAX))
 }
 
 /// How networks are sorted: by the length of the prefix, as one of IPv6, then by address.

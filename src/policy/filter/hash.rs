@@ -1,8 +1,11 @@
-//! Hot path. The keyed hash of names: from the root downwards, label by label, so that one pass hashes a name and all its
-//! ancestors.
+//! Hot path. The keyed hash of names: over blocks of sixteen octets from the end on, so that a name and all its ancestors have
+//! the blocks in common, and no ancestor waits for the hash of another.
 //!
 //! Part of the form of an image: a change here is a new version there. The key is secret and drawn anew for every image,
 //! so nobody can aim collisions; they would cost time alone, since names are compared in the end.
+
+use super::layout::STEM_WORDS;
+use crate::wire::name::NAME_BYTES_MAX;
 
 /// Odd, and without pattern: 2^64 over the golden ratio.
 const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -34,57 +37,145 @@ impl Key {
         Self { octets: lower, root: (both >> 64) as u64 }
     }
 
-    /// The hash of the name that a label makes of the name with the hash `parent`. The label is what lies from `start` to
-    /// `end` in `octets`.
+    /// Takes sixteen octets into a hash.
     #[inline]
-    pub(super) fn extend(self, parent: u64, octets: Octets<'_>, start: usize, end: usize) -> u64 {
-        let len = end.wrapping_sub(start);
-        let (parent, kept) = if len <= 16 {
-            (parent, len)
-        } else {
-            (self.extend_by_front(parent, octets.0.get(start..end - 1).unwrap_or_default()), 16)
-        };
-        let (front, back) = octets.last(end, kept);
-        let len = (len as u64).wrapping_mul(SPREAD);
-        fold(front ^ self.octets, (back ^ parent).wrapping_add(len))
+    fn chain(self, hash: u64, octets: u128) -> u64 {
+        let (front, back) = halves(octets);
+        fold(front ^ self.octets, back ^ hash)
     }
 
-    /// Takes in what stands before the last sixteen octets of a long label, some of these included.
-    fn extend_by_front(self, parent: u64, front: &[u8]) -> u64 {
-        let (pairs, _) = front.as_chunks::<16>();
-        pairs.iter().fold(parent, |hash, pair| {
-            let (front, back) = halves(u128::from_le_bytes(*pair));
-            fold(front ^ self.octets, back ^ hash)
-        })
+    /// Takes in the blocks of a long name but for the last two.
+    #[inline(never)]
+    fn chain_on(self, octets: &[u8], states: &mut [u64; STATES]) {
+        let mut hash = states[2];
+        for (state, octets) in states.iter_mut().skip(3).zip(octets.rchunks_exact(BLOCK).skip(2)) {
+            hash = self.chain(hash, block(octets, 0));
+            *state = hash;
+        }
     }
 }
 
-/// The octets of a name, sixteen at least: so that any label can be read by one load, whatever its length.
-#[derive(Clone, Copy)]
-pub(super) struct Octets<'a>(&'a [u8]);
+/// Octets that are hashed and compared at a time.
+pub(super) const BLOCK: usize = 16;
 
-impl<'a> Octets<'a> {
+/// Such blocks in a name, and one more for none.
+const STATES: usize = NAME_BYTES_MAX / BLOCK + 1;
+
+/// What lies beside a name while it is looked up.
+#[derive(Debug, Default)]
+pub(super) struct Room {
+    /// A name that is shorter than a block.
+    short: [u8; BLOCK],
+    /// The hashes of no, one, two ... blocks, from the end of the name on. Those that the name does not fill mean nothing.
+    states: [u64; STATES],
+}
+
+/// A name in wire form, root included, and what is needed to hash and compare it and all its ancestors: each of them is
+/// given by its octets, root included, counted from the end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Suffixes<'a> {
+    /// The name; if it is shorter than a block, with zeroes before it.
+    octets: &'a [u8],
+    key: u64,
+    states: &'a [u64; STATES],
+}
+
+impl<'a> Suffixes<'a> {
     /// Takes `name` as it is, or, if it is too short, in `room`.
     #[inline]
-    pub(super) fn of(name: &'a [u8], room: &'a mut [u8; 16]) -> Self {
-        if name.len() >= 16 {
-            return Self(name);
+    pub(super) fn of(key: Key, name: &'a [u8], room: &'a mut Room) -> Self {
+        let Room { short, states } = room;
+        let octets = if name.len() >= BLOCK {
+            name
+        } else {
+            *short = right_aligned(name);
+            short
+        };
+        // Two blocks, whether the name fills them or not: the processor could not guess.
+        let ends = octets.len();
+        let first = key.chain(key.root, block(octets, ends - BLOCK));
+        let second = key.chain(first, block(octets, ends.saturating_sub(2 * BLOCK)));
+        (states[0], states[1], states[2]) = (key.root, first, second);
+        if ends >= 3 * BLOCK {
+            key.chain_on(octets, states);
         }
-        room.iter_mut().zip(name).for_each(|(to, from)| *to = *from);
-        Self(room)
+        Self { octets, key: key.octets, states }
     }
 
-    /// The last `len` octets before `end`, one to sixteen, as two numbers.
+    /// The hash of the last `len` octets.
     #[inline]
-    fn last(self, end: usize, len: usize) -> (u64, u64) {
-        // Without branches: lengths follow no pattern, so that the processor would guess wrongly.
-        let after = end.max(16);
-        let sixteen = self.0.get(after - 16..after).and_then(|octets| octets.first_chunk());
-        let word = sixteen.map_or(0, |octets| u128::from_le_bytes(*octets));
-        let (behind, before) = (8 * (after - end), 8 * (16 - len.min(16)));
-        halves(word << (behind & 127) >> (before & 127))
+    pub(super) fn hash(&self, len: usize) -> u64 {
+        // The first block of the suffix may lie over blocks that are hashed already. Only if the suffix has no more than that
+        // block, others could be before it.
+        let first = block(self.octets, self.octets.len().wrapping_sub(len.max(BLOCK)));
+        let (front, back) = halves(first & LAST[len.min(BLOCK)]);
+        let state = self.states[len / BLOCK % STATES];
+        let len = (len as u64).wrapping_mul(SPREAD);
+        fold(front ^ self.key, (back ^ state).wrapping_add(len))
+    }
+
+    /// What is left of the last `len` octets without their first label: at least the root.
+    #[inline]
+    pub(super) fn parent(&self, len: usize) -> usize {
+        let label = self.octets.get(self.octets.len().wrapping_sub(len)).copied();
+        len.saturating_sub(usize::from(label.unwrap_or_default()) + 1).max(1)
+    }
+
+    /// Whether `bytes` begin with the last `len` octets, the root left out, at least one. A whole block must lie in `bytes`
+    /// wherever the name begins; without it, it is not there.
+    #[inline]
+    pub(super) fn begin(&self, len: usize, bytes: &[u8]) -> bool {
+        let (ends, owner) = (self.octets.len(), len - 1);
+        let first = block(self.octets, ends.saturating_sub(len.max(BLOCK)));
+        let first = first >> ((8 * (BLOCK - len.min(BLOCK))) & 127);
+        let Some(there) = bytes.first_chunk() else { return false };
+        let other =
+            (u128::from_le_bytes(*there) ^ first) << ((8 * (BLOCK - owner.min(BLOCK))) & 127);
+        if other != 0 {
+            return false;
+        }
+        // The rest: what a block from the end holds, and for longer names all.
+        owner <= BLOCK
+            || match (self.octets.get(ends - len + BLOCK..ends - 1), bytes.get(BLOCK..owner)) {
+                (Some(ours), Some(theirs)) if owner > 2 * BLOCK => ours == theirs,
+                (Some(_), Some(_)) => {
+                    block(self.octets, ends - 1 - BLOCK) == block(bytes, owner - BLOCK)
+                }
+                _ => false,
+            }
     }
 }
+
+/// The block that begins at `at`; zero if it does not lie within.
+#[inline]
+fn block(octets: &[u8], at: usize) -> u128 {
+    let block = octets.get(at..).and_then(|octets| octets.first_chunk());
+    block.map_or(0, |block| u128::from_le_bytes(*block))
+}
+
+/// Fewer octets than a block, with zeroes before them.
+#[inline]
+fn right_aligned(octets: &[u8]) -> [u8; BLOCK] {
+    if let (Some(first), Some(last)) = (octets.first_chunk(), octets.last_chunk()) {
+        // Where both lie over each other they are the same.
+        let first = u128::from(u64::from_le_bytes(*first)) << ((8 * (BLOCK - octets.len())) & 127);
+        return (first | u128::from(u64::from_le_bytes(*last)) << 64).to_le_bytes();
+    }
+    let mut aligned = [0; BLOCK];
+    aligned.iter_mut().rev().zip(octets.iter().rev()).for_each(|(to, from)| *to = *from);
+    aligned
+}
+
+/// What leaves the last octets of a block: none, one, two ... all.
+const LAST: [u128; BLOCK + 1] = {
+    let mut masks = [0; BLOCK + 1];
+    let mut count = 1;
+    while count <= BLOCK {
+        masks[count] = u128::MAX << (8 * (BLOCK - count));
+        count += 1;
+    }
+    masks
+};
 
 /// The last step of SplitMix64.
 const fn mixed(word: u64) -> u64 {
@@ -107,11 +198,13 @@ fn fold(left: u64, right: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// Which of `count` places a hash belongs to: by its upper half, so that sorted hashes fill places in order.
+/// Which of `stems` stems a hash belongs to, and which of their words: by its upper half, so that sorted hashes fill words in order.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "the result is below `count`")]
-pub(super) fn place(hash: u64, count: usize) -> usize {
-    ((u128::from(hash) * count as u128) >> 64) as usize
+pub(super) fn place(hash: u64, stems: usize) -> (usize, usize) {
+    let (within, stem) = halves(u128::from(hash) * stems as u128);
+    let (_, word) = halves(u128::from(within) * STEM_WORDS as u128);
+    #[expect(clippy::cast_possible_truncation, reason = "both are below what they are places of")]
+    (stem as usize, word as usize)
 }
 
 /// The bits that a name has in its word of the filter: four at most, by the lower half of the hash.
@@ -134,44 +227,59 @@ mod tests {
 
     use super::*;
 
-    /// The hash of a name of one label, wherever it stands among other octets.
-    fn hash(key: Key, parent: u64, label: &[u8]) -> u64 {
-        let mut room = [0; 16];
-        let alone = key.extend(parent, Octets::of(label, &mut room), 0, label.len());
-        for before in [1, 15, 16, 40] {
-            for behind in [0, 1, 17] {
-                let octets = [&vec![b'<'; before], label, &vec![b'>'; behind]].concat();
-                let mut room = [0; 16];
-                let octets = Octets::of(&octets, &mut room);
-                let among = key.extend(parent, octets, before, before + label.len());
-                assert_eq!(among, alone, "{} {before} {behind}", label.len());
-            }
+    fn hash(key: Key, suffix: &[u8]) -> u64 {
+        let mut room = Room::default();
+        let alone = Suffixes::of(key, suffix, &mut room).hash(suffix.len());
+        for before in [1, 2, 13, 15, 16, 17, 33, 48] {
+            let octets = [&vec![b'<'; before], suffix].concat();
+            let mut room = Room::default();
+            let within = Suffixes::of(key, &octets, &mut room).hash(suffix.len());
+            assert_eq!(within, alone, "{} {before}", suffix.len());
         }
         alone
     }
 
     #[test]
-    fn every_octet_length_and_ancestor_matters() {
+    fn every_octet_and_length_matters_and_what_stands_before_does_not() {
         let key = Key::of(Key::spread([7; 16]));
         let mut seen = HashSet::new();
-        for len in 1..=63 {
-            let mut label = vec![b'a'; len];
-            assert!(seen.insert(hash(key, key.root, &label)), "{len}");
-            for at in 0..len {
-                label[at] = b'b';
-                assert!(seen.insert(hash(key, key.root, &label)), "{len} {at}");
-                label[at] = b'a';
+        for len in 1..=200 {
+            for fill in [0, b'a'] {
+                let mut suffix = vec![fill; len];
+                assert!(seen.insert(hash(key, &suffix)), "{len}");
+                for at in 0..len {
+                    suffix[at] = fill ^ 0x80;
+                    assert!(seen.insert(hash(key, &suffix)), "{len} {at}");
+                    suffix[at] = fill;
+                }
             }
-            assert!(seen.insert(hash(key, key.root ^ 1, &label)));
         }
-        let other = Key::of(Key::spread([8; 16]));
-        assert!(seen.insert(hash(other, other.root, b"a")));
+        assert!(seen.insert(hash(Key::of(Key::spread([8; 16])), b"a")));
+    }
+
+    #[test]
+    fn octets_begin_with_a_suffix_only_if_all_are_the_same() {
+        let key = Key::of(Key::spread([7; 16]));
+        let name: Vec<u8> = (1..255).chain([0]).collect();
+        for total in [2, 7, 8, 15, 16, 17, 31, 33, 60, 255] {
+            let mut room = Room::default();
+            let suffixes = Suffixes::of(key, &name[255 - total..], &mut room);
+            for len in 2..=total {
+                let mut bytes = [&name[255 - len..254], &[b'>'; BLOCK]].concat();
+                assert!(suffixes.begin(len, &bytes), "{len} of {total}");
+                assert!(!suffixes.begin(len, &bytes[..len - 2]));
+                for at in 0..len - 1 {
+                    bytes[at] ^= 1;
+                    assert!(!suffixes.begin(len, &bytes), "{at} in {len} of {total}");
+                    bytes[at] ^= 1;
+                }
+            }
+        }
     }
 
     #[test]
     fn places_are_within_and_in_order() {
-        assert_eq!(place(0, 10), 0);
-        assert_eq!(place(u64::MAX, 10), 9);
+        assert_eq!((place(0, 10), place(u64::MAX, 10)), ((0, 0), (9, STEM_WORDS - 1)));
         assert!((0..1000).map(|step| place(step << 54, 77)).is_sorted());
     }
 }

@@ -1,8 +1,10 @@
 //! An image as it lies in a file or in memory: checked once, then read as often as wanted.
 
+use super::compile::BUNDLE_RULES_MAX;
 use super::extras;
 use super::layout::{
-    COVERED_AT, Flaw, Head, NETWORK_BYTES, Parts, RULE_BYTES, STEM_BYTES, STEM_WORDS, u32_at,
+    COVERED_AT, Flaw, Head, NETWORK_BYTES, Parts, RULE_BYTES, STEM_BYTES, STEM_WORDS, TAIL_BYTES,
+    u32_at,
 };
 use super::matcher::Matcher;
 use super::page::{Page, Stem};
@@ -15,6 +17,8 @@ pub struct Image<B> {
     bytes: B,
     head: Head,
     parts: Parts,
+    /// Of every length, root included: -1 if some name has it, else 0. Masks, as the matcher wants them.
+    lengths: [i8; 256],
 }
 
 /// What an image takes.
@@ -44,7 +48,9 @@ impl<B: AsRef<[u8]>> Image<B> {
         }
         let parts = head.parts().filter(|parts| parts.pages.end == image.len());
         let parts = parts.ok_or(Flaw::Structure)?;
-        let opened = Self { bytes, head, parts };
+        let lengths =
+            std::array::from_fn(|len| -i8::from(head.lengths[len / 64] >> (len % 64) & 1 != 0));
+        let opened = Self { bytes, head, parts, lengths };
         if opened.is_sound() { Ok(opened) } else { Err(Flaw::Structure) }
     }
 
@@ -80,17 +86,7 @@ impl<B: AsRef<[u8]>> Image<B> {
     #[inline]
     #[must_use]
     pub fn matcher(&self) -> Matcher<'_> {
-        let bytes = self.bytes.as_ref();
-        let part = |range: &std::ops::Range<usize>| bytes.get(range.clone()).unwrap_or_default();
-        Matcher::of(
-            &self.head,
-            part(&self.parts.stems).as_chunks().0,
-            part(&self.parts.bundles).as_chunks().0,
-            part(&self.parts.rules).as_chunks().0,
-            part(&self.parts.networks).as_chunks().0,
-            part(&self.parts.extras),
-            part(&self.parts.pages),
-        )
+        Matcher::of(self.bytes.as_ref(), &self.head, &self.parts, &self.lengths)
     }
 
     /// How many names the pages hold; `None` unless these follow each other without gap, one for each word with anything in it.
@@ -111,7 +107,7 @@ impl<B: AsRef<[u8]>> Image<B> {
                 }
             }
         }
-        (at == pages.len()).then_some(count)
+        (at + TAIL_BYTES == pages.len()).then_some(count)
     }
 
     fn is_sound(&self) -> bool {
@@ -128,12 +124,15 @@ impl<B: AsRef<[u8]>> Image<B> {
     }
 }
 
-/// Whether bundles follow each other from the first rule to the last.
+/// Whether bundles follow each other from the first rule to the last, none of them too large.
 fn are_bundles_sound(bundles: &[u8], rules: u32) -> bool {
     let (ends, _) = bundles.as_chunks::<4>();
     ends.is_sorted_by_key(|end| u32::from_le_bytes(*end))
         && ends.first() == Some(&[0; 4])
         && ends.last() == Some(&rules.to_le_bytes())
+        && ends.array_windows().all(|[start, end]| {
+            (u32::from_le_bytes(*end) - u32::from_le_bytes(*start)) as usize <= BUNDLE_RULES_MAX
+        })
 }
 
 fn are_rules_sound(rules: &[u8], extras: &[u8]) -> bool {

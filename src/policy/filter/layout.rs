@@ -1,9 +1,9 @@
 //! The form of an image: where its parts lie. Positions are relative to its beginning, numbers little-endian.
 //!
 //! ```text
-//! head       magic 8 · version 4 · CRC-32 of all behind it 4 · bytes in all 8 · stamp 8 · key 16 · depths 16
-//!            · bundle of the root 4, plus one · common bundle 4 · numbers 4 each: stems, bundles, rules, networks · 0 8
-//!            · bytes of extras 8 · bytes of pages 8 · names 8 · 0 8
+//! head       magic 8 · version 4 · CRC-32 of all behind it 4 · bytes in all 8 · stamp 8 · key 16 · lengths 32
+//!            · bundle of the root 4, plus one · common bundle 4 · numbers 4 each: stems, bundles, rules, networks
+//!            · bytes of extras 8 · bytes of pages 8 · names 8
 //! stems      words 6 × 8, with four bits of each name's hash (a Bloom filter in blocks of one word)
 //!            · where the page of the first word begins 4 · how far behind that of each word 6 × 2
 //! bundles    where each begins among the rules 4; and the end of the last
@@ -12,6 +12,7 @@
 //! extras     0 1 · type sets, client sets, records, sets of names
 //! pages      for each word that is not 0, in their order: names 1 · tags 1 each · lengths 1 each
 //!            · for each: bundle 4, if the highest bit of its tag is set (else it has the common one) · wire form without the root
+//!            · behind the last page 0 16
 //! ```
 //!
 //! Head and stems are what the look-up of an unlisted name touches; the others are read on a hit.
@@ -24,7 +25,7 @@ use thiserror::Error;
 pub const MAGIC: [u8; 8] = *b"heimfltr";
 
 /// The form that is written and read.
-pub(super) const VERSION: u32 = 2;
+pub(super) const VERSION: u32 = 3;
 
 /// Bytes of the head; what follows keeps to cache lines.
 pub(super) const HEAD_BYTES: usize = 128;
@@ -37,6 +38,9 @@ pub(super) const STEM_BYTES: usize = 64;
 
 /// Words of the filter in a stem.
 pub(super) const STEM_WORDS: usize = 6;
+
+/// Bytes behind the last page, so that sixteen octets can be read wherever a name begins.
+pub(super) const TAIL_BYTES: usize = 16;
 
 /// Bytes of a rule.
 pub(super) const RULE_BYTES: usize = 20;
@@ -72,8 +76,8 @@ pub enum Flaw {
 pub(super) struct Head {
     pub(super) stamp: u64,
     pub(super) key: [u8; 16],
-    /// Bit `n`: some name has `n` labels.
-    pub(super) depths: u128,
+    /// Bit `n`: some name has `n` octets, its root included.
+    pub(super) lengths: [u64; 4],
     pub(super) root: Option<u32>,
     /// The bundle of most names.
     pub(super) common: u32,
@@ -131,10 +135,10 @@ impl Head {
         put(&(bytes as u64).to_le_bytes());
         put(&self.stamp.to_le_bytes());
         put(&self.key);
-        put(&self.depths.to_le_bytes());
+        self.lengths.iter().for_each(|lengths| put(&lengths.to_le_bytes()));
         put(&self.root.map_or(0, |bundle| bundle + 1).to_le_bytes());
         put(&self.common.to_le_bytes());
-        for count in [self.stems, self.bundles, self.rules, self.networks, 0, 0] {
+        for count in [self.stems, self.bundles, self.rules, self.networks] {
             put(&count.to_le_bytes());
         }
         for count in [self.extras_bytes, self.pages_bytes, self.names] {
@@ -161,16 +165,16 @@ impl Head {
         Ok(Self {
             stamp: u64_at(head, 24),
             key,
-            depths: u128::from(u64_at(head, 48)) | u128::from(u64_at(head, 56)) << 64,
-            root: u32_at(head, 64).checked_sub(1),
-            common: u32_at(head, 68),
-            stems: u32_at(head, 72),
-            bundles: u32_at(head, 76),
-            rules: u32_at(head, 80),
-            networks: u32_at(head, 84),
-            extras_bytes: u64_at(head, 96),
-            pages_bytes: u64_at(head, 104),
-            names: u64_at(head, 112),
+            lengths: [48, 56, 64, 72].map(|at| u64_at(head, at)),
+            root: u32_at(head, 80).checked_sub(1),
+            common: u32_at(head, 84),
+            stems: u32_at(head, 88),
+            bundles: u32_at(head, 92),
+            rules: u32_at(head, 96),
+            networks: u32_at(head, 100),
+            extras_bytes: u64_at(head, 104),
+            pages_bytes: u64_at(head, 112),
+            names: u64_at(head, 120),
         })
     }
 }
@@ -196,7 +200,7 @@ mod tests {
         let head = Head {
             stamp: 1,
             key: [2; 16],
-            depths: 1 << 127 | 1,
+            lengths: [1, 2, 3, 1 << 63 | 4],
             root: Some(0),
             common: 3,
             stems: 4,

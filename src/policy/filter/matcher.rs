@@ -4,25 +4,25 @@
 //! name itself. Only what is equal octet by octet is a hit. Reads are bounded by the image, steps by the labels of the
 //! name and the names of a page, 255 at most.
 //!
-//! First all ancestors are looked up in the filter, then those are followed up that may be listed: so no load waits for another, and the
-//! processor, which cannot guess at which ancestor there will be something, has but one thing to guess: how many.
+//! Four ancestors at a time are looked up in the filter, without asking whether there are so many, and only then those are followed
+//! up that may be listed: no load waits for another, and the processor, which cannot guess how many labels there will be and at
+//! which of them there will be something, has nothing to guess. Lengths that no listed name has are not followed up at all.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use super::compile::mapped;
 use super::extras;
-use super::hash::{self, Key, Octets};
-use super::layout::{Head, NETWORK_BYTES, RULE_BYTES, STEM_BYTES, STEM_WORDS, u32_at};
+use super::hash::{self, Key, Room, Suffixes};
+use super::layout::{Head, NETWORK_BYTES, Parts, RULE_BYTES, STEM_BYTES, u32_at};
 use super::page::{Page, Stem};
 use super::rule::{Lists, LocalRecord, Reach, Trigger, Verb};
 use super::stored::{StoredRule, class};
 use crate::wire::Rtype;
-
-/// Most labels of a name: 127 of one octet each.
-const LABELS_MAX: usize = 127;
+use crate::wire::name::NAME_BYTES_MAX;
 
 /// Ancestors that are looked up in the filter at a time: all that most names have.
-const STRIDE: usize = 8;
+const STRIDE: usize = 4;
 
 /// Octets of a page that are touched before it is known where on it the name is: most pages have little more.
 const PAGE_BYTES_TOUCHED: usize = 192;
@@ -51,7 +51,7 @@ pub struct Decision<'a> {
     pub is_important: bool,
     /// Which names it covers.
     pub reach: Reach,
-    /// Where its owner begins in the name that was looked up.
+    /// Where its owner begins in the name that was looked up; of addresses, the bits behind the prefix. The nearer, the less.
     pub owner_at: usize,
     rule: StoredRule,
     bundle: &'a [[u8; RULE_BYTES]],
@@ -67,37 +67,37 @@ impl<'a> Decision<'a> {
         same.filter(|rule| rule.record != 0)
             .filter_map(move |rule| extras::read_record(extras.get(rule.record as usize..)?))
     }
+
+    /// Whether this comes before `other`, which was found for another reason: that of the earlier of two response policy
+    /// zones; else the one of the higher class, then of the earlier list.
+    #[must_use]
+    pub fn outranks(&self, other: &Self) -> bool {
+        if self.rule.is_zoned() && other.rule.is_zoned() {
+            return self.list < other.list;
+        }
+        let rank = |decision: &Self| (std::cmp::Reverse(class(&decision.rule)), decision.list);
+        rank(self) < rank(other)
+    }
 }
 
 /// Reads an [`Image`](super::Image).
 #[derive(Clone, Copy, Debug)]
 pub struct Matcher<'a> {
-    key: Key,
-    depths: u128,
-    root: Option<u32>,
-    common: u32,
-    stems: &'a [[u8; STEM_BYTES]],
-    bundles: &'a [[u8; 4]],
-    rules: &'a [[u8; RULE_BYTES]],
-    networks: &'a [[u8; NETWORK_BYTES]],
-    extras: &'a [u8],
-    pages: &'a [u8],
+    bytes: &'a [u8],
+    head: &'a Head,
+    parts: &'a Parts,
+    lengths: &'a [i8; 256],
 }
 
 impl<'a> Matcher<'a> {
     #[inline]
-    pub(super) fn of(
-        head: &Head,
-        stems: &'a [[u8; STEM_BYTES]],
-        bundles: &'a [[u8; 4]],
-        rules: &'a [[u8; RULE_BYTES]],
-        networks: &'a [[u8; NETWORK_BYTES]],
-        extras: &'a [u8],
-        pages: &'a [u8],
+    pub(super) const fn of(
+        bytes: &'a [u8],
+        head: &'a Head,
+        parts: &'a Parts,
+        lengths: &'a [i8; 256],
     ) -> Self {
-        let (depths, root, common) = (head.depths, head.root, head.common);
-        let key = Key::of(head.key);
-        Self { key, depths, root, common, stems, bundles, rules, networks, extras, pages }
+        Self { bytes, head, parts, lengths }
     }
 
     /// The rule that decides over a question for the name that is `folded` (lower case, wire form, root included).
@@ -120,49 +120,63 @@ impl<'a> Matcher<'a> {
         folded: &[u8],
         asker: &Asker<'_>,
     ) -> Option<Decision<'a>> {
-        let mut starts = [0_u8; LABELS_MAX + 1];
-        let (mut at, mut depth) = (0_u8, 0);
-        while let Some(&len @ 1..) = folded.get(usize::from(at)) {
-            *starts.get_mut(depth)? = at;
-            depth += 1;
-            at = at.checked_add(len)?.checked_add(1)?;
-        }
-        let (name, rest) = folded.split_at_checked(at.into())?;
-        if rest.is_empty() {
-            // Cut before the root.
+        if folded.is_empty() || folded.len() > NAME_BYTES_MAX {
             return None;
         }
         let question = Question { trigger, asker, name: folded };
         let mut scales = Scales::default();
-        if let Some(root) = self.root {
-            self.weigh(&mut scales, root, name.len(), &question, depth == 0);
+        if let Some(root) = self.head.root {
+            self.weigh_root(&mut scales, root, &question);
         }
-        let mut room = [0; 16];
-        let octets = Octets::of(folded, &mut room);
-        let (mut hash, mut end) = (self.key.root, name.len());
-        let mut depths = self.depths >> 1;
-        for starts in starts.get(..depth)?.rchunks(STRIDE) {
-            let (mut hashes, mut maybe) = ([0; STRIDE], 0_u32);
-            for (nth, (held, &start)) in hashes.iter_mut().zip(starts.iter().rev()).enumerate() {
-                hash = self.key.extend(hash, octets, usize::from(start) + 1, end);
-                *held = hash;
-                end = start.into();
-                if depths & 1 != 0 {
-                    maybe |= u32::from(self.may_hold(hash)) << nth;
-                }
-                depths >>= 1;
+        let mut room = Room::default();
+        let suffixes = Suffixes::of(Key::of(self.head.key), folded, &mut room);
+        let stems = self.stems();
+        let mut len = folded.len();
+        while len > 1 {
+            let (mut probes, mut maybe) = ([Probe::default(); STRIDE], 0_u32);
+            for probe in &mut probes {
+                // Without branches: a length that no name has leads to the first stem, which is close at hand.
+                let is_length = i64::from(self.lengths[len % 256]).cast_unsigned();
+                let hash = suffixes.hash(len) & is_length;
+                *probe = Probe { hash, len };
+                maybe = 2 * maybe + u32::from(may_hold(stems, hash, !is_length));
+                // Behind the root comes the root again.
+                len = suffixes.parent(len);
             }
-            while maybe != 0 {
-                let nth = maybe.trailing_zeros() as usize;
-                maybe &= maybe - 1;
-                let start = usize::from(*starts.get(starts.len() - 1 - nth)?);
-                if let Some(bundle) = self.find(*hashes.get(nth)?, name.get(start..)?) {
-                    self.weigh(&mut scales, bundle, start, &question, start == 0);
-                }
+            if maybe != 0 {
+                self.follow(&mut scales, maybe, &probes, &suffixes, &question);
             }
         }
         // Most names are not listed, and need not pay for what comes now.
-        if scales.has_any { scales.outcome() } else { None }
+        if scales.has_any { self.outcome(&scales) } else { None }
+    }
+
+    /// Lays on the scales what is said about the root, and so about every name.
+    #[inline(never)]
+    fn weigh_root(&self, scales: &mut Scales<'a>, bundle: u32, question: &Question<'_>) {
+        if is_whole(question.name) {
+            self.weigh(scales, bundle, question.name.len() - 1, question);
+        }
+    }
+
+    /// Lays on the scales what is said about those of some ancestors that are listed: of the last one, if the lowest bit is set.
+    #[inline(never)]
+    fn follow(
+        &self,
+        scales: &mut Scales<'a>,
+        mut maybe: u32,
+        probes: &[Probe; STRIDE],
+        name: &Suffixes<'_>,
+        question: &Question<'_>,
+    ) {
+        while maybe != 0 {
+            let nth = STRIDE - 1 - maybe.trailing_zeros() as usize % STRIDE;
+            maybe &= maybe - 1;
+            let probe = probes[nth];
+            if let Some(bundle) = self.find(probe, name) {
+                self.weigh(scales, bundle, question.name.len() - probe.len, question);
+            }
+        }
     }
 
     /// The rule that decides over an answer because `address` is in it.
@@ -186,7 +200,7 @@ impl<'a> Matcher<'a> {
         let wanted = mapped(address);
         let question = Question { trigger, asker, name: &[] };
         let mut scales = Scales::default();
-        let mut rest = self.networks;
+        let mut rest = self.part(&self.parts.networks).as_chunks::<NETWORK_BYTES>().0;
         // By the length of the prefix, the shortest first: of equals, the last one weighed wins.
         while let Some(first) = rest.first() {
             let bits = first[16];
@@ -199,77 +213,85 @@ impl<'a> Matcher<'a> {
             if let Ok(at) = same.binary_search_by_key(&(wanted & mask), of) {
                 let above = usize::from(128 - bits);
                 let bundle = u32_at(&same[at], 20);
-                self.weigh(&mut scales, bundle, above, &question, true);
+                self.weigh(&mut scales, bundle, above, &question);
             }
         }
-        scales.outcome().map(|decision| Decision { owner_at: 0, ..decision })
+        self.outcome(&scales)
     }
 
     #[inline]
-    fn may_hold(&self, hash: u64) -> bool {
-        let bits = hash::filter_bits(hash);
-        self.stem(hash).is_some_and(|(stem, nth)| stem.word(nth) & bits == bits)
+    fn part(&self, range: &Range<usize>) -> &'a [u8] {
+        self.bytes.get(range.start..range.end).unwrap_or_default()
     }
 
-    /// The stem of the names with this hash, and which of its words is theirs.
     #[inline]
-    fn stem(&self, hash: u64) -> Option<(Stem<'a>, usize)> {
-        let word = hash::place(hash, self.stems.len() * STEM_WORDS);
-        Some((Stem(self.stems.get(word / STEM_WORDS)?), word % STEM_WORDS))
+    fn stems(&self) -> &'a [[u8; STEM_BYTES]] {
+        self.part(&self.parts.stems).as_chunks().0
     }
 
-    /// The bundle of the name `owner` (without the root), if it is listed.
+    /// The bundle of an ancestor, if it is listed.
     #[inline]
-    fn find(&self, hash: u64, owner: &[u8]) -> Option<u32> {
-        let (stem, nth) = self.stem(hash)?;
-        let page = self.pages.get(stem.page_at(nth)..)?;
+    fn find(&self, probe: Probe, name: &Suffixes<'_>) -> Option<u32> {
+        let stems = self.stems();
+        let (stem, nth) = hash::place(probe.hash, stems.len());
+        let page_at = Stem(stems.get(stem)?).page_at(nth);
+        let page = self.part(&self.parts.pages).get(page_at..)?;
         touch(page);
-        let found = Page::read(page)?.find(hash::tag(hash), owner)?;
-        Some(found.bundle.unwrap_or(self.common))
+        let found = Page::read(page)?.find(hash::tag(probe.hash), name, probe.len)?;
+        Some(found.bundle.unwrap_or(self.head.common))
     }
 
     /// Lays the rules of a bundle on the scales, as far as they are for this question.
-    #[inline(never)]
+    #[inline]
     fn weigh(
         &self,
         scales: &mut Scales<'a>,
         bundle: u32,
         owner_at: usize,
         question: &Question<'_>,
-        is_at: bool,
     ) {
-        let Some(rules) = self.rules_of(bundle) else { return };
-        for bytes in rules {
+        let bundle = self.rules_of(bundle);
+        let is_at = owner_at == 0 || question.name.is_empty();
+        for bytes in bundle {
             let rule = StoredRule::of_bytes(bytes);
             let applies = rule.trigger() == question.trigger
                 && rule.reach().covers(is_at)
                 && self.is_for(&rule, question);
             if applies {
-                let found = Decision {
-                    list: rule.list,
-                    verb: rule.verb(),
-                    is_important: rule.is_important(),
-                    reach: rule.reach(),
-                    owner_at,
-                    rule,
-                    bundle: rules,
-                    extras: self.extras,
-                };
-                scales.add(found);
+                scales.add(Weight { bundle, rule, owner_at });
             }
         }
     }
 
     #[inline]
-    fn rules_of(&self, bundle: u32) -> Option<&'a [[u8; RULE_BYTES]]> {
-        let end = |at: usize| Some(u32::from_le_bytes(*self.bundles.get(at)?) as usize);
-        let bundle = bundle as usize;
-        self.rules.get(end(bundle)?..end(bundle + 1)?)
+    fn rules_of(&self, bundle: u32) -> &'a [[u8; RULE_BYTES]] {
+        let ends = self.part(&self.parts.bundles).as_chunks().0;
+        let end = |at: usize| ends.get(at).map_or(0, |end| u32::from_le_bytes(*end) as usize);
+        let (start, end) = (end(bundle as usize), end(bundle as usize + 1));
+        let rules = self.part(&self.parts.rules).get(start * RULE_BYTES..end * RULE_BYTES);
+        rules.unwrap_or_default().as_chunks().0
+    }
+
+    /// What the heaviest rule says.
+    #[inline]
+    fn outcome(&self, scales: &Scales<'a>) -> Option<Decision<'a>> {
+        let Weight { bundle, rule, owner_at } = scales.heaviest()?;
+        Some(Decision {
+            list: rule.list,
+            verb: rule.verb(),
+            is_important: rule.is_important(),
+            reach: rule.reach(),
+            owner_at,
+            rule,
+            bundle,
+            extras: self.part(&self.parts.extras),
+        })
     }
 
     #[inline]
     fn is_for(&self, rule: &StoredRule, question: &Question<'_>) -> bool {
-        let at = |place: u32| self.extras.get(place as usize..).unwrap_or_default();
+        let extras = || self.part(&self.parts.extras);
+        let at = |place: u32| extras().get(place as usize..).unwrap_or_default();
         let asker = question.asker;
         asker.lists.contains(rule.list)
             && (rule.types == 0
@@ -284,7 +306,8 @@ impl<'a> Matcher<'a> {
 
     /// Whether a rule rewrites `folded` to itself.
     fn is_to(&self, rule: &StoredRule, folded: &[u8]) -> bool {
-        let record = self.extras.get(rule.record as usize..).and_then(extras::read_record);
+        let record = self.part(&self.parts.extras).get(rule.record as usize..);
+        let record = record.and_then(extras::read_record);
         let target = record.filter(|record| rule.record != 0 && record.rtype == Rtype::CNAME);
         target.is_some_and(|target| target.rdata == folded)
     }
@@ -298,6 +321,30 @@ struct Question<'q> {
     name: &'q [u8],
 }
 
+/// An ancestor that is looked up: the octets that it has, root included, and the hash of them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Probe {
+    hash: u64,
+    len: usize,
+}
+
+/// Whether a name with this hash may be listed. `never`: no bit, or all of them if it cannot be.
+#[inline]
+fn may_hold(stems: &[[u8; STEM_BYTES]], hash: u64, never: u64) -> bool {
+    let (stem, nth) = hash::place(hash, stems.len());
+    let word = stems.get(stem).map_or(0, |stem| Stem(stem).word(nth));
+    !word & hash::filter_bits(hash) | never == 0
+}
+
+/// Whether `folded` ends with its root, and only there.
+fn is_whole(folded: &[u8]) -> bool {
+    let mut rest = folded;
+    while let Some((&len @ 1.., behind)) = rest.split_first() {
+        rest = behind.get(usize::from(len)..).unwrap_or_default();
+    }
+    rest == [0]
+}
+
 /// Has the processor fetch the names of a page while it looks at the tags.
 #[inline]
 fn touch(page: &[u8]) {
@@ -305,56 +352,84 @@ fn touch(page: &[u8]) {
     std::hint::black_box(lines.fold(0, |sum, at| sum ^ page.get(at).copied().unwrap_or_default()));
 }
 
-/// What weighs most so far. Owners come from the root downwards, so of equals the later one is nearer to the name.
-#[derive(Default)]
+/// A rule that applies.
+#[derive(Clone, Copy, Debug)]
+struct Weight<'a> {
+    bundle: &'a [[u8; RULE_BYTES]],
+    rule: StoredRule,
+    owner_at: usize,
+}
+
+impl Weight<'_> {
+    /// Whether it stands before what has been held so far. Within a bundle the rules stand in order: there, the first of equals
+    /// wins.
+    #[inline]
+    fn outranks(&self, held: &Self) -> bool {
+        let (ours, theirs) = (class(&self.rule), class(&held.rule));
+        ours > theirs || (ours == theirs && self.owner_at < held.owner_at)
+    }
+
+    /// The same among the rules of zones.
+    #[inline]
+    fn outranks_in_zones(&self, held: &Self) -> bool {
+        let (ours, theirs) = (self.rule.list, held.rule.list);
+        ours < theirs || (ours == theirs && self.owner_at < held.owner_at)
+    }
+}
+
+/// What weighs most so far, in whatever order it came.
+#[derive(Debug, Default)]
 struct Scales<'a> {
-    plain: Option<Decision<'a>>,
-    zoned: Option<Decision<'a>>,
+    plain: Option<Weight<'a>>,
+    zoned: Option<Weight<'a>>,
     /// Rewrites: those that are not important, then those that are.
-    rewrites: [Option<Decision<'a>>; 2],
+    rewrites: [Option<Weight<'a>>; 2],
     /// How many of these an allowance takes back.
     muted: usize,
     has_any: bool,
+    /// Whether there is any but plain ones.
+    has_others: bool,
 }
 
 impl<'a> Scales<'a> {
     #[inline]
-    fn add(&mut self, found: Decision<'a>) {
+    fn add(&mut self, found: Weight<'a>) {
         self.has_any = true;
-        // Within a bundle the rules stand in order: there, the first of equals wins.
-        let is_nearer = |held: &Decision<'_>| found.owner_at < held.owner_at;
-        let outranks = |held: &Decision<'_>| {
-            let (theirs, ours) = (class(&held.rule), class(&found.rule));
-            ours > theirs || (ours == theirs && is_nearer(held))
-        };
-        let (side, wins) = if found.rule.is_zoned() {
-            let wins = self.zoned.as_ref().is_none_or(|held| {
-                found.list < held.list || (found.list == held.list && is_nearer(held))
-            });
-            (&mut self.zoned, wins)
-        } else if found.rule.is_rewrite() {
-            let is_important = usize::from(found.is_important);
-            if found.verb == Verb::Allow {
-                self.muted = self.muted.max(1 + is_important);
-                return;
-            }
-            let [side, important] = &mut self.rewrites;
-            let side = if found.is_important { important } else { side };
-            let wins = side.as_ref().is_none_or(outranks);
-            (side, wins)
-        } else {
-            let wins = self.plain.as_ref().is_none_or(outranks);
-            (&mut self.plain, wins)
-        };
-        if wins {
-            *side = Some(found);
+        if found.rule.is_zoned() || found.rule.is_rewrite() {
+            self.add_other(found);
+        } else if self.plain.as_ref().is_none_or(|held| found.outranks(held)) {
+            self.plain = Some(found);
         }
     }
 
-    fn outcome(self) -> Option<Decision<'a>> {
-        let rank = |decision: &Decision<'_>| {
-            let (owner_at, list) = (decision.owner_at, decision.list);
-            (std::cmp::Reverse(class(&decision.rule)), owner_at, list)
+    #[inline(never)]
+    fn add_other(&mut self, found: Weight<'a>) {
+        self.has_others = true;
+        let is_important = usize::from(found.rule.is_important());
+        if found.rule.is_zoned() {
+            if self.zoned.as_ref().is_none_or(|held| found.outranks_in_zones(held)) {
+                self.zoned = Some(found);
+            }
+        } else if found.rule.verb() == Verb::Allow {
+            self.muted = self.muted.max(1 + is_important);
+        } else {
+            let side = &mut self.rewrites[is_important];
+            if side.as_ref().is_none_or(|held| found.outranks(held)) {
+                *side = Some(found);
+            }
+        }
+    }
+
+    #[inline]
+    fn heaviest(&self) -> Option<Weight<'a>> {
+        if self.has_others { self.heaviest_of_all() } else { self.plain }
+    }
+
+    #[inline(never)]
+    fn heaviest_of_all(&self) -> Option<Weight<'a>> {
+        let rank = |weight: &Weight<'_>| {
+            let (owner_at, list) = (weight.owner_at, weight.rule.list);
+            (std::cmp::Reverse(class(&weight.rule)), owner_at, list)
         };
         // `min_by_key` keeps the first of equals.
         let standing = self.rewrites.into_iter().skip(self.muted).flatten();

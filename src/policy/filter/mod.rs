@@ -29,6 +29,14 @@
 //!
 //! A stem, 64 octets for some 36 names: 1.8 octets per name are hot. Behind it lies, read only on a hit, a page with two octets and
 //! the name itself for each, so that there is no false positive.
+//!
+//! A look-up hashes all suffixes of a name at once (they have the blocks of sixteen octets from its end in common), asks one word of the
+//! filter about each, four at a time and without a branch between them, and is done if none may be listed. Only then is there
+//! more to do: the page, and the rules of the name on it, of which most names have one.
+//!
+//! All rules of an owner are weighed for every question at or below it. So of those with types, clients, exceptions or a record it has
+//! 64 at most, in all lists together; further ones are bad lines. Without such parts, the rules of one list for one owner differ in so
+//! little that there are few.
 
 pub mod rule;
 pub mod syntax;

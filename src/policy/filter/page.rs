@@ -3,7 +3,8 @@
 //! No load waits for another within a page, and nothing branches on what the names are: which one it is nobody can foresee, a
 //! processor least of all.
 
-use super::layout::{BUNDLE_BYTES, STEM_BYTES, STEM_WORDS, u32_at, u64_at};
+use super::hash::Suffixes;
+use super::layout::{BUNDLE_BYTES, STEM_BYTES, STEM_WORDS, u32_at};
 
 const START_AT: usize = 8 * STEM_WORDS;
 const DISTANCES_AT: usize = START_AT + 4;
@@ -15,7 +16,6 @@ const STRIDE: usize = 16;
 const OWN: u8 = 0x80;
 
 const ONES: u128 = u128::MAX / 0xFF;
-const HIGH: u128 = ONES * 0x80;
 
 /// A stem as it lies in an image: a cache line that says for six words of the filter what is in them and where their pages are.
 #[derive(Clone, Copy)]
@@ -24,7 +24,7 @@ pub(super) struct Stem<'a>(pub(super) &'a [u8; STEM_BYTES]);
 impl Stem<'_> {
     #[inline]
     pub(super) fn word(self, nth: usize) -> u64 {
-        u64_at(self.0, 8 * nth)
+        self.0.as_chunks().0.get(nth % 8).map_or(0, |word| u64::from_le_bytes(*word))
     }
 
     /// Where the page of a word begins.
@@ -73,42 +73,42 @@ impl<'a> Page<'a> {
         Some(Self { rest, count: count.into() })
     }
 
-    /// Looks for a name.
+    /// Looks for the name that the last `len` octets of `name` are, root included.
     #[inline]
-    pub(super) fn find(self, tag: u8, owner: &[u8]) -> Option<Found> {
-        let len = u8::try_from(owner.len()).ok()?;
-        let mut before = 0;
-        for first in (0..self.count).step_by(STRIDE) {
-            let in_use = u128::MAX >> (8 * STRIDE.saturating_sub(self.count - first));
-            let tags = sixteen(self.rest.get(first..)?) & in_use;
-            let lens = sixteen(self.rest.get(self.count + first..)?) & in_use;
-            let other_tags = (tags & !HIGH) ^ (ONES * u128::from(tag & !OWN));
-            let other = other_tags | (lens ^ (ONES * u128::from(len)));
-            let mut same = zeroes(other) & in_use;
+    pub(super) fn find(self, tag: u8, name: &Suffixes<'_>, len: usize) -> Option<Found> {
+        let (tag, owner_len) = (tag & !OWN, u8::try_from(len - 1).ok()?);
+        let (mut first, mut before) = (0, 2 * self.count);
+        while first < self.count {
+            let tags = sixteen(self.rest, first)?;
+            let lens = sixteen(self.rest, self.count + first)?;
+            let mut same = same(tags, tag, lens, owner_len);
             while same != 0 {
-                let slot = same.trailing_zeros() & !7;
-                same &= same - 1;
-                let earlier = (1 << slot) - 1;
-                let at = before + size(tags & earlier, lens & earlier);
-                let is_own = tags >> slot & u128::from(OWN) != 0;
-                if let found @ Some(_) = self.verify(at, is_own, owner) {
+                let bit = same.trailing_zeros() & !7;
+                same &= !(0xFF << bit);
+                let at = before + size(tags, lens, bit);
+                let is_own = tags[bit as usize / 8 % STRIDE] & OWN != 0;
+                // Behind the last name others than tags are compared.
+                if first + (bit as usize / 8) < self.count
+                    && let found @ Some(_) = self.verify(at, is_own, name, len)
+                {
                     return found;
                 }
             }
-            before += size(tags, lens);
+            before += size(tags, lens, 128);
+            first += STRIDE;
         }
         None
     }
 
     #[inline]
-    fn verify(self, at: usize, is_own: bool, owner: &[u8]) -> Option<Found> {
-        let mut rest = self.rest.get(2 * self.count + at..)?;
+    fn verify(self, at: usize, is_own: bool, name: &Suffixes<'_>, len: usize) -> Option<Found> {
+        let mut rest = self.rest.get(at..)?;
         let mut bundle = None;
         if is_own {
             let (head, behind) = rest.split_first_chunk::<BUNDLE_BYTES>()?;
             (bundle, rest) = (Some(u32::from_le_bytes(*head)), behind);
         }
-        (rest.get(..owner.len())? == owner).then_some(Found { bundle })
+        name.begin(len, rest).then_some(Found { bundle })
     }
 
     /// How many octets the page has, and whether `is_bundle` holds for the bundles on it; `None` if it is no page.
@@ -150,27 +150,25 @@ impl<'a> Page<'a> {
     }
 }
 
-/// The first sixteen octets; zeroes where there are fewer.
+/// The sixteen octets from `at` on. Behind every page there are so many.
 #[inline]
-fn sixteen(bytes: &[u8]) -> u128 {
-    let Some(sixteen) = bytes.first_chunk() else {
-        let mut padded = [0; STRIDE];
-        padded.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
-        return u128::from_le_bytes(padded);
-    };
-    u128::from_le_bytes(*sixteen)
+fn sixteen(bytes: &[u8], at: usize) -> Option<&[u8; STRIDE]> {
+    bytes.get(at..)?.first_chunk()
 }
 
-/// The highest bit of every octet that is zero.
+/// The octets where both are the same, all their bits set.
 #[inline]
-const fn zeroes(octets: u128) -> u128 {
-    !(((octets & !HIGH) + !HIGH) | octets) & HIGH
+fn same(tags: &[u8; STRIDE], tag: u8, lens: &[u8; STRIDE], len: u8) -> u128 {
+    let is_same = |slot: usize| (tags[slot] & !OWN == tag) & (lens[slot] == len);
+    u128::from_le_bytes(std::array::from_fn(|slot| if is_same(slot) { 0xFF } else { 0 }))
 }
 
-/// The octets that the names with these tags and lengths take, bundles included.
+/// The octets that the names with these tags and lengths take, bundles included: those before a bit.
 #[inline]
-const fn size(tags: u128, lens: u128) -> usize {
-    octet_sum(lens) + (tags & HIGH).count_ones() as usize * BUNDLE_BYTES
+fn size(tags: &[u8; STRIDE], lens: &[u8; STRIDE], bit: u32) -> usize {
+    let earlier = !u128::MAX.checked_shl(bit).unwrap_or(0);
+    let own = (u128::from_le_bytes(*tags) & earlier) >> 7 & ONES;
+    octet_sum(u128::from_le_bytes(*lens) & earlier) + BUNDLE_BYTES * octet_sum(own)
 }
 
 /// The sum of sixteen octets.
@@ -187,32 +185,42 @@ const _: () = assert!(DISTANCES_AT + 2 * STEM_WORDS == STEM_BYTES);
 
 #[cfg(test)]
 mod tests {
+    use super::super::{
+        hash::{Key, Room},
+        layout::TAIL_BYTES,
+    };
     use super::*;
 
     #[test]
     fn names_are_found_on_pages_of_every_size() {
-        let names: Vec<_> = (0..255_usize).map(|len| vec![b'x'; len]).collect();
-        for count in 1..=255 {
+        let names: Vec<_> = (1..255_usize).map(|len| vec![b'x'; len]).collect();
+        let key = Key::of([7; 16]);
+        let find = |page: Page<'_>, tag, name: &[u8]| {
+            let name = [name, &[0]].concat();
+            let mut room = Room::default();
+            page.find(tag, &Suffixes::of(key, &name, &mut room), name.len())
+        };
+        for count in 1..=254 {
             // Lengths and tags repeat; some have a bundle.
             let entry = |slot: usize| {
                 let bundle = slot.is_multiple_of(3).then_some(u32::try_from(slot).unwrap());
-                (u8::try_from(slot % 200).unwrap(), bundle, names[254 - slot].as_slice())
+                (u8::try_from(slot % 200).unwrap(), bundle, names[253 - slot].as_slice())
             };
             let mut bytes = Vec::new();
             Page::write(&(0..count).map(entry).collect::<Vec<_>>(), &mut bytes).unwrap();
             let end = bytes.len();
-            for behind in [0, 40] {
+            for behind in [TAIL_BYTES, 40] {
                 bytes.resize(end + behind, 0xFF);
                 let page = Page::read(&bytes).unwrap();
                 assert_eq!((page.check(|_| true), page.count()), (Some(end), count));
                 for slot in 0..count {
                     let (tag, bundle, name) = entry(slot);
-                    assert_eq!(page.find(tag, name), Some(Found { bundle }), "{slot} of {count}");
-                    assert_eq!(page.find(tag ^ 1, name), None);
-                    let mut other = name.to_vec();
-                    if let Some(last) = other.last_mut() {
-                        *last = b'y';
-                        assert_eq!(page.find(tag, &other), None);
+                    assert_eq!(find(page, tag, name), Some(Found { bundle }), "{slot} of {count}");
+                    assert_eq!(find(page, tag ^ 1, name), None);
+                    for at in [0, name.len() / 2, name.len() - 1] {
+                        let mut other = name.to_vec();
+                        other[at] = b'y';
+                        assert_eq!(find(page, tag, &other), None);
                     }
                 }
             }
@@ -220,17 +228,9 @@ mod tests {
     }
 
     #[test]
-    fn octets_are_summed_and_zeroes_found() {
+    fn octets_are_summed() {
         assert_eq!(octet_sum(u128::MAX), 16 * 255);
         assert_eq!(octet_sum(0x0102 << 100), 0x30);
-        assert_eq!(zeroes(u128::MAX), 0);
-        for place in 0..16 {
-            let octets = [(0, 0x80), (1, 0), (0x7F, 0), (0x80, 0), (0xFF, 0)];
-            for (octet, high) in octets {
-                let others = ONES & !(0xFF << (8 * place));
-                assert_eq!(zeroes(others | octet << (8 * place)), high << (8 * place));
-            }
-        }
     }
 
     #[test]

@@ -194,6 +194,11 @@ impl Lists {
         self.0[usize::from(list >> 6)] |= 1 << (list & 63);
     }
 
+    /// Takes one out.
+    pub fn remove(&mut self, list: u8) {
+        self.0[usize::from(list >> 6)] &= !(1 << (list & 63));
+    }
+
     /// Whether `list` is among them.
     #[inline]
     #[must_use]

@@ -153,9 +153,15 @@ impl StoredRule {
         self.bits & CANCELS != 0
     }
 
-    /// Whether this rule takes `other` back, in whatever list that stands.
-    pub(super) fn takes_back(&self, other: &Self) -> bool {
-        self.cancels() && Self { list: other.list, bits: self.bits & !CANCELS, ..*self } == *other
+    /// The rule without its list.
+    pub(super) const fn in_any_list(&self) -> Self {
+        Self { list: 0, ..*self }
+    }
+
+    /// The rule that this one takes back, in whatever list that stands; `None` if it takes none back.
+    pub(super) const fn taken_back(&self) -> Option<Self> {
+        let taken = Self { bits: self.bits & !CANCELS, ..self.in_any_list() };
+        if self.cancels() { Some(taken) } else { None }
     }
 
     /// Whether both are one rule but for their records.

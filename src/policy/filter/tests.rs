@@ -39,6 +39,62 @@ fn decided(image: &Image<Vec<u8>>, name: &str) -> Option<(u8, Verb)> {
 use Kind::{Allow as ALLOW, Block as BLOCK};
 use Syntax::{Adblock, Domains, Rpz};
 
+/// Reads a list into a compiler, and gives what was found.
+fn compile(compiler: &mut Compiler, text: &str) -> syntax::Report {
+    syntax::read(text.as_bytes(), syntax::detect(text.as_bytes()), &mut |rule: &Rule<'_>| {
+        compiler.add(0, BLOCK, rule).is_ok()
+    })
+}
+
+#[test]
+fn owner_has_no_more_rules_than_can_be_weighed() {
+    let limit = compile::RULES_PER_OWNER_MAX;
+    let lines = |line: fn(usize) -> String| -> String { (0..1_000).map(line).collect() };
+    for text in [
+        lines(|nth| format!("||com^$client=10.0.{}.{}\n", nth / 256, nth % 256)),
+        lines(|nth| format!("||com^$denyallow=a{nth}.com\n")),
+        lines(|nth| format!("||com^$dnstype=TYPE{}\n", 1_000 + nth)),
+        lines(|nth| format!("||com^$dnsrewrite=a{nth}.test\n")),
+        lines(|nth| format!("32.2.2.0.192.rpz-ip A 10.0.{}.{}\n", nth / 256, nth % 256)),
+        lines(|nth| format!("* A 10.0.{}.{}\n", nth / 256, nth % 256)),
+    ] {
+        let syntax = if text.starts_with("||") { Adblock } else { Rpz };
+        let mut compiler = Compiler::new([3; 16]);
+        let mut refused = Vec::new();
+        syntax::read(text.as_bytes(), syntax, &mut |rule: &Rule<'_>| {
+            let outcome = compiler.add(0, BLOCK, rule);
+            refused.extend(outcome.err());
+            outcome.is_ok()
+        });
+        assert_eq!(refused, vec![CompileError::Owner; 1_000 - limit], "{text:.40}");
+        // Those without conditions, and other names, are taken as before.
+        assert_eq!(compile(&mut compiler, "||com^\n||net^$client=10.0.0.1\n").rules, 2);
+        let image = Image::open(compiler.finish(0).unwrap()).unwrap();
+        assert!(decided(&image, "x.com").is_some());
+    }
+}
+
+#[test]
+fn image_with_too_many_rules_of_one_owner_is_refused() {
+    let line = |nth: usize| {
+        let [a, b] = [nth / 64 / 256, nth / 64 % 256];
+        format!("||n{}.test^$client=10.{a}.{b}.{}\n", nth / 64, nth % 64)
+    };
+    let text: String = (0..300 * 64).map(line).collect();
+    let mut compiler = Compiler::new([3; 16]);
+    assert_eq!(compile(&mut compiler, &text).left_out.count, 0);
+    let mut bytes = compiler.finish(0).unwrap();
+    let parts = layout::Head::read(&bytes).unwrap().parts().unwrap();
+    assert!(Image::open(bytes.clone()).is_ok());
+    // All rules to the last bundle, and none to those before.
+    let ends = parts.bundles.start..parts.bundles.end - 4;
+    bytes[ends].fill(0);
+    let checksum = crc32fast::hash(&bytes[layout::COVERED_AT..]);
+    bytes[12..layout::COVERED_AT].copy_from_slice(&checksum.to_le_bytes());
+    assert!(parts.rules.len() / layout::RULE_BYTES > compile::BUNDLE_RULES_MAX);
+    assert_eq!(Image::open(bytes).err(), Some(Flaw::Structure));
+}
+
 #[test]
 fn reach_says_which_names_are_covered() {
     let text = "||at-and-below.example^\n|exact.example^\n*.below.example";

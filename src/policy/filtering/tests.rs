@@ -218,6 +218,89 @@ fn client_may_be_what_a_policy_zone_is_about() {
 }
 
 #[test]
+fn client_comes_before_names_of_his_zone_and_ranks_as_its_rules_do_among_others() {
+    let client = "$TTL 60\n@ SOA . . 1 1 1 1 1\n32.1.0.0.127.rpz-client-ip CNAME rpz-passthru.\n";
+    let zero = "NOERROR 1 30 0.0.0.0";
+    for (rule, expected) in [("||imp.bad^$important", zero), ("||imp.bad^", "allowed by 1")] {
+        let lists = [
+            (list("ads", ListAnswer::ZeroIp), Syntax::Adblock, rule),
+            (list("rpz", ListAnswer::ZeroIp), Syntax::Rpz, client),
+        ];
+        assert_eq!(judged(&filtering(&lists), "imp.bad.", Rtype::A), expected, "{rule}");
+    }
+    let zone = "$TTL 60\n@ SOA . . 1 1 1 1 1\nimp.bad CNAME .\n";
+    let lists = [
+        (list("first", ListAnswer::ZeroIp), Syntax::Rpz, zone),
+        (list("second", ListAnswer::ZeroIp), Syntax::Rpz, client),
+    ];
+    assert_eq!(judged(&filtering(&lists), "imp.bad.", Rtype::A), "NXDOMAIN 6 30");
+}
+
+#[test]
+fn zone_that_wants_streams_leaves_them_to_other_lists() {
+    let zone =
+        "$TTL 60\n@ SOA . . 1 1 1 1 1\nads.tc CNAME rpz-tcp-only.\nfree.tc CNAME rpz-tcp-only.\n";
+    let lists = [
+        (list("rpz", ListAnswer::ZeroIp), Syntax::Rpz, zone),
+        (list("ads", ListAnswer::Nodata), Syntax::Domains, "ads.tc"),
+    ];
+    let filtering = filtering(&lists);
+    for (name, expected) in [("ads.tc.", "NOERROR 6 30"), ("free.tc.", "-")] {
+        assert_eq!(judged(&filtering, name, Rtype::A), "TC");
+        let message = message(name, Rtype::A);
+        let query = Query::parse(&message).unwrap();
+        let subject = Subject { is_stream: true, ..SUBJECT };
+        let told = match filtering.judge(&query, query.qname.as_bytes(), subject) {
+            Judgement::Blocked(blocked) => outcome(&query, &blocked),
+            Judgement::Unlisted | Judgement::Allowed(_) => "-".into(),
+        };
+        assert_eq!(told, expected, "{name}");
+    }
+}
+
+/// An answer of one type with these data.
+fn holding(rtype: Rtype, rdata: &'static [&'static [u8]]) -> impl Fn(Name<'_>) -> AnswerBuf {
+    move |qname| {
+        let mut builder = AnswerBuilder::new(qname, rtype, Class::IN, Rcode::NOERROR).unwrap();
+        for rdata in rdata {
+            builder.write(Section::Answer, qname, rtype, Class::IN, 60, rdata).unwrap();
+        }
+        builder.finish()
+    }
+}
+
+#[test]
+fn longest_prefix_among_the_addresses_of_an_answer_decides() {
+    let zone = "$TTL 60\n@ SOA . . 1 1 1 1 1\n\
+        32.7.7.88.192.rpz-ip CNAME rpz-passthru.\n24.0.7.88.192.rpz-ip CNAME .\n";
+    let filtering = filtering(&[(list("rpz", ListAnswer::ZeroIp), Syntax::Rpz, zone)]);
+    const ORDERS: [&[&[u8]]; 2] =
+        [&[&[192, 88, 7, 8], &[192, 88, 7, 7]], &[&[192, 88, 7, 7], &[192, 88, 7, 8]]];
+    for rdata in ORDERS {
+        assert_eq!(objection(&filtering, holding(Rtype::A, rdata)), None);
+    }
+    let alone = holding(Rtype::A, &[&[192, 88, 7, 8]]);
+    assert_eq!(objection(&filtering, alone).as_deref(), Some("NXDOMAIN 6 30"));
+}
+
+#[test]
+fn targets_and_hints_of_service_bindings_are_looked_at() {
+    let names = filtering(&[(list("ads", ListAnswer::Nodata), Syntax::Domains, "tracker.bad")]);
+    let zone = "$TTL 60\n@ SOA . . 1 1 1 1 1\n24.0.7.88.192.rpz-ip CNAME .\n";
+    let addresses = filtering(&[(list("rpz", ListAnswer::Nodata), Syntax::Rpz, zone)]);
+    let nodata = Some("NOERROR 6 30".to_owned());
+    for rtype in [Rtype::HTTPS, Rtype::SVCB] {
+        // `0 Tracker.bad.`, then `1 . ipv4hint=192.88.7.8`, then `1 .`.
+        let alias = holding(rtype, &[b"\0\0\x07Tracker\x03bad\0"]);
+        let hint = holding(rtype, &[b"\0\x01\0\0\x04\0\x04\xC0\x58\x07\x08"]);
+        let plain = holding(rtype, &[b"\0\x01\0"]);
+        assert_eq!(objection(&names, &alias), nodata);
+        assert_eq!(objection(&addresses, &hint).as_deref(), Some("NXDOMAIN 6 30"));
+        assert_eq!((objection(&names, &hint), objection(&names, &plain)), (None, None));
+    }
+}
+
+#[test]
 fn group_has_its_own_lists() {
     let lists = [
         (list("ads", ListAnswer::Nodata), Syntax::Domains, "ads.example"),

@@ -142,6 +142,7 @@ impl Connection {
         self.bell.ring();
         self.carried.set(self.carried.get() + 1);
         self.counters().queries.bump();
+        line.counters.queries.bump();
         self.counters().in_flight.raise();
         Some(Flight { connection: Rc::clone(self), line: Rc::clone(line), id, slot })
     }
@@ -206,6 +207,7 @@ pub(super) async fn keep(core: Rc<Core>, line: Rc<Line>, connection: Rc<Connecti
             connection.is_open.set(true);
             line.is_in_doubt.set(false);
             connection.counters().opened.bump();
+            line.counters.opened.bump();
             if channel.is_resumed() {
                 connection.counters().resumed.bump();
             }

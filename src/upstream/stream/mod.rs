@@ -40,7 +40,7 @@ use self::tls::Sessions;
 pub use self::tls::{Roots, Trust, TrustError};
 use super::{ChaCha, MonotonicClock};
 use crate::config::{Authentication, Forward, Protocol, Upstream};
-use crate::observe::{StreamCounters, UpstreamCounters};
+use crate::observe::{LineCounters, StreamCounters, UpstreamCounters};
 use crate::resolve::ports::ExchangeError;
 
 /// Connections per core, those included that are being opened or end with their last answers: for more upstreams than
@@ -138,6 +138,7 @@ struct Line {
     usual: Cell<Duration>,
     /// The last attempt at a connection failed or takes long.
     is_in_doubt: Cell<bool>,
+    counters: Arc<LineCounters>,
 }
 
 impl Line {
@@ -244,6 +245,7 @@ impl Streams {
             let flight = connection.begin(&line, query).ok_or(ExchangeError::Exhausted)?;
             if is_reused {
                 counters.reused.bump();
+                line.counters.reused.bump();
             }
             if line.allowance.get().is_used_up(connection.carried()) {
                 connection.retire();
@@ -283,6 +285,8 @@ impl Streams {
                 return None;
             }
         }
+        let transport = if authentication(upstream).is_some() { "tls" } else { "tcp" };
+        let counters = self.core.upstream_counters.line(upstream.to_string(), transport);
         let line = Rc::new(Line {
             upstream: upstream.clone(),
             connections: RefCell::default(),
@@ -291,6 +295,7 @@ impl Streams {
             allowance: Cell::default(),
             usual: Cell::default(),
             is_in_doubt: Cell::new(false),
+            counters,
         });
         lines.entry(upstream.address).or_default().push(Rc::clone(&line));
         Some(line)

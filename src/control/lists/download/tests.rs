@@ -139,6 +139,24 @@ fn redirects_are_followed_but_not_for_ever_and_never_into_a_file() {
 }
 
 #[test]
+fn redirects_lead_from_public_to_private_addresses_never() {
+    let inside = TcpListener::bind("127.0.0.3:0").unwrap();
+    inside.set_nonblocking(true).unwrap();
+    let location = format!("Location: http://{}/admin\r\n", inside.local_addr().unwrap());
+    let server = Server::start(move |_, out| respond(out, "302 Found", &location, b""));
+    let is_inside = |address: IpAddr| address == IpAddr::from([127, 0, 0, 3]);
+    let guarded = Downloader { is_private: is_inside, ..downloader() };
+    let error = guarded.fetch(&server.url("/list"), &Validators::default()).unwrap_err();
+    assert_eq!(error.to_string(), "it leads from a public address to a private one");
+    assert_eq!(inside.accept().unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    // The operator's own server may be anywhere, and lead anywhere.
+    let ours = Server::start(|_, out| respond(out, "200 OK", "", b"ads.example\n"));
+    let location = format!("Location: {}\r\n", ours.url("/there"));
+    let server = Server::start(move |_, out| respond(out, "302 Found", &location, b""));
+    assert_eq!(text(fetch(&server).unwrap()).0, b"ads.example\n");
+}
+
+#[test]
 fn password_goes_to_its_server_and_nowhere_else() {
     let elsewhere = Server::start(|_, out| respond(out, "200 OK", "", b"ads.example\n"));
     let location =

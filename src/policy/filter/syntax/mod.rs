@@ -73,6 +73,9 @@ pub enum Finding {
     /// The owner of a policy record is no trigger.
     #[error("not a trigger of a response policy zone")]
     Trigger,
+    /// Its owner has too many rules already.
+    #[error("there are too many rules with conditions or data of their own for one owner")]
+    Owner,
     /// The caller had no room for the rule.
     #[error("there is no room for more rules")]
     Room,
@@ -97,7 +100,7 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// Whether the line is bad, rather than skipped.
+    /// Whether the line is bad, rather than skipped or left out.
     #[must_use]
     pub const fn is_bad(self) -> bool {
         match self {
@@ -109,8 +112,9 @@ impl Finding {
             | Self::Incomplete
             | Self::Record
             | Self::Trigger
-            | Self::Room => true,
-            Self::Cosmetic
+            | Self::Owner => true,
+            Self::Room
+            | Self::Cosmetic
             | Self::Pattern
             | Self::Modifier
             | Self::Directive
@@ -147,17 +151,23 @@ pub struct Report {
     pub bad: Remarks,
     /// What is not followed.
     pub skipped: Remarks,
+    /// What the caller had no room for.
+    pub left_out: Remarks,
 }
 
 /// Takes rules; says whether it had room.
 pub trait Sink {
     /// Takes one rule.
-    fn take(&mut self, rule: &Rule<'_>) -> bool;
+    ///
+    /// # Errors
+    /// What is to be told of its line.
+    fn take(&mut self, rule: &Rule<'_>) -> Result<(), Finding>;
 }
 
+/// A function that says whether there was room.
 impl<F: FnMut(&Rule<'_>) -> bool> Sink for F {
-    fn take(&mut self, rule: &Rule<'_>) -> bool {
-        self(rule)
+    fn take(&mut self, rule: &Rule<'_>) -> Result<(), Finding> {
+        if self(rule) { Ok(()) } else { Err(Finding::Room) }
     }
 }
 
@@ -204,7 +214,11 @@ struct Reader<'a, S> {
 
 impl<S: Sink> Reader<'_, S> {
     fn remark(&mut self, finding: Finding) {
-        let side = if finding.is_bad() { &mut self.report.bad } else { &mut self.report.skipped };
+        let side = match finding {
+            Finding::Room => &mut self.report.left_out,
+            finding if finding.is_bad() => &mut self.report.bad,
+            _ => &mut self.report.skipped,
+        };
         side.count += 1;
         if side.first.len() < REMARKS_MAX {
             side.first.push(Remark { line: self.line, finding });
@@ -212,12 +226,9 @@ impl<S: Sink> Reader<'_, S> {
     }
 
     fn emit(&mut self, rule: &Rule<'_>) -> Result<(), Finding> {
-        if self.sink.take(rule) {
-            self.report.rules += 1;
-            Ok(())
-        } else {
-            Err(Finding::Room)
-        }
+        self.sink.take(rule)?;
+        self.report.rules += 1;
+        Ok(())
     }
 
     /// A rule for all types and clients.

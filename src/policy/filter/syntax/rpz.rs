@@ -6,6 +6,8 @@
 //!
 //! The apex is the owner of the SOA record, which comes first; without one, the origin.
 
+mod entries;
+
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use domain::base::rdata::ComposeRecordData as _;
@@ -13,6 +15,7 @@ use domain::base::{Name as ZoneName, ToName as _, iana};
 use domain::zonefile::inplace::{Entry, ScannedRecord, Zonefile};
 use ipnet::IpNet;
 
+use self::entries::{ENTRY_BYTES_MAX, Entries};
 use super::{Finding, Reader, Sink, plain, text};
 use crate::policy::filter::rule::{LocalRecord, Owner, Reach, Rule, Trigger, Verb};
 use crate::policy::presentation;
@@ -24,69 +27,172 @@ const ORIGIN: &[u8] = b"\x03rpz\x07invalid\0";
 /// The types that are read.
 const TYPES: [&[u8]; 9] = [b"A", b"AAAA", b"CNAME", b"MX", b"NS", b"PTR", b"SOA", b"SRV", b"DNAME"];
 
-/// Octets of an entry in several lines. One with a parenthesis that is never closed must not swallow the list.
-const ENTRY_BYTES_MAX: usize = 64 << 10;
-
 /// Reads a whole zone.
 pub(super) fn read<S: Sink>(text: &[u8], reader: &mut Reader<'_, S>) {
-    let mut zone = zone_at(ORIGIN.to_vec());
-    let mut apex: Option<Vec<u8>> = None;
-    let mut rest = text;
+    let mut zone = Zone::at(ORIGIN);
     let mut next_line = 1;
-    while !rest.is_empty() {
-        let (entry, behind) = rest.split_at(entry_len(rest));
-        rest = behind;
+    for entry in Entries::of(text) {
         reader.line = next_line;
         next_line += entry.iter().filter(|&&octet| octet == b'\n').count();
-        if entry.len() > ENTRY_BYTES_MAX {
-            reader.remark(Finding::LongLine);
-            continue;
-        }
-        if let Err(finding) = read_entry(entry, &mut zone, &mut apex, reader) {
+        if let Err(finding) = zone.read_entry(entry, reader) {
             reader.remark(finding);
         }
     }
 }
 
-/// The octets of the entry at the front: a line, or several within parentheses (RFC 1035 §5.1).
-fn entry_len(text: &[u8]) -> usize {
-    let (mut depth, mut is_quoted, mut is_comment, mut is_escaped) = (0_usize, false, false, false);
-    let mut first_line = None;
-    for (len, octet) in (1..).zip(text) {
-        match octet {
-            b'\n' => {
-                if depth == 0 {
-                    return len;
-                }
-                first_line = first_line.or(Some(len));
-                if len > ENTRY_BYTES_MAX {
-                    // Taken for one line, which is bad; the next ones are read.
-                    return first_line.unwrap_or(len);
-                }
-                (is_quoted, is_comment, is_escaped) = (false, false, false);
-            }
-            _ if is_comment => {}
-            _ if is_escaped => is_escaped = false,
-            b'\\' => is_escaped = true,
-            b'"' => is_quoted = !is_quoted,
-            _ if is_quoted => {}
-            b';' => is_comment = true,
-            b'(' => depth += 1,
-            b')' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    // The end of the text within parentheses.
-    if depth == 0 { text.len() } else { first_line.unwrap_or(text.len()) }
+/// The owner of a record that does not state one.
+enum LastOwner {
+    /// The zone-file reader knows it.
+    Read,
+    /// As it stands in an entry that the zone-file reader was not offered, or did not understand.
+    Word(Vec<u8>),
+    /// There was none yet, or one that cannot be told.
+    Unknown,
 }
 
-fn zone_at(origin: Vec<u8>) -> Zonefile {
-    let mut zone = Zonefile::new();
-    if let Ok(origin) = ZoneName::from_octets(origin.into()) {
-        zone.set_origin(origin);
+/// A zone as far as it is read.
+struct Zone {
+    scanner: Zonefile,
+    apex: Option<Vec<u8>>,
+    last_owner: LastOwner,
+}
+
+impl Zone {
+    fn at(origin: &'static [u8]) -> Self {
+        let mut scanner = Zonefile::new();
+        if let Ok(origin) = ZoneName::from_octets(origin.into()) {
+            scanner.set_origin(origin);
+        }
+        scanner.set_default_class(iana::Class::IN);
+        Self { scanner, apex: None, last_owner: LastOwner::Unknown }
     }
-    zone.set_default_class(iana::Class::IN);
-    zone
+
+    fn origin(&self) -> Vec<u8> {
+        let origin = self.scanner.origin();
+        origin.map_or_else(|_| ORIGIN.to_vec(), |name| name.as_slice().to_ascii_lowercase())
+    }
+
+    fn read_entry<S: Sink>(
+        &mut self,
+        entry: &[u8],
+        reader: &mut Reader<'_, S>,
+    ) -> Result<(), Finding> {
+        let stated = Stated::by(entry);
+        if let Stated::Owner(word) = stated {
+            // Until the zone-file reader has taken it: whatever becomes of this record, the next ones may be of its owner.
+            let is_plain = word.iter().all(|octet| is_plain(*octet));
+            self.last_owner =
+                if is_plain { LastOwner::Word(word.into()) } else { LastOwner::Unknown };
+        }
+        if entry.len() > ENTRY_BYTES_MAX {
+            return Err(Finding::LongLine);
+        }
+        if presentation::left_open(entry).is_some() {
+            let is_offered = matches!(stated, Stated::Nothing) || is_offered(entry);
+            return Err(if is_offered { Finding::Record } else { Finding::NotOffered });
+        }
+        let completed;
+        let entry = match (&stated, &self.last_owner) {
+            (Stated::Nothing, _) => return Ok(()),
+            (Stated::Unclear, _) => {
+                self.last_owner = LastOwner::Unknown;
+                return Err(Finding::Record);
+            }
+            (Stated::None, LastOwner::Unknown) => return Err(Finding::Record),
+            (Stated::None, LastOwner::Word(word)) => {
+                completed = [word, entry].concat();
+                &completed
+            }
+            _ => entry,
+        };
+        if !is_offered(entry) {
+            return Err(Finding::NotOffered);
+        }
+        self.scan(entry, reader)
+    }
+
+    /// Has the zone-file reader read an entry.
+    fn scan<S: Sink>(&mut self, entry: &[u8], reader: &mut Reader<'_, S>) -> Result<(), Finding> {
+        // After an error it is in no state to go on from. It holds no text between entries, so that this costs little.
+        let before = self.scanner.clone();
+        self.scanner.extend_from_slice(entry);
+        if !entry.ends_with(b"\n") {
+            self.scanner.extend_from_slice(b"\n");
+        }
+        let mut outcome = Ok(());
+        loop {
+            match self.scanner.next_entry() {
+                Ok(None) => break,
+                Ok(Some(Entry::Include { .. })) => outcome = Err(Finding::NotOffered),
+                Ok(Some(Entry::Record(record))) => {
+                    self.last_owner = LastOwner::Read;
+                    outcome = outcome.and_then(|()| self.read_record(&record, reader));
+                }
+                Err(_) => {
+                    self.scanner = before;
+                    return Err(Finding::Record);
+                }
+            }
+        }
+        if self.scanner.origin().ok() != before.origin().ok()
+            && matches!(self.last_owner, LastOwner::Word(_))
+        {
+            // It was relative to another origin.
+            self.last_owner = LastOwner::Unknown;
+        }
+        outcome
+    }
+
+    fn read_record<S: Sink>(
+        &mut self,
+        record: &ScannedRecord,
+        reader: &mut Reader<'_, S>,
+    ) -> Result<(), Finding> {
+        let owner: Vec<u8> = record.owner().to_vec().into_octets().to_ascii_lowercase();
+        let origin = self.origin();
+        let apex = self.apex.get_or_insert_with(|| {
+            if record.rtype() == iana::Rtype::SOA { owner.clone() } else { origin }
+        });
+        read_record(&owner, apex, record, reader)
+    }
+}
+
+/// What stands at the beginning of an entry.
+enum Stated<'a> {
+    /// There is nothing in it but blanks and comments.
+    Nothing,
+    /// A directive.
+    Directive,
+    /// A blank: it is of the owner of the one before.
+    None,
+    /// An owner.
+    Owner(&'a [u8]),
+    /// What readers of zone files take for different things.
+    Unclear,
+}
+
+impl<'a> Stated<'a> {
+    fn by(entry: &'a [u8]) -> Self {
+        let is_blank = |octet: &u8| octet.is_ascii_whitespace() || matches!(octet, b'(' | b')');
+        let lines = entry.split(|&octet| octet == b'\n');
+        let mut lines =
+            lines.map(|line| line.split(|&octet| octet == b';').next().unwrap_or_default());
+        if lines.all(|line| line.iter().all(is_blank)) {
+            return Self::Nothing;
+        }
+        let end = entry.iter().position(|octet| is_blank(octet) || *octet == b';');
+        match entry.split_at(end.unwrap_or(entry.len())).0 {
+            [] if matches!(entry.first(), Some(b' ' | b'\t')) => Self::None,
+            [] => Self::Unclear,
+            [b'$', ..] => Self::Directive,
+            word => Self::Owner(word),
+        }
+    }
+}
+
+/// Whether the zone-file reader can be trusted with `octet` in a word.
+const fn is_plain(octet: u8) -> bool {
+    matches!(octet, b'!'..=b'~') && !matches!(octet, b'"' | b'\\')
 }
 
 /// Whether the zone-file reader can be trusted with `entry`: a directive, nothing, or a record of one of [`TYPES`].
@@ -96,10 +202,8 @@ fn is_offered(entry: &[u8]) -> bool {
     let is_blank = |octet: &u8| octet.is_ascii_whitespace() || matches!(octet, b'(' | b')');
     let mut words =
         lines.clone().flat_map(|line| line.split(is_blank)).filter(|word| !word.is_empty());
-    let is_plain = |octet: &u8| {
-        matches!(octet, b'!'..=b'~' | b' ' | b'\t' | b'\r') && !matches!(octet, b'"' | b'\\')
-    };
-    if !lines.clone().flatten().all(is_plain) {
+    let is_known = |octet: &u8| is_plain(*octet) || matches!(octet, b' ' | b'\t' | b'\r');
+    if !lines.clone().flatten().all(is_known) {
         return false;
     }
     // The owner, unless the line begins with a blank.
@@ -114,46 +218,6 @@ fn is_offered(entry: &[u8]) -> bool {
     };
     let rtype = words.find(is_type);
     rtype.is_none_or(|rtype| TYPES.iter().any(|known| rtype.eq_ignore_ascii_case(known)))
-}
-
-fn origin(zone: &Zonefile) -> Vec<u8> {
-    zone.origin().map_or_else(|_| ORIGIN.to_vec(), |name| name.as_slice().to_ascii_lowercase())
-}
-
-fn read_entry<S: Sink>(
-    entry: &[u8],
-    zone: &mut Zonefile,
-    apex: &mut Option<Vec<u8>>,
-    reader: &mut Reader<'_, S>,
-) -> Result<(), Finding> {
-    if !is_offered(entry) {
-        return Err(Finding::NotOffered);
-    }
-    if presentation::left_open(entry).is_some() {
-        return Err(Finding::Record);
-    }
-    zone.extend_from_slice(entry);
-    if !entry.ends_with(b"\n") {
-        zone.extend_from_slice(b"\n");
-    }
-    loop {
-        match zone.next_entry() {
-            Ok(None) => return Ok(()),
-            Ok(Some(Entry::Include { .. })) => return Err(Finding::NotOffered),
-            Ok(Some(Entry::Record(record))) => {
-                let owner: Vec<u8> = record.owner().to_vec().into_octets().to_ascii_lowercase();
-                let apex = apex.get_or_insert_with(|| {
-                    if record.rtype() == iana::Rtype::SOA { owner.clone() } else { origin(zone) }
-                });
-                read_record(&owner, apex, &record, reader)?;
-            }
-            Err(_) => {
-                // What it has read of the entry is forgotten with it; the origin stays.
-                *zone = zone_at(origin(zone));
-                return Err(Finding::Record);
-            }
-        }
-    }
 }
 
 fn read_record<S: Sink>(

@@ -331,6 +331,52 @@ fn bad_entries_of_a_policy_zone_do_not_stop_it() {
 }
 
 #[test]
+fn record_without_an_owner_is_of_the_one_before_whatever_became_of_that() {
+    for (text, expected) in [
+        // Not offered, and broken.
+        ("a A 192.0.2.9\nb TXT \"x\"\n A 192.0.2.1\n", "a 9, b 1"),
+        ("a A 192.0.2.9\nb A nonsense\n A 192.0.2.1\n A 192.0.2.2\n", "a 9, b 1, b 2"),
+        ("a A 192.0.2.9\n TXT \"x\"\n A nonsense\n A 192.0.2.1\n", "a 9, a 1"),
+        ("a A 192.0.2.9\n\n ; b\n  (\n )\n A 192.0.2.1\n", "a 9, a 1"),
+        ("b ( A\nc TXT x\n A 192.0.2.1\n", "c 1"),
+        // Relative to the origin of its own line.
+        ("b TXT x\n$TTL 5\n A 192.0.2.1\n", "b 1"),
+        ("b TXT x\n$ORIGIN c.rpz.invalid.\n A 192.0.2.1\na A 192.0.2.9\n", "a 9"),
+        ("b A 192.0.2.9\n$ORIGIN c.rpz.invalid.\n A 192.0.2.1\n", "b 9, b 1"),
+        // Nobody can tell.
+        (" A 192.0.2.1\na A 192.0.2.9\n", "a 9"),
+        ("a A 192.0.2.9\n\\098 TXT x\n A 192.0.2.1\n", "a 9"),
+        ("a A 192.0.2.9\n(b TXT x)\n A 192.0.2.1\nc A 192.0.2.2\n A 192.0.2.3\n", "a 9, c 2, c 3"),
+    ] {
+        let mut found = Vec::new();
+        read(text.as_bytes(), Syntax::Rpz, &mut |rule: &Rule<'_>| {
+            let Owner::Name(name) = rule.owner else { return false };
+            let last = rule.record.unwrap().rdata[3];
+            found.push(format!("{} {last}", name.to_string().trim_end_matches('.')));
+            true
+        });
+        assert_eq!(found.join(", "), expected, "{text}");
+    }
+}
+
+#[test]
+fn broken_record_changes_nothing_for_those_after_it() {
+    let text =
+        b"$TTL 5\na A 192.0.2.1\na A nonsense\na A 192.0.2.2\nb 7 A nonsense\nc A 192.0.2.3\n";
+    let ttls = |text: &[u8]| {
+        let mut ttls = Vec::new();
+        read(text, Syntax::Rpz, &mut |rule: &Rule<'_>| {
+            ttls.extend(rule.record.map(|record| record.ttl));
+            true
+        });
+        ttls
+    };
+    assert_eq!(ttls(text), [5, 5, 5]);
+    assert_eq!(ttls(&text[b"$TTL 5\n".len()..]), [3_600; 3]);
+    assert_eq!(ttls(b"a 6 A 192.0.2.1\na 7 A nonsense\na A 192.0.2.2\n"), [6, 6]);
+}
+
+#[test]
 fn remarks_carry_lines_and_are_bounded() {
     let mut text = b"fine.example\n".to_vec();
     text.extend(b"b..ad\n".repeat(70));
@@ -352,5 +398,6 @@ fn rules_without_room_are_told() {
         room >= 0
     });
     assert_eq!(report.rules, 1);
-    assert_eq!(report.bad.first, [Remark { line: 2, finding: Finding::Room }]);
+    assert_eq!(report.left_out.first, [Remark { line: 2, finding: Finding::Room }]);
+    assert_eq!((report.bad.count, report.skipped.count), (0, 0), "the line is good");
 }

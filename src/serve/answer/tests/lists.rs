@@ -4,7 +4,7 @@ use super::*;
 use crate::config::{List, ListAnswer, ListSource};
 use crate::policy::filter::syntax::{self, Syntax};
 use crate::policy::filter::{Compiler, Image, Kind, Lists, Rule};
-use crate::policy::{Filtering, Groups};
+use crate::policy::{Filtering, Groups, local};
 use crate::serve::Onward;
 
 /// A client of the group "kids", for whom the list counts; it does not for all others.
@@ -50,7 +50,22 @@ fn policy(text: &str, answer: ListAnswer) -> Policy {
     let groups = [Lists::default(), Lists::ALL];
     let acl = Acl::new(&config::Acl::default());
     let identity = Identity::new(&config::Identity::default());
-    Policy::new(acl, identity, LocalData::default())
+    let rewrite = |name: &str, to: &str| {
+        let file = format!("[[rewrite]]\nname = '{name}'\nto = '{to}'\n");
+        let file = config::File { name: "t", text: &file };
+        config::Config::load(Some(file), Vec::new(), &[]).unwrap().rewrites.remove(0)
+    };
+    let rewrites =
+        [rewrite("old.example", "ads.example."), rewrite("mall.example", "shop.example.")];
+    let sections = local::Sections {
+        zones: &[],
+        special: config::Special::NONE,
+        forward: &config::Forward::default(),
+        rewrites: &rewrites,
+        hosts: &config::Hosts::default(),
+        hosts_files: &[],
+    };
+    Policy::new(acl, identity, LocalData::compile(&sections).unwrap().0)
         .grouped(Groups::new(&[kids], &listeners))
         .filtered(Some(Arc::new(Filtering::new(image, &[list], Box::new(groups)))))
 }
@@ -222,6 +237,49 @@ fn where_an_alias_leads_nowhere_the_client_hears_it() {
     let denial = builder.finish();
     let led = "NXDOMAIN aa ads.example./5 wall.example./6 EDE 15 ads".to_owned();
     assert_eq!(ended(&mut core, asking, denial).0, [(1, led)]);
+}
+
+#[test]
+fn lists_count_for_where_a_rewrite_leads_as_for_the_name_itself() {
+    let mut core = listing("||ads.example^\n||tracker.example^", ListAnswer::ZeroIp);
+    let zero = |name: &str| format!("NOERROR aa {name}/1 EDE 15 ads");
+    assert_eq!(asked(&mut core, "old.example.", KID), zero("old.example."));
+    let asking = wait(&mut core, "mall.example.", CLIENT, 1).unwrap();
+    assert!(wait(&mut core, "mall.example.", KID, 2).is_none());
+    let answer = cloaked(&asking);
+    let free = "NOERROR aa mall.example./5 shop.example./5 www.tracker.example./1".to_owned();
+    let (replies, _) = ended(&mut core, asking, answer);
+    assert_eq!(replies, [(1, free.clone()), (2, zero("mall.example."))]);
+    // And out of the cache.
+    assert_eq!(asked(&mut core, "mall.example.", KID), zero("mall.example."));
+    assert_eq!(asked(&mut core, "mall.example.", CLIENT), free);
+}
+
+#[test]
+fn stale_answer_of_another_name_is_given_at_once_when_asking_is_vain() {
+    let mut core = listing("||ads.example^", alias("wall.example"));
+    let asking = wait(&mut core, "ads.example.", KID, 1).unwrap();
+    let reply = answer(&asking, 1);
+    ended(&mut core, asking, reply);
+    let message = with_opt(query(1, "ads.example."), 1232);
+    let (late, mut out) = (at(1_000), [0; 4096]);
+    let Verdict::Miss(ticket) = core.answer(&message, KID, late, &mut out) else {
+        panic!("it has run out")
+    };
+    let Admission::Ask(mut asking) = core.admit(ticket, 1, late, &mut out, nobody_goes) else {
+        panic!("nobody asks")
+    };
+    let failure = Unresolved { ede: Ede::NETWORK_ERROR, is_ours: false };
+    let mut replies = Vec::new();
+    let send = |_: &u32, reply: &[u8]| replies.push(shown(reply));
+    core.finish(&mut asking, Err(failure), late, &mut out, send);
+    let led = "NOERROR aa ads.example./5 wall.example./1 EDE 15 ads".to_owned();
+    assert_eq!(replies, std::slice::from_ref(&led));
+    let Verdict::Reply(len) = core.answer(&message, KID, late, &mut out) else {
+        panic!("asking has just failed")
+    };
+    assert_eq!(shown(&out[..len]), led);
+    assert_eq!(core.counters().stale.value(), 2);
 }
 
 #[test]

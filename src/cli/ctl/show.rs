@@ -1,0 +1,257 @@
+//! What the API says, for people.
+
+use serde_json::Value;
+
+use super::table::{Side, Table, age, bytes, grouped, seconds};
+
+/// What stands where nothing is known.
+const NOTHING: &str = "-";
+
+fn list(value: &Value) -> impl Iterator<Item = &Value> {
+    value.as_array().into_iter().flatten()
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => NOTHING.to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+fn count(value: &Value) -> String {
+    value.as_u64().map_or_else(|| NOTHING.to_owned(), grouped)
+}
+
+fn percent(value: &Value) -> String {
+    value.as_f64().map_or_else(|| NOTHING.to_owned(), |share| format!("{:.1} %", 100.0 * share))
+}
+
+/// Bytes, as [`bytes`] writes them.
+fn size(value: &Value) -> String {
+    value.as_u64().map_or_else(|| NOTHING.to_owned(), bytes)
+}
+
+/// Lines with a head each.
+fn lines(lines: &[(&str, String)]) -> String {
+    let wide = lines.iter().map(|(head, _)| head.chars().count()).max().unwrap_or_default() + 2;
+    lines.iter().map(|(head, text)| format!("{:<wide$}{text}\n", format!("{head}:"))).collect()
+}
+
+/// What runs.
+pub(super) fn status(told: &Value) -> String {
+    let joined = |value: &Value| {
+        let all: Vec<String> = list(value).map(text).collect();
+        if all.is_empty() { "none".to_owned() } else { all.join(", ") }
+    };
+    let core = |core: &Value| {
+        let node = core["numa"].as_u64().map(|node| format!(", node {node}"));
+        format!("{} on CPU {}{}", core["core"], core["cpu"], node.unwrap_or_default())
+    };
+    let cores: Vec<String> = list(&told["cores"]).map(core).collect();
+    let switches = told["optimizations"].as_object().into_iter().flatten();
+    let switches: Vec<String> = switches
+        .map(|(name, is_on)| format!("{name} {}", if *is_on == true { "on" } else { "off" }))
+        .collect();
+    lines(&[
+        ("version", text(&told["version"])),
+        ("up for", age(told["uptime_seconds"].as_u64().unwrap_or_default())),
+        ("listens on", joined(&told["listen"])),
+        ("cores", cores.join("; ")),
+        ("memory", text(&told["memory"])),
+        ("I/O", text(&told["io"])),
+        ("does without", joined(&told["fallbacks"])),
+        ("switched", switches.join(", ")),
+        ("log level", text(&told["log_level"])),
+    ])
+}
+
+/// What it does and has done.
+pub(super) fn stats(told: &Value) -> String {
+    let (recent, total) = (&told["recent"], &told["total"]);
+    let spread = |value: &Value| {
+        let at = |name: &str| value[name].as_f64().map_or_else(|| NOTHING.to_owned(), seconds);
+        format!("{} / {} / {}", at("p50"), at("p95"), at("p99"))
+    };
+    let imbalance = recent["imbalance"].as_f64().map(|times| format!("{times:.2}"));
+    let responses = told["responses"].as_object().into_iter().flatten();
+    let responses: Vec<String> = responses
+        .filter(|(_, count)| count.as_u64() != Some(0))
+        .map(|(rcode, number)| format!("{rcode} {}", count(number)))
+        .collect();
+    let now = recent["seconds"].as_f64().unwrap_or_default();
+    let mut text = format!("Last {now:.0} s\n");
+    text += &lines(&[
+        ("queries per second", text_of_rate(&recent["queries_per_second"])),
+        ("hit rate", percent(&recent["hit_rate"])),
+        ("hits within (50/95/99 %)", spread(&recent["hit_seconds"])),
+        ("misses within (50/95/99 %)", spread(&recent["miss_seconds"])),
+        ("busiest core by the mean", imbalance.unwrap_or_else(|| NOTHING.to_owned())),
+        ("dropped by the kernel", count(&recent["kernel_drops"])),
+    ]);
+    text += "\nSince the start\n";
+    text += &lines(&[
+        ("queries", count(&total["queries"])),
+        ("hits, misses", format!("{}, {}", count(&total["hits"]), count(&total["misses"]))),
+        ("hit rate", percent(&total["hit_rate"])),
+        ("stale, local", format!("{}, {}", count(&total["stale"]), count(&total["local"]))),
+        ("not answered", count(&total["failures"])),
+        ("replies", if responses.is_empty() { NOTHING.to_owned() } else { responses.join(", ") }),
+        ("cache", format!("{} entries, {}", count(&total["entries"]), size(&total["bytes"]))),
+        ("evicted", count(&total["evictions"])),
+        ("in flight", count(&total["in_flight"])),
+        ("dropped by the kernel", count(&total["kernel_drops"])),
+    ]);
+    text + "\n" + &cores(told)
+}
+
+fn text_of_rate(rate: &Value) -> String {
+    rate.as_f64().map_or_else(|| NOTHING.to_owned(), |rate| format!("{rate:.1}"))
+}
+
+/// The figures of each core.
+fn cores(told: &Value) -> String {
+    let mut table = Table::new(&[
+        ("core", Side::Right),
+        ("q/s", Side::Right),
+        ("queries", Side::Right),
+        ("hit rate", Side::Right),
+        ("entries", Side::Right),
+        ("cache", Side::Right),
+        ("in flight", Side::Right),
+        ("kernel drops", Side::Right),
+    ]);
+    for (core, rate) in list(&told["cores"]).zip(list(&told["recent"]["cores"])) {
+        table.row(vec![
+            text(&core["core"]),
+            text_of_rate(rate),
+            count(&core["queries"]),
+            percent(&core["hit_rate"]),
+            count(&core["entries"]),
+            size(&core["bytes"]),
+            count(&core["in_flight"]),
+            count(&core["kernel_drops"]),
+        ]);
+    }
+    table.to_string()
+}
+
+/// What each core knows of each upstream.
+pub(super) fn upstreams(told: &Value) -> String {
+    let mut table = Table::new(&[
+        ("upstream", Side::Left),
+        ("core", Side::Right),
+        ("state", Side::Left),
+        ("usual time", Side::Right),
+        ("in flight", Side::Right),
+    ]);
+    for upstream in list(&told["upstreams"]) {
+        for core in list(&upstream["cores"]) {
+            let rest = core["rest_seconds"].as_f64().unwrap_or_default();
+            let state = match core["rests_for"].as_str() {
+                Some(reason) => format!("asked last, for {reason}, {rest:.0} s more"),
+                None if core["in_clear"] == true => "well, but in clear: no TLS".to_owned(),
+                None if core["rtt_ms"].is_null() => "not asked yet".to_owned(),
+                None => "well".to_owned(),
+            };
+            let usual = core["rtt_ms"].as_f64().map(|ms| seconds(ms / 1_000.0));
+            table.row(vec![
+                text(&upstream["upstream"]),
+                text(&core["core"]),
+                state,
+                usual.unwrap_or_else(|| NOTHING.to_owned()),
+                count(&core["in_flight"]),
+            ]);
+        }
+    }
+    table.to_string()
+}
+
+/// What each cache would answer.
+pub(super) fn lookup(told: &Value) -> String {
+    let mut table = Table::new(&[
+        ("core", Side::Right),
+        ("would answer", Side::Left),
+        ("entry", Side::Left),
+        ("RCODE", Side::Left),
+        ("TTL", Side::Right),
+        ("segment", Side::Left),
+        ("asked", Side::Right),
+        ("bytes", Side::Right),
+    ]);
+    for core in list(&told["cores"]) {
+        let entry = &core["entry"];
+        let outcome = match core["outcome"].as_str().unwrap_or_default() {
+            "fresh" => "yes".to_owned(),
+            "denied" => "yes: the name does not exist".to_owned(),
+            "stale" => "if no upstream does: it is stale".to_owned(),
+            "useless" => format!("no: it is {}", text(&entry["state"])),
+            _ => "no: nothing is known".to_owned(),
+        };
+        let of = if entry.is_null() {
+            NOTHING.to_owned()
+        } else {
+            let rtype = entry["type"].as_str().unwrap_or("all types");
+            format!("{} {rtype}", text(&entry["name"]))
+        };
+        table.row(vec![
+            text(&core["core"]),
+            outcome,
+            of,
+            text(&entry["rcode"]),
+            text(&entry["ttl"]),
+            text(&entry["segment"]),
+            text(&entry["accesses"]),
+            text(&entry["bytes"]),
+        ]);
+    }
+    table.to_string()
+}
+
+/// The config in force.
+pub(super) fn config(told: &Value) -> String {
+    let sections = told["config"].as_object().into_iter().flatten();
+    let sections: Vec<(&str, String)> =
+        sections.map(|(section, words)| (section.as_str(), text(words))).collect();
+    lines(&sections)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn whatever_is_said_nothing_breaks() {
+        for told in
+            [Value::Null, json!([]), json!({ "cores": 1 }), json!({ "cores": [null, 1, {}] })]
+        {
+            for show in [status, stats, upstreams, lookup, config] {
+                show(&told);
+            }
+        }
+    }
+
+    #[test]
+    fn upstreams_say_how_they_are() {
+        let core = |rests: Value, rtt: Value| json!({ "core": 0, "rests_for": rests, "rest_seconds": 3.6, "rtt_ms": rtt, "in_flight": 2, "in_clear": false });
+        let cores = [
+            core(json!("silence"), json!(12.5)),
+            core(Value::Null, Value::Null),
+            core(Value::Null, json!(0.25)),
+        ];
+        let shown =
+            upstreams(&json!({ "upstreams": [{ "upstream": "192.0.2.1:53", "cores": cores }] }));
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let shown: Vec<String> = shown.lines().skip(1).map(words).collect();
+        assert_eq!(
+            shown,
+            [
+                "192.0.2.1:53 0 asked last, for silence, 4 s more 12.5 ms 2",
+                "192.0.2.1:53 0 not asked yet - 2",
+                "192.0.2.1:53 0 well 250 us 2",
+            ]
+        );
+    }
+}

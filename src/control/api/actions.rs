@@ -1,0 +1,231 @@
+//! What is done for each request.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use hyper::StatusCode;
+use hyper::header::{ACCEPT, HeaderMap};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use super::parameters::Parameters;
+use super::reply::{Content, Refusal, Reply, json, text, with};
+use super::routes::{Action, EVENTS};
+use super::{Shared, cache, openapi};
+use crate::config::LogLevel;
+use crate::control::desk::{Request, UpstreamState};
+use crate::observe::{Exposition, Format, ServingCounters};
+
+/// Does what `action` says.
+///
+/// # Errors
+/// The refusal.
+pub(super) async fn carry_out(
+    action: Action,
+    parameters: &Parameters,
+    headers: &HeaderMap,
+    shared: &Arc<Shared>,
+) -> Result<Reply, Refusal> {
+    let node = &*shared.node;
+    match action {
+        Action::Metrics => Ok(metrics(headers, shared)),
+        Action::OpenApi => Ok(json(&openapi::document())),
+        Action::Status => Ok(status(shared)),
+        Action::Config => {
+            let config: serde_json::Map<String, Value> = node
+                .about()
+                .config
+                .iter()
+                .map(|(section, text)| ((*section).to_owned(), text.clone().into()))
+                .collect();
+            Ok(json(&json!({ "config": config })))
+        }
+        Action::Stats => Ok(stats(shared)),
+        Action::Live => Ok(live(shared)),
+        Action::Upstreams => upstreams(shared).await,
+        Action::Lookup => cache::look_up(parameters, shared).await,
+        Action::Dump => cache::dump(parameters, shared),
+        Action::Flush => cache::flush(parameters, shared).await,
+        Action::Snapshot if node.snapshot() => Ok(json(&json!({ "asked": true }))),
+        Action::Snapshot => {
+            Err(Refusal::new(StatusCode::CONFLICT, "cache.snapshot names no file in the config"))
+        }
+        Action::LogLevel => Ok(log_level(node.log_level())),
+        Action::SetLogLevel => {
+            let word = parameters.text("level").unwrap_or_default();
+            let level = LogLevel::from_text(word).ok_or_else(|| Refusal::bad("level: unknown"))?;
+            node.set_log_level(level);
+            tracing::warn!("log level set to {word} by command");
+            Ok(log_level(level))
+        }
+    }
+}
+
+fn log_level(level: LogLevel) -> Reply {
+    json(&json!({ "level": level.as_text() }))
+}
+
+fn metrics(headers: &HeaderMap, shared: &Shared) -> Reply {
+    let format = format_for(headers);
+    let mut out = Exposition::default();
+    shared.node.expose(&mut out);
+    text(format.media_type(), out.finish(format))
+}
+
+/// OpenMetrics for whoever names it, as Prometheus does; the classic form for all others.
+fn format_for(headers: &HeaderMap) -> Format {
+    let accepts = headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok());
+    let mut media = accepts.flat_map(|accept| accept.split(','));
+    let is_open = |media: &str| {
+        let mut parts = media.split(';').map(str::trim);
+        let is_named = parts.next() == Some("application/openmetrics-text");
+        is_named && !parts.any(|part| part == "q=0")
+    };
+    if media.any(is_open) { Format::Open } else { Format::Classic }
+}
+
+fn status(shared: &Shared) -> Reply {
+    let node = &*shared.node;
+    let about = node.about();
+    let cores: Vec<Value> = about
+        .cores
+        .iter()
+        .enumerate()
+        .map(|(core, about)| json!({ "core": core, "cpu": about.cpu, "numa": about.numa }))
+        .collect();
+    let optimizations: serde_json::Map<String, Value> =
+        about.optimizations.iter().map(|&(name, is_on)| (name.to_owned(), is_on.into())).collect();
+    json(&json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": shared.since.elapsed().as_secs(),
+        "listen": about.listen,
+        "cores": cores,
+        "memory": about.memory,
+        "io": about.io,
+        "fallbacks": about.fallbacks,
+        "optimizations": optimizations,
+        "log_level": node.log_level().as_text(),
+    }))
+}
+
+fn stats(shared: &Shared) -> Reply {
+    let node = &*shared.node;
+    let serving = node.serving();
+    let drops = node.kernel_drops();
+    let sum =
+        |part: fn(&ServingCounters) -> u64| serving.iter().map(|core| part(core)).sum::<u64>();
+    let (hits, misses) = (sum(|core| core.hits.value()), sum(|core| core.misses.value()));
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    let hit_rate = (hits + misses > 0).then(|| hits as f64 / (hits + misses) as f64);
+    let mut responses = serde_json::Map::new();
+    for (rcode, count) in serving.iter().flat_map(|core| core.responses()) {
+        let so_far = responses.get(rcode).and_then(Value::as_u64).unwrap_or_default();
+        responses.insert(rcode.to_owned(), (so_far + count).into());
+    }
+    let core = |(number, (counters, drops)): (usize, (&&ServingCounters, &u64))| {
+        json!({
+            "core": number,
+            "queries": counters.queries(),
+            "hits": counters.hits.value(),
+            "misses": counters.misses.value(),
+            "hit_rate": counters.hit_rate(),
+            "entries": counters.entries.value(),
+            "bytes": counters.cache_bytes.value(),
+            "in_flight": counters.in_flight.value(),
+            "kernel_drops": drops,
+        })
+    };
+    let cores: Vec<Value> = serving.iter().zip(&drops).enumerate().map(core).collect();
+    json(&json!({
+        "recent": shared.rates.recent(node),
+        "total": {
+            "queries": sum(ServingCounters::queries),
+            "hits": hits,
+            "misses": misses,
+            "hit_rate": hit_rate,
+            "stale": sum(|core| core.stale.value()),
+            "local": sum(|core| core.local.value()),
+            "failures": sum(|core| core.failures.value()),
+            "refreshes": sum(|core| core.refreshes.value()),
+            "evictions": sum(|core| core.evictions.value()),
+            "entries": sum(|core| core.entries.value()),
+            "bytes": sum(|core| core.cache_bytes.value()),
+            "in_flight": sum(|core| core.in_flight.value()),
+            "kernel_drops": drops.iter().sum::<u64>(),
+        },
+        "responses": responses,
+        "cores": cores,
+    }))
+}
+
+/// Sends what each second was like until the client leaves.
+fn live(shared: &Shared) -> Reply {
+    let (pieces, body) = mpsc::channel(1);
+    let mut seconds = shared.rates.seconds();
+    tokio::spawn(async move {
+        while seconds.changed().await.is_ok() {
+            let event = format!("data: {}\n\n", *seconds.borrow_and_update());
+            if pieces.send(Bytes::from(event)).await.is_err() {
+                return;
+            }
+        }
+    });
+    with(EVENTS, Content::Pieces(body))
+}
+
+/// What each core knows of each upstream, upstream by upstream.
+async fn upstreams(shared: &Shared) -> Result<Reply, Refusal> {
+    let mut all: Vec<(String, &str, Vec<Value>)> = Vec::new();
+    for (core, desk) in shared.node.desks().iter().enumerate() {
+        for state in cache::ask(core, desk, Request::Upstreams).await? {
+            let told = describe(core, &state);
+            match all.iter_mut().find(|(name, ..)| *name == state.upstream) {
+                Some((_, _, cores)) => cores.push(told),
+                None => all.push((state.upstream, state.protocol, vec![told])),
+            }
+        }
+    }
+    let all: Vec<Value> = all
+        .into_iter()
+        .map(|(upstream, protocol, cores)| {
+            json!({ "upstream": upstream, "protocol": protocol, "cores": cores })
+        })
+        .collect();
+    Ok(json(&json!({ "upstreams": all })))
+}
+
+fn describe(core: usize, state: &UpstreamState) -> Value {
+    let millis = |ms: f64| (1_000.0 * ms).round() / 1_000.0;
+    json!({
+        "core": core,
+        "rests_for": state.rest.map(|(reason, _)| reason),
+        "rest_seconds": state.rest.map(|(_, left)| millis(left)),
+        "rtt_ms": state.rtt_ms.map(millis),
+        "in_flight": state.in_flight,
+        "in_clear": state.is_in_clear,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_metrics_are_for_those_who_name_them() {
+        for (accept, format) in [
+            (
+                "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.2,*/*;q=0.1",
+                Format::Open,
+            ),
+            ("application/openmetrics-text", Format::Open),
+            ("text/plain", Format::Classic),
+            ("*/*", Format::Classic),
+            ("application/openmetrics-text;q=0", Format::Classic),
+            ("", Format::Classic),
+        ] {
+            let headers: HeaderMap = [(ACCEPT, accept.parse().unwrap())].into_iter().collect();
+            assert_eq!(format_for(&headers), format, "{accept}");
+        }
+        assert_eq!(format_for(&HeaderMap::new()), Format::Classic);
+    }
+}

@@ -1,0 +1,372 @@
+//! The HTTP API: everything that an operator sees of a node that runs, and the few things that may be commanded. One thread of
+//! its own, which no core waits for. What comes in is as hostile as a datagram: bounded in size, time and number.
+
+mod actions;
+mod cache;
+mod connection;
+mod guard;
+mod listen;
+mod openapi;
+mod parameters;
+mod rates;
+mod reply;
+mod routes;
+mod stream;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::{fs, io};
+
+use thiserror::Error;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, crypto};
+
+use self::guard::Guard;
+use self::listen::Listening;
+use self::rates::Rates;
+use super::desk::Desk;
+use crate::config::{self, ApiListen, LogLevel, Token};
+use crate::observe::{Counter, Exposition, Kind, ServingCounters};
+
+/// Longest token file that is read, in bytes.
+const TOKEN_FILE_BYTES_MAX: u64 = 1_024;
+
+/// What one connection takes beside its reply: request, body, TLS.
+const CONNECTION_BYTES: usize = 112 << 10;
+
+/// The longest reply, which is all counters: its text for one core, with room for some upstreams.
+const CORE_TEXT_BYTES: usize = 20 << 10;
+
+/// Bytes of memory that the API of a node with so many cores takes at most.
+#[must_use]
+pub fn bytes_max(section: &config::Api, cores: usize) -> usize {
+    match section.listen {
+        ApiListen::Off => 0,
+        ApiListen::Tcp(_) | ApiListen::Unix(_) => {
+            connection::CONNECTIONS_MAX * (CONNECTION_BYTES + cores * CORE_TEXT_BYTES)
+        }
+    }
+}
+
+/// Why there is no API.
+#[derive(Debug, Error)]
+pub enum ApiError {
+    /// The address or the socket cannot be had.
+    #[error("api.listen: cannot listen on {place}: {cause}")]
+    Listen {
+        /// Where.
+        place: String,
+        /// What the system says.
+        cause: io::Error,
+    },
+    /// The token cannot be read.
+    #[error("api.token_file: {path}: {cause}")]
+    TokenFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// TLS cannot be offered.
+    #[error("{key}: {path}: {cause}")]
+    Tls {
+        /// Which key of the config.
+        key: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The system grants no thread.
+    #[error("api: no thread to serve it: {0}")]
+    Thread(io::Error),
+}
+
+/// What a node is, from the start or a reload to the next reload.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// What each core is.
+    pub cores: Vec<AboutCore>,
+    /// Where clients ask.
+    pub listen: Vec<String>,
+    /// How the memory is split.
+    pub memory: String,
+    /// How datagrams cross the kernel's door, and what it could not do as asked.
+    pub io: &'static str,
+    /// What the kernel refused and the node does without.
+    pub fallbacks: Vec<String>,
+    /// What can be switched off, and whether it is on.
+    pub optimizations: Vec<(&'static str, bool)>,
+    /// The config in force, section by section, in words.
+    pub config: Vec<(&'static str, String)>,
+}
+
+/// What one core is.
+#[derive(Clone, Copy, Debug)]
+pub struct AboutCore {
+    /// The logical CPU.
+    pub cpu: usize,
+    /// The NUMA node, if the machine tells.
+    pub numa: Option<u32>,
+}
+
+/// The node as the API sees it. No method waits for a core.
+pub trait Node: Send + Sync + 'static {
+    /// What it is now.
+    fn about(&self) -> Arc<About>;
+    /// What the cores count of their serving, in their order.
+    fn serving(&self) -> Vec<&ServingCounters>;
+    /// Datagrams that the kernel dropped before each core saw them.
+    fn kernel_drops(&self) -> Vec<u64>;
+    /// Writes all counters of the node.
+    fn expose(&self, out: &mut Exposition);
+    /// Where requests to each core are handed in.
+    fn desks(&self) -> &[Desk];
+    /// Has a snapshot written; `false` when the config names no file for it.
+    fn snapshot(&self) -> bool;
+    /// How much is logged now.
+    fn log_level(&self) -> LogLevel;
+    /// Changes how much is logged.
+    fn set_log_level(&self, level: LogLevel);
+}
+
+/// The API, listening but not yet serving.
+pub struct Api {
+    runtime: Runtime,
+    listening: Listening,
+    guard: Guard,
+    tls: Option<TlsAcceptor>,
+    counters: Arc<ApiCounters>,
+    served: Served,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").field("listening", &self.listening).finish_non_exhaustive()
+    }
+}
+
+/// What the thread that serves shares with the tasks of its connections.
+struct Shared {
+    node: Arc<dyn Node>,
+    guard: Guard,
+    counters: Arc<ApiCounters>,
+    rates: Rates,
+    since: Instant,
+    /// One dump at a time.
+    dumping: Arc<Semaphore>,
+}
+
+/// What the API counts of itself. Its thread alone writes.
+#[derive(Debug, Default)]
+pub struct ApiCounters {
+    /// Replies by their first digit: 2xx, 4xx, 5xx.
+    replies: [Counter; 3],
+    /// Connections closed at once for want of room.
+    refused: Counter,
+}
+
+impl ApiCounters {
+    fn note(&self, status: u16) {
+        let place = match status {
+            ..400 => 0,
+            400..500 => 1,
+            _ => 2,
+        };
+        self.replies[place].bump();
+    }
+
+    /// Writes all counters.
+    pub fn expose(&self, out: &mut Exposition) {
+        for (code, count) in ["2xx", "4xx", "5xx"].into_iter().zip(&self.replies) {
+            let (name, help) = ("api_requests_total", "Requests to the API, by the reply's status");
+            out.sample(Kind::Counter, name, help, &[("code", code)], count.value());
+        }
+        let (name, help) = ("api_connections_refused_total", "Connections to the API without room");
+        out.sample(Kind::Counter, name, help, &[], self.refused.value());
+    }
+}
+
+impl Api {
+    /// Reads token and certificate and listens; `None` when that is off.
+    ///
+    /// # Errors
+    /// [`ApiError`], with the key at fault.
+    pub fn open(section: &config::Api) -> Result<Option<Self>, ApiError> {
+        if section.listen == ApiListen::Off {
+            return Ok(None);
+        }
+        let guard = Guard::new(token_of(section)?, &section.listen);
+        let tls = tls_of(section)?;
+        let runtime =
+            Builder::new_current_thread().enable_all().build().map_err(ApiError::Thread)?;
+        let entered = runtime.enter();
+        let listening = Listening::open(&section.listen)
+            .map_err(|cause| ApiError::Listen { place: section.listen.to_string(), cause })?;
+        drop(entered);
+        let served = Served { socket: listening.socket_path() };
+        Ok(Some(Self { runtime, listening, guard, tls, counters: Arc::default(), served }))
+    }
+
+    /// What it counts of itself.
+    #[must_use]
+    pub fn counters(&self) -> Arc<ApiCounters> {
+        Arc::clone(&self.counters)
+    }
+
+    /// Serves `node` on a thread of its own for as long as the process lives, or until `Served` goes.
+    ///
+    /// # Errors
+    /// [`ApiError::Thread`].
+    pub fn serve(self, node: Arc<dyn Node>) -> Result<Served, ApiError> {
+        let Self { runtime, listening, guard, tls, counters, served } = self;
+        let shared = Arc::new(Shared {
+            node,
+            guard,
+            counters,
+            rates: Rates::default(),
+            since: Instant::now(),
+            dumping: Arc::new(Semaphore::new(1)),
+        });
+        let keeper = Arc::clone(&shared);
+        let run = move || {
+            runtime.spawn(async move { keeper.rates.keep(&*keeper.node).await });
+            runtime.block_on(connection::accept_all(&listening, tls.as_ref(), &shared));
+        };
+        let thread = std::thread::Builder::new().name("api".into());
+        thread.spawn(run).map_err(ApiError::Thread)?;
+        Ok(served)
+    }
+}
+
+/// An API that has a place; its socket file goes with this.
+#[derive(Debug)]
+pub struct Served {
+    socket: Option<PathBuf>,
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some(path) = &self.socket {
+            // Whoever removed it before was right.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Whether an API could be had, without taking its address; what an operator should know otherwise.
+///
+/// # Errors
+/// [`ApiError`], as of [`Api::open`].
+pub fn check(section: &config::Api) -> Result<Option<String>, ApiError> {
+    token_of(section)?;
+    tls_of(section)?;
+    let in_use = |cause: &io::Error| cause.kind() == io::ErrorKind::AddrInUse;
+    match listen::probe(&section.listen) {
+        Err(cause) if in_use(&cause) => Ok(Some(format!(
+            "api.listen: {} is in use: a node could not start while its present user runs",
+            section.listen
+        ))),
+        Err(cause) => Err(ApiError::Listen { place: section.listen.to_string(), cause }),
+        Ok(()) => Ok(None),
+    }
+}
+
+/// The token that requests must carry.
+///
+/// # Errors
+/// [`ApiError::TokenFile`].
+pub fn token_of(section: &config::Api) -> Result<Option<Token>, ApiError> {
+    let Some(path) = &section.token_file else { return Ok(section.token.clone()) };
+    let fail = |cause: String| ApiError::TokenFile { path: path.clone(), cause };
+    let text = read_bounded(path).map_err(|cause| fail(cause.to_string()))?;
+    let token = Token::from_text(text.trim_ascii());
+    token
+        .map(Some)
+        .ok_or_else(|| fail("expected one line of 16 to 256 visible ASCII characters".to_owned()))
+}
+
+fn read_bounded(path: &Path) -> io::Result<String> {
+    use io::Read as _;
+    #[expect(clippy::disallowed_methods, reason = "control opens the files of a node")]
+    let file = fs::File::open(path)?;
+    let mut text = String::new();
+    file.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text)?;
+    Ok(text)
+}
+
+fn tls_of(section: &config::Api) -> Result<Option<TlsAcceptor>, ApiError> {
+    let (Some(certificate), Some(key)) = (&section.certificate, &section.key) else {
+        return Ok(None);
+    };
+    let fail = |name: &'static str, path: &Path, cause: String| ApiError::Tls {
+        key: name,
+        path: path.to_owned(),
+        cause,
+    };
+    let of_certificate = |cause: String| fail("api.certificate", certificate, cause);
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| of_certificate(error.to_string()))?;
+    if chain.is_empty() {
+        return Err(of_certificate("no certificate in it".to_owned()));
+    }
+    let of_key = |cause: String| fail("api.key", key, cause);
+    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| of_key(error.to_string()))?;
+    let provider = crypto::ring::default_provider();
+    let mut tls = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .expect("ring speaks TLS 1.2 and 1.3")
+        .with_no_client_auth()
+        .with_single_cert(chain, secret)
+        .map_err(|error| of_key(error.to_string()))?;
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(Some(TlsAcceptor::from(Arc::new(tls))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(name: &str) -> PathBuf {
+        std::env::temp_dir().join(format!("heimdall-api-{}-{name}", std::process::id()))
+    }
+
+    #[test]
+    fn api_that_never_served_leaves_no_socket() {
+        let path = place("socket");
+        let listen = ApiListen::Unix(path.clone());
+        let api = Api::open(&config::Api { listen, ..config::Api::default() }).unwrap();
+        assert!(path.exists());
+        drop(api);
+        assert!(!path.exists());
+        let off = config::Api { listen: ApiListen::Off, ..config::Api::default() };
+        assert!(Api::open(&off).unwrap().is_none() && bytes_max(&off, 8) == 0);
+    }
+
+    #[test]
+    fn token_is_one_line_of_its_file_and_nothing_else() {
+        let path = place("token");
+        let section = config::Api { token_file: Some(path.clone()), ..config::Api::default() };
+        for (text, is_token) in [
+            ("0123456789abcdef\n", true),
+            ("  0123456789abcdef  \r\n", true),
+            ("", false),
+            ("short\n", false),
+            ("0123456789abcdef\n0123456789abcdef\n", false),
+            ("0123456789abcd\u{e9}f", false),
+        ] {
+            fs::write(&path, text).unwrap();
+            assert_eq!(token_of(&section).is_ok(), is_token, "{text:?}");
+        }
+        fs::write(&path, "x".repeat(10_000)).unwrap();
+        assert!(token_of(&section).is_err(), "too long for a token");
+        fs::remove_file(&path).unwrap();
+        assert!(token_of(&section).unwrap_err().to_string().starts_with("api.token_file: "));
+    }
+}

@@ -1,0 +1,211 @@
+//! What a request says: parameters of a query or members of a JSON object, checked against what its route takes.
+
+use hyper::StatusCode;
+use serde_json::Value;
+
+use super::reply::Refusal;
+use super::routes::{Form, Parameter, Route};
+
+/// Parameters of a request, each once and of the form that its route asks for.
+#[derive(Debug, Default)]
+pub(super) struct Parameters(Vec<(&'static str, Value)>);
+
+impl Parameters {
+    /// Those of the query string of a request to `route`.
+    ///
+    /// # Errors
+    /// The refusal, with the parameter at fault.
+    pub(super) fn of_query(query: &str, route: &Route) -> Result<Self, Refusal> {
+        let mut read = Self::default();
+        for part in query.split('&').filter(|part| !part.is_empty()) {
+            let (name, text) = part.split_once('=').unwrap_or((part, ""));
+            let (name, text) = (decode(name)?, decode(text)?);
+            let parameter = find(route, &name)?;
+            let value = match parameter.form {
+                Form::Name | Form::Type | Form::Choice(_) => Some(Value::from(text)),
+                Form::Count(..) => text.parse::<u64>().ok().map(Value::from),
+                Form::Switch | Form::Mark => text.parse::<bool>().ok().map(Value::from),
+            };
+            read.put(parameter, value.unwrap_or(Value::Null))?;
+        }
+        read.all_there(route)
+    }
+
+    /// Those of the JSON body of a request to `route`.
+    ///
+    /// # Errors
+    /// As of [`Parameters::of_query`].
+    pub(super) fn of_json(body: &[u8], route: &Route) -> Result<Self, Refusal> {
+        let mut read = Self::default();
+        if !body.trim_ascii().is_empty() {
+            let bad = |error| Refusal::bad(format!("the body is no JSON: {error}"));
+            let Value::Object(members) = serde_json::from_slice(body).map_err(bad)? else {
+                return Err(Refusal::bad("the body must be a JSON object"));
+            };
+            for (name, value) in members {
+                read.put(find(route, &name)?, value)?;
+            }
+        }
+        read.all_there(route)
+    }
+
+    fn put(&mut self, parameter: &'static Parameter, value: Value) -> Result<(), Refusal> {
+        let is_taken = match (&parameter.form, &value) {
+            (Form::Name | Form::Type, Value::String(_))
+            | (Form::Switch, Value::Bool(_))
+            | (Form::Mark, Value::Bool(true)) => true,
+            (Form::Choice(choices), Value::String(text)) => choices.contains(&text.as_str()),
+            (Form::Count(least, most), Value::Number(number)) => {
+                number.as_u64().is_some_and(|number| (*least..=*most).contains(&number))
+            }
+            _ => false,
+        };
+        if !is_taken {
+            let expected = parameter.form.expected();
+            return Err(Refusal::bad(format!("{}: expected {expected}", parameter.name)));
+        }
+        if self.value(parameter.name).is_some() {
+            return Err(Refusal::bad(format!("{} stands twice", parameter.name)));
+        }
+        self.0.push((parameter.name, value));
+        Ok(())
+    }
+
+    fn all_there(self, route: &Route) -> Result<Self, Refusal> {
+        let mut needed = route.parameters.iter().filter(|parameter| parameter.is_required);
+        match needed.find(|parameter| self.value(parameter.name).is_none()) {
+            Some(missing) => {
+                let expected = missing.form.expected();
+                Err(Refusal::bad(format!("{} is missing: expected {expected}", missing.name)))
+            }
+            None if self.go_together(route) => Ok(self),
+            None => {
+                let told = |names: &&[&str]| match names {
+                    [first, others @ ..] if !others.is_empty() => {
+                        format!("{first} (with {} if you like)", others.join(" and "))
+                    }
+                    names => names.concat(),
+                };
+                let choices: Vec<String> = route.choices.iter().map(told).collect();
+                Err(Refusal::bad(format!("say one of these: {}", choices.join(", or "))))
+            }
+        }
+    }
+
+    /// Whether the route takes these parameters in one request.
+    fn go_together(&self, route: &Route) -> bool {
+        let is_it = |names: &&[&str]| {
+            names.first().is_some_and(|first| self.value(first).is_some())
+                && self.0.iter().all(|(given, _)| names.contains(given))
+        };
+        route.choices.is_empty() || route.choices.iter().any(is_it)
+    }
+
+    fn value(&self, name: &str) -> Option<&Value> {
+        self.0.iter().find(|(known, _)| *known == name).map(|(_, value)| value)
+    }
+
+    /// A text.
+    pub(super) fn text(&self, name: &str) -> Option<&str> {
+        self.value(name)?.as_str()
+    }
+
+    /// A count.
+    pub(super) fn count(&self, name: &str) -> Option<u64> {
+        self.value(name)?.as_u64()
+    }
+
+    /// A switch; off when it is not there.
+    pub(super) fn is_on(&self, name: &str) -> bool {
+        self.value(name).and_then(Value::as_bool).unwrap_or(false)
+    }
+}
+
+fn find(route: &Route, name: &str) -> Result<&'static Parameter, Refusal> {
+    route.parameters.iter().find(|parameter| parameter.name == name).ok_or_else(|| {
+        let known: Vec<&str> = route.parameters.iter().map(|parameter| parameter.name).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        let name: String = name.chars().take(80).collect();
+        Refusal::bad(format!("unknown parameter {name:?}; known: {known}"))
+    })
+}
+
+/// Takes the percent encoding away (RFC 3986 §2.1).
+fn decode(text: &str) -> Result<String, Refusal> {
+    let bad = || Refusal::new(StatusCode::BAD_REQUEST, "the query is not well encoded");
+    let mut octets = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(octet) = rest.next() {
+        octets.push(match octet {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(rest.next()?).to_digit(16);
+                let (high, low) = (digit().ok_or_else(bad)?, digit().ok_or_else(bad)?);
+                u8::try_from(16 * high + low).map_err(|_| bad())?
+            }
+            other => other,
+        });
+    }
+    String::from_utf8(octets).map_err(|_| bad())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::routes::{Action, ROUTES};
+    use super::*;
+
+    fn route(action: Action) -> &'static Route {
+        ROUTES.iter().find(|route| route.action == action).unwrap()
+    }
+
+    #[test]
+    fn query_is_decoded_and_checked() {
+        let lookup = route(Action::Lookup);
+        let read = Parameters::of_query("name=a%2Eb&type=TXT", lookup).unwrap();
+        assert_eq!((read.text("name"), read.text("type")), (Some("a.b"), Some("TXT")));
+        for bad in [
+            "",
+            "type=A",
+            "name=a&name=b",
+            "name=a&other=1",
+            "name=%",
+            "name=%2",
+            "name=%zz",
+            "name=%ff",
+            "name=%+1",
+        ] {
+            assert!(Parameters::of_query(bad, lookup).is_err(), "{bad}");
+        }
+        let dump = route(Action::Dump);
+        assert_eq!(Parameters::of_query("limit=7", dump).unwrap().count("limit"), Some(7));
+        for bad in ["limit=0", "limit=-1", "limit=x", "limit=99999999999999999999"] {
+            assert!(Parameters::of_query(bad, dump).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn body_is_an_object_of_what_the_route_takes() {
+        let flush = route(Action::Flush);
+        let read = Parameters::of_json(b" {\"name\": \"a\", \"subtree\": true} ", flush).unwrap();
+        assert!(read.is_on("subtree") && !read.is_on("all"));
+        let refusal = Parameters::of_json(b"", flush).unwrap_err();
+        let words = "say one of these: name (with subtree and type if you like), or type, or all";
+        assert!(format!("{refusal:?}").contains(words), "{refusal:?}");
+        let level = route(Action::Snapshot);
+        assert!(Parameters::of_json(b"", level).is_ok());
+        for bad in [
+            "[]",
+            "1",
+            "{",
+            "{\"name\": 1}",
+            "{\"subtree\": \"true\"}",
+            "{\"x\": 1}",
+            "\u{1}",
+            "{\"name\":null}",
+        ] {
+            assert!(Parameters::of_json(bad.as_bytes(), flush).is_err(), "{bad}");
+        }
+        let deep = "[".repeat(60_000);
+        assert!(Parameters::of_json(deep.as_bytes(), flush).is_err(), "no stack is that deep");
+    }
+}

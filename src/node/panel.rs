@@ -1,0 +1,133 @@
+//! The node as its operator sees it: all counters, whatever the door, and the desks of the cores.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::log;
+use super::reload::Requests;
+use super::start::Shared;
+use crate::config::LogLevel;
+use crate::control::api::{About, ApiCounters, Node};
+use crate::control::desk::Desk;
+use crate::control::process;
+use crate::net::{tcp, udp};
+use crate::observe::{
+    Exposition, Format, ForwardCounters, Kind, ReloadCounters, ServingCounters, UpstreamCounters,
+};
+
+/// All counters of one core.
+#[derive(Clone)]
+pub(super) struct Counters {
+    pub(super) serving: Arc<ServingCounters>,
+    pub(super) upstream: Arc<UpstreamCounters>,
+    pub(super) forward: Arc<ForwardCounters>,
+    pub(super) udp: Arc<udp::Counts>,
+    pub(super) tcp: Arc<tcp::Counters>,
+}
+
+/// What is asked of the node as a whole.
+pub(super) struct Panel {
+    /// Exchanged by reloads.
+    pub(super) about: Mutex<Arc<About>>,
+    pub(super) cores: Vec<Counters>,
+    pub(super) desks: Vec<Desk>,
+    /// Where lists, the snapshot file and the policy in force are found.
+    pub(super) shared: Arc<Shared>,
+    pub(super) reloads: ReloadCounters,
+    pub(super) requests: Requests,
+    /// Of the API, if there is one.
+    pub(super) api: Option<Arc<ApiCounters>>,
+    /// Asks the main thread for a snapshot.
+    pub(super) save: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Panel {
+    /// Prints all counters to standard error.
+    pub(super) fn dump(&self) {
+        let mut out = Exposition::default();
+        self.expose(&mut out);
+        log::say(&out.finish(Format::Classic));
+    }
+
+    /// Tells the operator of another config from now on, where that says something else.
+    pub(super) fn adopt(
+        &self,
+        optimizations: Vec<(&'static str, bool)>,
+        config: Vec<(&'static str, String)>,
+    ) {
+        let mut about = self.about.lock().unwrap_or_else(PoisonError::into_inner);
+        *about = Arc::new(About { optimizations, config, ..About::clone(&about) });
+    }
+
+    /// How unevenly the cores are asked: the busiest by the mean of all.
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    fn imbalance(&self) -> Option<f64> {
+        let queries = self.cores.iter().map(|core| core.serving.queries());
+        let (sum, most) = queries.fold((0, 0), |(sum, most), count| (sum + count, count.max(most)));
+        (sum > 0).then(|| (most * self.cores.len() as u64) as f64 / sum as f64)
+    }
+}
+
+impl Node for Panel {
+    fn about(&self) -> Arc<About> {
+        Arc::clone(&self.about.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn serving(&self) -> Vec<&ServingCounters> {
+        self.cores.iter().map(|core| &*core.serving).collect()
+    }
+
+    fn kernel_drops(&self) -> Vec<u64> {
+        self.cores.iter().map(|core| core.udp.snapshot().kernel_drops).collect()
+    }
+
+    fn expose(&self, out: &mut Exposition) {
+        let labels = [("version", env!("CARGO_PKG_VERSION"))];
+        out.sample(Kind::Gauge, "heimdall_build_info", "What runs, by its labels; 1", &labels, 1);
+        for (core, counters) in self.cores.iter().enumerate() {
+            let Counters { serving, upstream, forward, udp, tcp } = counters;
+            serving.expose(core, out);
+            serving.filter.expose(core, out);
+            upstream.expose(core, out);
+            forward.expose(core, out);
+            udp.expose(core, out);
+            tcp.expose(core, out);
+        }
+        ServingCounters::expose_durations(self.cores.iter().map(|core| &*core.serving), out);
+        if let Some(imbalance) = self.imbalance() {
+            let name = "dns_cores_imbalance_ratio";
+            let help = "Queries of the busiest core by the mean of all, since the start; 1 is even";
+            out.real(Kind::Gauge, name, help, &[], imbalance);
+        }
+        self.reloads.expose(out);
+        if let Some(snapshots) = &self.shared.snapshots {
+            snapshots.counters().expose(out);
+        }
+        if let Some(lists) = self.shared.lists.get() {
+            lists.counters().expose(out);
+        }
+        if let Some(api) = &self.api {
+            api.expose(out);
+        }
+        process::expose(out);
+    }
+
+    fn desks(&self) -> &[Desk] {
+        &self.desks
+    }
+
+    fn snapshot(&self) -> bool {
+        let has_file = self.shared.snapshots.is_some();
+        if has_file {
+            (self.save)();
+        }
+        has_file
+    }
+
+    fn log_level(&self) -> LogLevel {
+        log::level()
+    }
+
+    fn set_log_level(&self, level: LogLevel) {
+        log::set_level(level);
+    }
+}

@@ -1,0 +1,504 @@
+//! The HTTP API: what it tells and does, whom it refuses, and that whoever misuses it harms nobody.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::certificates::Authority;
+use crate::client::exchange;
+use crate::http::{get, over_socket, post, raw};
+use crate::message::{self, A, NOERROR, query};
+use crate::node::{Node, PATIENCE, Setup, allowed_cpus, eventually};
+use crate::ports::{self, Directory};
+use crate::scripted::{Scripted, Step};
+
+const TOKEN: &str = "0123456789abcdef";
+const BEARER: &str = "Authorization: Bearer 0123456789abcdef";
+const JSON: &str = "Content-Type: application/json";
+const FLUSH: &str = "/api/v1/cache/flush";
+const LOOKUP: &str = "/api/v1/cache/lookup?name=name.test";
+
+fn upstream() -> Scripted {
+    Scripted::start(|asked| {
+        vec![Step::Reply(message::address(&asked.message, 300, [192, 0, 2, 1]))]
+    })
+}
+
+/// A node whose API asks for a token.
+fn guarded(upstream: &Scripted) -> (Node, SocketAddr) {
+    let api = ports::own();
+    let setup = Setup::new().upstream(upstream.address).api(api);
+    (setup.config(&format!("[api]\ntoken = \"{TOKEN}\"")).start(), api)
+}
+
+/// A node whose API anybody on loopback may look at.
+fn open(upstream: &Scripted) -> (Node, SocketAddr) {
+    let api = ports::own();
+    (Setup::new().upstream(upstream.address).api(api).start(), api)
+}
+
+fn outcomes(api: SocketAddr) -> Vec<String> {
+    let found = get(api, LOOKUP, &[BEARER]).json();
+    let cores = found["cores"].as_array().unwrap().iter();
+    cores.map(|core| core["outcome"].as_str().unwrap().to_owned()).collect()
+}
+
+fn is_served(node: &Node) {
+    assert_eq!(exchange(node.address, &query(9, "name.test", A)).rcode(), NOERROR);
+}
+
+#[test]
+fn every_documented_path_answers_as_documented() {
+    let upstream = upstream();
+    let (node, api) = guarded(&upstream);
+    is_served(&node);
+    let document = get(api, "/api/v1/openapi.json", &[BEARER]).json();
+    assert_eq!(document["openapi"], "3.0.3");
+    let mut asked = 0;
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        let Some(operation) = operations.get("get") else { continue };
+        if path.ends_with("/live") {
+            continue;
+        }
+        let query = if path.ends_with("/lookup") { "?name=name.test" } else { "" };
+        let reply = get(api, &format!("{path}{query}"), &[BEARER]);
+        assert_eq!(reply.status, 200, "{path}");
+        let content = &operation["responses"]["200"]["content"];
+        let media = reply.header("content-type").unwrap();
+        let schema = &content[media]["schema"];
+        assert!(schema.is_object(), "{path}: {media} in {content}");
+        if let Some(members) = schema["required"].as_array() {
+            let body = reply.json();
+            let told: Vec<&String> = body.as_object().unwrap().keys().collect();
+            assert_eq!(members.iter().collect::<Vec<_>>(), told, "{path}");
+            for (name, value) in body.as_object().unwrap() {
+                let form = match value {
+                    Value::Null => "null",
+                    Value::Bool(_) => "boolean",
+                    Value::Number(_) => "integer",
+                    Value::String(_) => "string",
+                    Value::Array(_) => "array",
+                    Value::Object(_) => "object",
+                };
+                assert_eq!(schema["properties"][name]["type"], form, "{path}: {name}");
+            }
+        }
+        asked += 1;
+    }
+    assert!(asked >= 9, "{asked}");
+}
+
+#[test]
+fn status_and_stats_tell_what_runs_and_what_it_did() {
+    let upstream = upstream();
+    let (node, api) = open(&upstream);
+    is_served(&node);
+    is_served(&node);
+    let status = get(api, "/api/v1/status", &[]).json();
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(status["listen"], json!([node.address.to_string()]));
+    assert_eq!((&status["io"], &status["optimizations"]["simd"]), (&json!("uring"), &json!(true)));
+    let stats = get(api, "/api/v1/stats", &[]).json();
+    let total = &stats["total"];
+    assert_eq!(
+        (&total["queries"], &total["hits"], &total["misses"]),
+        (&json!(2), &json!(1), &json!(1))
+    );
+    assert_eq!((&total["hit_rate"], &stats["responses"]["NOERROR"]), (&json!(0.5), &json!(2)));
+    assert_eq!(stats["cores"][0]["entries"], 1);
+    let upstreams = get(api, "/api/v1/upstreams", &[]).json();
+    let state = &upstreams["upstreams"][0];
+    assert_eq!(state["upstream"], upstream.address.to_string());
+    assert!(state["cores"][0]["rtt_ms"].as_f64().unwrap() > 0.0, "{state}");
+}
+
+#[test]
+fn config_is_told_without_secrets() {
+    let (node, api) = guarded(&upstream());
+    let reply = get(api, "/api/v1/config", &[BEARER]);
+    assert_eq!(reply.json()["config"]["listen"], format!("{} (UDP and TCP)", node.address));
+    assert!(reply.body.contains("who has the token may do everything"), "{}", reply.body);
+    assert!(!reply.body.contains(TOKEN) && !node.log().contains(TOKEN));
+}
+
+#[test]
+fn flush_reaches_all_cores_and_the_upstream_is_asked_again() {
+    let upstream = upstream();
+    let cpus = allowed_cpus();
+    let cores: Vec<String> = cpus.iter().take(2).map(ToString::to_string).collect();
+    let api = ports::own();
+    let setup = Setup::new().upstream(upstream.address).api(api).cores(&cores.join(","));
+    let node = setup.config(&format!("[api]\ntoken = \"{TOKEN}\"")).start();
+    let all_know = || {
+        is_served(&node);
+        outcomes(api).iter().all(|outcome| outcome == "fresh").then_some(())
+    };
+    eventually("all cores know the name", all_know);
+    for body in [
+        r#"{"name": "name.test"}"#,
+        r#"{"name": "TEST.", "subtree": true}"#,
+        r#"{"name": "name.test", "type": "A"}"#,
+        r#"{"type": "A"}"#,
+        r#"{"all": true}"#,
+    ] {
+        eventually("all cores know the name", all_know);
+        let before = upstream.count("name.test.");
+        let reply = post(api, FLUSH, &[BEARER, JSON], body);
+        assert_eq!(reply.status, 200, "{body}: {}", reply.body);
+        eventually("no core knows the name", || {
+            outcomes(api).iter().all(|outcome| outcome != "fresh").then_some(())
+        });
+        is_served(&node);
+        assert!(upstream.count("name.test.") > before, "{body}");
+    }
+    eventually("all cores know the name", all_know);
+    let others = post(api, FLUSH, &[BEARER, JSON], r#"{"name": "ame.test", "subtree": true}"#);
+    assert_eq!(others.json()["flushed"], "ame.test. and below");
+    assert!(outcomes(api).iter().all(|outcome| outcome == "fresh"));
+}
+
+#[test]
+fn dump_streams_what_lies_under_a_name_up_to_its_limit() {
+    let upstream = upstream();
+    let (node, api) = guarded(&upstream);
+    for number in 0..50 {
+        exchange(node.address, &query(1, &format!("host{number}.site.test"), A));
+    }
+    exchange(node.address, &query(1, "other.test", A));
+    let lines = |query: &str| {
+        let reply = get(api, &format!("/api/v1/cache/dump{query}"), &[BEARER]);
+        let lines: Vec<Value> =
+            reply.body.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        lines
+    };
+    let mut all: Vec<Value> = lines("").iter().map(|line| line["name"].clone()).collect();
+    all.sort_by_key(ToString::to_string);
+    all.dedup();
+    assert_eq!(all.len(), 51);
+    assert_eq!(lines("?under=SITE.test").len(), 50);
+    assert_eq!(lines("?under=site.test&limit=7").len(), 7);
+    let [line] = &lines("?under=other.test")[..] else { panic!("one entry") };
+    assert_eq!(
+        (&line["type"], &line["state"], &line["rcode"]),
+        (&json!("A"), &json!("fresh"), &json!("NOERROR"))
+    );
+    assert!(line["ttl"].as_u64().unwrap() <= 300 && line["core"] == 0, "{line}");
+}
+
+#[test]
+fn without_the_token_nothing_is_told_or_done() {
+    let upstream = upstream();
+    let (node, api) = guarded(&upstream);
+    is_served(&node);
+    let wrong = ["Authorization: Bearer 0123456789abcdeF", "Authorization: Basic Og==", "X: y"];
+    for header in wrong {
+        for path in ["/metrics", "/api/v1/status", "/api/v1/config", LOOKUP, "/nowhere"] {
+            let reply = get(api, path, &[header]);
+            assert_eq!(reply.status, 401, "{header} {path}");
+            assert_eq!(reply.header("www-authenticate"), Some("Bearer"));
+        }
+        assert_eq!(post(api, FLUSH, &[header, JSON], r#"{"all": true}"#).status, 401);
+    }
+    assert_eq!(outcomes(api), ["fresh"]);
+    assert_eq!(get(api, "/metrics", &[BEARER]).status, 200);
+}
+
+#[test]
+fn loopback_without_a_token_sees_figures_and_commands_nothing() {
+    let upstream = upstream();
+    let (node, api) = open(&upstream);
+    is_served(&node);
+    for path in [LOOKUP, "/api/v1/cache/dump", "/api/v1/config"] {
+        assert_eq!(get(api, path, &[]).status, 403, "{path}");
+    }
+    for (path, body) in [
+        (FLUSH, r#"{"all": true}"#),
+        ("/api/v1/snapshot", "{}"),
+        ("/api/v1/log-level", r#"{"level": "error"}"#),
+    ] {
+        assert_eq!(post(api, path, &[JSON], body).status, 403, "{path}");
+    }
+    assert_eq!(get(api, "/api/v1/log-level", &[]).json()["level"], "info");
+    for strange in
+        ["Host: evil.example", "Origin: http://evil.example", "Sec-Fetch-Site: cross-site"]
+    {
+        assert_eq!(get(api, "/api/v1/status", &[strange]).status, 403, "{strange}");
+    }
+    assert_eq!(get(api, "/api/v1/status", &["Host: 127.0.0.1:8053"]).status, 200);
+    is_served(&node);
+    assert_eq!(upstream.count("name.test."), 1, "nothing was flushed");
+}
+
+#[test]
+fn what_is_wrong_with_a_request_is_said() {
+    let (_node, api) = guarded(&upstream());
+    let refused = |reply: crate::http::Reply| {
+        (reply.status, reply.json()["error"].as_str().unwrap().to_owned())
+    };
+    for (path, status, words) in [
+        ("/api/v1/cache/lookup", 400, "name is missing: expected a domain name"),
+        ("/api/v1/cache/lookup?name=a..b", 400, "is no domain name"),
+        ("/api/v1/cache/lookup?name=a&type=NONE", 400, "is no record type"),
+        (
+            "/api/v1/cache/lookup?name=a&nmae=b",
+            400,
+            "unknown parameter \"nmae\"; known: name, type",
+        ),
+        ("/api/v1/cache/lookup?name=%zz", 400, "not well encoded"),
+        ("/api/v1/cache/dump?limit=0", 400, "limit: expected a number from 1 to 10000000"),
+        ("/api/v1/status?x=1", 400, "unknown parameter \"x\"; known: none"),
+        ("/api/v1/../../etc/passwd", 404, "no such path"),
+        ("/api/v1/%73tatus", 404, "no such path"),
+        ("//metrics", 404, "no such path"),
+        ("/metrics/", 404, "no such path"),
+        ("/metrics%00", 404, "no such path"),
+        (FLUSH, 405, "does not take that method"),
+    ] {
+        let (seen, text) = refused(get(api, path, &[BEARER]));
+        assert!(seen == status && text.contains(words), "{path}: {seen} {text}");
+    }
+    for (media, body, status, words) in [
+        (JSON, "{}", 400, "say one of these: name"),
+        (JSON, "[]", 400, "must be a JSON object"),
+        (JSON, "{", 400, "is no JSON"),
+        (JSON, r#"{"name": 1}"#, 400, "name: expected a domain name"),
+        (
+            "Content-Type: text/plain",
+            r#"{"all": true}"#,
+            415,
+            "expected Content-Type: application/json",
+        ),
+    ] {
+        let (seen, text) = refused(post(api, FLUSH, &[BEARER, media], body));
+        assert!(seen == status && text.contains(words), "{body}: {seen} {text}");
+    }
+}
+
+#[test]
+fn oversized_and_broken_requests_are_refused() {
+    let upstream = upstream();
+    let (node, api) = guarded(&upstream);
+    let head = format!("POST {FLUSH} HTTP/1.1\r\nHost: x\r\n{BEARER}\r\n{JSON}\r\n");
+    let large = format!("{head}Content-Length: 1000000\r\n\r\n");
+    assert_eq!(raw(api, large.as_bytes()).unwrap().status, 413);
+    let chunk = format!("10000\r\n{}\r\n", " ".repeat(0x10000));
+    let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n{}", chunk.repeat(3));
+    if let Some(reply) = raw(api, chunked.as_bytes()) {
+        assert_eq!(reply.status, 413);
+    }
+    let field = format!("GET /metrics HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(100_000));
+    let fields = format!("GET /metrics HTTP/1.1\r\n{}\r\n", "X: y\r\n".repeat(1_000));
+    let long = format!("GET /{} HTTP/1.1\r\nHost: x\r\n\r\n", "x".repeat(100_000));
+    for request in [
+        field,
+        fields,
+        long,
+        "\u{16}\u{3}\u{1}".into(),
+        "GET\r\n\r\n".into(),
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".into(),
+    ] {
+        if let Some(reply) = raw(api, request.as_bytes()) {
+            assert!((400..500).contains(&reply.status), "{}", reply.status);
+        }
+    }
+    assert_eq!(get(api, "/api/v1/status", &[BEARER]).status, 200);
+    is_served(&node);
+    assert_eq!(upstream.count("name.test."), 1);
+}
+
+#[test]
+fn slow_clients_are_given_up_and_crowds_leave_the_node_alone() {
+    let upstream = upstream();
+    let (node, api) = guarded(&upstream);
+    let mut slow: Vec<TcpStream> = (0..200).map(|_| TcpStream::connect(api).unwrap()).collect();
+    for stream in &mut slow {
+        // Some are closed by now, for want of room.
+        let _ = stream.write_all(b"GET /metr");
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    }
+    is_served(&node);
+    for stream in &mut slow {
+        // The end, or a reset, but no endless wait.
+        let mut rest = Vec::new();
+        if let Err(error) = stream.read_to_end(&mut rest) {
+            assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+        }
+    }
+    let text = get(api, "/metrics", &[BEARER]).body;
+    let refused = text.lines().find_map(|line| line.strip_prefix("api_connections_refused_total "));
+    assert!(refused.unwrap().parse::<u64>().unwrap() > 0, "{refused:?}");
+    is_served(&node);
+}
+
+#[test]
+fn client_that_takes_no_replies_is_given_up() {
+    let upstream = upstream();
+    let (node, api) = guarded(&upstream);
+    let mut stream = TcpStream::connect(api).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    let request = format!("GET /metrics HTTP/1.1\r\nHost: x\r\n{BEARER}\r\n\r\n");
+    let error = loop {
+        if let Err(error) = stream.write_all(request.as_bytes()) {
+            break error;
+        }
+    };
+    // The node's doing, not that of our own patience.
+    assert_ne!(error.kind(), std::io::ErrorKind::WouldBlock, "{error}");
+    assert_eq!(get(api, "/api/v1/status", &[BEARER]).status, 200);
+    is_served(&node);
+}
+
+#[test]
+fn unix_socket_serves_whoever_may_open_it_and_goes_with_the_node() {
+    let directory = Directory::create();
+    let socket: PathBuf = directory.path().join("api.sock");
+    let place = format!("unix:{}", socket.display());
+    let upstream = upstream();
+    let start = || Setup::new().upstream(upstream.address).api(&place).start();
+    let mut node = start();
+    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o660);
+    is_served(&node);
+    let reply = over_socket(&socket, "POST", FLUSH, &[JSON], r#"{"all": true}"#);
+    assert_eq!(reply.json()["flushed"], "everything");
+    assert_eq!(over_socket(&socket, "GET", "/metrics", &["Host: anything"], "").status, 200);
+    let mut second = Setup::new().api(&place).spawn();
+    assert_eq!(second.wait_for_exit().code(), Some(2));
+    assert!(second.log().contains("api.listen: cannot listen on unix:"), "{}", second.log());
+    assert_eq!(over_socket(&socket, "GET", "/metrics", &[], "").status, 200);
+    node.signal("TERM");
+    assert!(node.wait_for_exit().success());
+    assert!(!socket.exists());
+    drop(start());
+    assert!(socket.exists(), "killed, it leaves its socket");
+    let _node = start();
+    assert_eq!(over_socket(&socket, "GET", "/metrics", &[], "").status, 200);
+}
+
+#[test]
+fn tls_is_all_that_is_spoken_where_a_certificate_is_set() {
+    let authority = Authority::create();
+    let api = ports::own();
+    let certified = authority.certify(&[&api.ip().to_string()]);
+    let [key, certificate] = authority.files(&certified);
+    let keys = format!(
+        "[api]\ntoken = \"{TOKEN}\"\ncertificate = \"{}\"\nkey = \"{}\"",
+        certificate.display(),
+        key.display()
+    );
+    let _node = Setup::new().api(api).config(&keys).start();
+    let mut client = Command::new("openssl")
+        .args([
+            "s_client",
+            "-quiet",
+            "-no_ign_eof",
+            "-verify_return_error",
+            "-connect",
+            &api.to_string(),
+            "-CAfile",
+        ])
+        .arg(authority.roots())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let request =
+        format!("GET /api/v1/status HTTP/1.1\r\nHost: x\r\n{BEARER}\r\nConnection: close\r\n\r\n");
+    let mut input = client.stdin.take().unwrap();
+    input.write_all(request.as_bytes()).unwrap();
+    let mut said = String::new();
+    client.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    drop(input);
+    client.wait().unwrap();
+    assert!(said.starts_with("HTTP/1.1 200 OK"), "{said}");
+    assert!(raw(api, b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").is_none());
+}
+
+#[test]
+fn log_level_follows_the_command() {
+    let (node, api) = guarded(&upstream());
+    let set = |level: &str| {
+        post(api, "/api/v1/log-level", &[BEARER, JSON], &json!({ "level": level }).to_string())
+    };
+    let flush =
+        |name: &str| post(api, FLUSH, &[BEARER, JSON], &json!({ "name": name }).to_string()).status;
+    assert_eq!(flush("first.test"), 200);
+    node.wait_for_line("flushed by command: first.test.");
+    assert_eq!(set("error").json()["level"], "error");
+    assert_eq!(get(api, "/api/v1/log-level", &[BEARER]).json()["level"], "error");
+    assert_eq!(flush("second.test"), 200);
+    assert_eq!(set("info").status, 200);
+    assert_eq!(flush("third.test"), 200);
+    node.wait_for_line("flushed by command: third.test.");
+    assert!(!node.log().contains("second.test"), "{}", node.log());
+    assert_eq!(set("loud").status, 400);
+}
+
+#[test]
+fn snapshot_is_written_when_it_is_asked_for() {
+    let upstream = upstream();
+    let (_node, api) = guarded(&upstream);
+    assert_eq!(post(api, "/api/v1/snapshot", &[BEARER, JSON], "").status, 409);
+    let directory = Directory::create();
+    let path = directory.path().join("cache");
+    let keys = format!("[cache]\nsnapshot = {path:?}\n[api]\ntoken = \"{TOKEN}\"");
+    let api = ports::own();
+    let node = Setup::new().upstream(upstream.address).api(api).config(&keys).start();
+    assert!(!path.exists());
+    assert_eq!(post(api, "/api/v1/snapshot", &[BEARER, JSON], "").json()["asked"], true);
+    eventually("a snapshot", || path.exists().then_some(()));
+    node.wait_for_line("snapshot ");
+}
+
+#[test]
+fn live_events_come_second_by_second() {
+    let (_node, api) = open(&upstream());
+    let mut stream = TcpStream::connect(api).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(b"GET /api/v1/live HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    let mut text = String::new();
+    eventually("two events", || {
+        let mut buffer = [0; 4096];
+        let count = stream.read(&mut buffer).unwrap();
+        text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        (text.matches("\"queries_per_second\":").count() >= 2).then_some(())
+    });
+    assert!(text.contains("content-type: text/event-stream\r\n"), "{text}");
+}
+
+#[test]
+fn mistakes_in_the_config_are_told_before_anything_is_served() {
+    let cases = [
+        ("192.0.2.1:8053", "", "is reached by others: it needs api.token"),
+        (
+            "127.0.0.1:8053",
+            "[api]\ntoken_file = \"/nonexistent/token\"",
+            "api.token_file: /nonexistent/token: ",
+        ),
+        (
+            "127.0.0.1:8053",
+            "[api]\ncertificate = \"/nonexistent/cert\"\nkey = \"/nonexistent/key\"",
+            "api.certificate: /nonexistent/cert: ",
+        ),
+        (
+            "unix:/nonexistent/api.sock",
+            "",
+            "api.listen: cannot listen on unix:/nonexistent/api.sock: ",
+        ),
+    ];
+    for (listen, keys, words) in cases {
+        for check in [true, false] {
+            let mut setup = Setup::new().api(listen).config(keys);
+            if check {
+                setup = setup.argument("--check");
+            }
+            let mut node = setup.spawn();
+            assert_eq!(node.wait_for_exit().code(), Some(2), "{listen}");
+            assert!(node.log().contains(words), "{}", node.log());
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! `heimdall-uring ctl`: the node asked and commanded from a shell.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::certificates::Authority;
+use crate::client::exchange;
+use crate::message::{self, A, NOERROR, query};
+use crate::node::{Node, Setup};
+use crate::ports::{self, Directory};
+use crate::scripted::{Scripted, Step};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_heimdall-uring");
+const TOKEN: &str = "0123456789abcdef";
+
+/// Exit code, standard output and standard error of `ctl` with `arguments`.
+fn ctl(arguments: &[&str]) -> (i32, String, String) {
+    let mut command = Command::new(PROGRAM);
+    command.arg("ctl").args(arguments).stdin(Stdio::null()).env_remove("HEIMDALL_API_LISTEN");
+    let output = command.output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+}
+
+fn upstream() -> Scripted {
+    Scripted::start(|asked| {
+        vec![Step::Reply(message::address(&asked.message, 300, [192, 0, 2, 1]))]
+    })
+}
+
+/// A node with a token, its API, and a config by which `ctl` finds it.
+struct Commanded {
+    upstream: Scripted,
+    node: Node,
+    api: SocketAddr,
+    directory: Directory,
+}
+
+impl Commanded {
+    fn start(keys: &str) -> Self {
+        let (upstream, api, directory) = (upstream(), ports::own(), Directory::create());
+        let text = format!("[api]\nlisten = \"{api}\"\ntoken = \"{TOKEN}\"\n{keys}");
+        directory.write("node.toml", &text);
+        let node = Setup::new().upstream(upstream.address).api(api).config(&text).start();
+        Self { upstream, node, api, directory }
+    }
+
+    fn config(&self) -> String {
+        self.directory.path().join("node.toml").to_str().unwrap().to_owned()
+    }
+
+    /// What a command that succeeds prints.
+    fn prints(&self, arguments: &[&str]) -> String {
+        let config = self.config();
+        let (code, out, error) = ctl(&[&["--config", &config], arguments].concat());
+        assert_eq!((code, error.as_str()), (0, ""), "{arguments:?}: {out}");
+        out
+    }
+
+    fn asks(&self) {
+        let reply = exchange(self.node.address, &query(9, "name.test", A));
+        assert_eq!(reply.rcode(), NOERROR);
+    }
+}
+
+#[test]
+fn every_look_has_a_table_and_json() {
+    let commanded = Commanded::start("");
+    commanded.asks();
+    commanded.asks();
+    for (command, words) in [
+        (&["status"][..], "listens on:"),
+        (&["stats"], "hit rate:"),
+        (&["upstreams"], "well"),
+        (&["config"], "upstreams:"),
+        (&["cache", "name.test"], "yes"),
+        (&["cache", "NAME.test.", "aaaa"], "no: nothing is known"),
+        (&["log-level"], "info"),
+    ] {
+        let shown = commanded.prints(command);
+        assert!(shown.contains(words), "{command:?}: {shown}");
+        let json = commanded.prints(&[command, &["--json"]].concat());
+        let told: Value =
+            serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
+        assert!(told.is_object());
+    }
+    let json: Value = serde_json::from_str(&commanded.prints(&["--json", "stats"])).unwrap();
+    assert_eq!(json["total"]["queries"], 2);
+    let metrics = commanded.prints(&["metrics"]);
+    assert!(metrics.contains("\ndns_cache_hits_total{core=\"0\"} 1\n"), "{metrics}");
+}
+
+#[test]
+fn flush_and_log_level_are_carried_out() {
+    let commanded = Commanded::start("");
+    commanded.asks();
+    assert_eq!(
+        commanded.prints(&["flush", "name.test", "--type", "AAAA"]),
+        "flushed name.test., type AAAA\n"
+    );
+    commanded.asks();
+    assert_eq!(commanded.upstream.count("name.test."), 1);
+    assert_eq!(commanded.prints(&["flush", "test", "--subtree"]), "flushed test. and below\n");
+    commanded.asks();
+    assert_eq!(commanded.upstream.count("name.test."), 2);
+    assert_eq!(commanded.prints(&["flush", "--all"]), "flushed everything\n");
+    commanded.asks();
+    assert_eq!(commanded.upstream.count("name.test."), 3);
+    assert_eq!(commanded.prints(&["log-level", "debug"]), "debug\n");
+    assert_eq!(commanded.prints(&["log-level"]), "debug\n");
+}
+
+#[test]
+fn exit_codes_tell_a_mistake_from_a_refusal() {
+    let commanded = Commanded::start("");
+    let (config, api) = (commanded.config(), commanded.api.to_string());
+    let wrong = commanded.directory.write("wrong", "0123456789abcdeX\n");
+    let wrong = wrong.to_str().unwrap();
+    let nobody = ports::own().to_string();
+    let off = commanded.directory.write("off.toml", "[api]\nlisten = \"off\"\n");
+    for (arguments, code, words) in [
+        (&["--api", &api, "status"][..], 1, "a token is needed"),
+        (
+            &["--api", &api, "--token-file", wrong, "status"],
+            1,
+            "the node refuses: wrong token (status 401)",
+        ),
+        (&["--api", &nobody, "status"], 1, "Connection refused"),
+        (&["--api", "unix:/nonexistent/sock", "status"], 1, "unix:/nonexistent/sock: "),
+        (&["--config", &config, "snapshot"], 1, "cache.snapshot names no file"),
+        (&["--config", &config, "cache", "a..b"], 1, "is no domain name"),
+        (&["--config", &config, "flush"], 2, "--all"),
+        (&["--config", &config, "flush", "--all", "name.test"], 2, "cannot be used with"),
+        (&["--config", &config, "log-level", "loud"], 2, "expected error, warn, info or debug"),
+        (&["--config", "/nonexistent", "status"], 2, "--config /nonexistent: "),
+        (&["--config", off.to_str().unwrap(), "status"], 2, "cannot be asked"),
+        (&["--api", "nonsense", "status"], 2, "expected ADDRESS:PORT"),
+        (
+            &["--api", &api, "--token-file", "/nonexistent", "status"],
+            2,
+            "api.token_file: /nonexistent: ",
+        ),
+        (&["nonsense"], 2, "unrecognized subcommand"),
+    ] {
+        let (seen, out, error) = ctl(arguments);
+        assert!(
+            seen == code && error.contains(words) && out.is_empty(),
+            "{arguments:?}: {seen} {error}"
+        );
+        assert!(!error.contains(TOKEN));
+    }
+}
+
+#[test]
+fn top_shows_the_figures_anew_until_the_node_is_gone() {
+    let commanded = Commanded::start("");
+    let mut command = Command::new(PROGRAM);
+    command.args(["ctl", "--config", &commanded.config(), "top"]).env_remove("HEIMDALL_API_LISTEN");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut top = command.spawn().unwrap();
+    // Open to the end: a closed one would be a reason to leave, too.
+    let mut out = BufReader::new(top.stdout.take().unwrap());
+    let lines = out.by_ref().lines().map_while(Result::ok);
+    let shown = lines.filter(|line| line.starts_with("queries per second:")).take(2).count();
+    assert_eq!(shown, 2);
+    drop(commanded.node);
+    let output = top.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains(&commanded.api.to_string()), "{error}");
+}
+
+#[test]
+fn node_is_found_at_its_socket_without_a_token() {
+    let directory = Directory::create();
+    let place = format!("unix:{}", directory.path().join("api.sock").display());
+    let _node = Setup::new().api(&place).start();
+    let (code, out, error) = ctl(&["--api", &place, "flush", "--all"]);
+    assert_eq!((code, out.as_str(), error.as_str()), (0, "flushed everything\n", ""));
+}
+
+#[test]
+fn node_is_known_over_tls_by_the_certificate_in_its_config_and_by_no_other() {
+    let authority = Authority::create();
+    let certified = authority.certify(&["api.example"]);
+    let [key, certificate] = authority.files(&certified);
+    let keys = format!("certificate = {certificate:?}\nkey = {key:?}\n");
+    let commanded = Commanded::start(&keys);
+    assert!(commanded.prints(&["status"]).contains("version:"));
+    let other = Directory::create();
+    let other = other.write("other.pem", &std::fs::read_to_string(authority.roots()).unwrap());
+    let (code, _, error) =
+        ctl(&["--config", &commanded.config(), "--certificate", other.to_str().unwrap(), "status"]);
+    assert!(code == 1 && error.contains("another certificate"), "{error}");
+}
+
+#[test]
+fn completions_and_manual_pages_name_every_command() {
+    for what in ["bash", "fish", "zsh", "man", "man-ctl"] {
+        let output = Command::new(PROGRAM).args(["generate", what]).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && text.len() > 500, "{what}");
+        let commands: &[&str] =
+            if what == "man" { &["ctl"] } else { &["flush", "upstreams", "snapshot"] };
+        for command in commands {
+            assert!(text.contains(command), "{what} lacks {command}");
+        }
+    }
+}
