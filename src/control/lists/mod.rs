@@ -211,7 +211,17 @@ impl Keeper {
                 (self.made_of, self.is_of_others) = (present, false);
                 self.publish(image);
             }
-            None => self.compile(),
+            None => {
+                let before = self.image.as_ref().map(Image::stamp);
+                self.compile();
+                let is_kept = |image: &Image<Bytes>| Some(image.stamp()) == before;
+                // The same rules as before, for want of others; but other answers perhaps.
+                if let Some(image) = self.image.clone().filter(is_kept)
+                    && !self.is_of_others
+                {
+                    self.publish(image);
+                }
+            }
         }
     }
 

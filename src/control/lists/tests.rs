@@ -427,3 +427,33 @@ fn other_lists_are_in_force_at_once_with_their_own_numbers_and_counts() {
     keeper.keep_others(filter, Vec::new());
     assert!(published.current().1.filtering().is_none() && keeper.counters.lists().is_empty());
 }
+
+#[test]
+fn other_lists_that_outgrow_the_memory_are_in_force_and_the_same_are_refused() {
+    let directory = Directory::create("other-cut");
+    let text = |count: usize| -> String {
+        (0..count).map(|number| format!("name{number}.ads.example\n")).collect()
+    };
+    let few = file("few", directory.write("few", text(10).as_bytes()));
+    let path = directory.write("many", text(10).as_bytes());
+    let many = file("many", path);
+    let mut setup = setup(None, &[few]);
+    setup.filter.bytes = 1 << 20;
+    let filter = setup.filter.clone();
+    let mut keeper = Keeper::begin(setup, published()).unwrap();
+    directory.write("many", text(10_000).as_bytes());
+    let failed = |keeper: &Keeper| keeper.counters.failed.value();
+    keeper.keep_others(filter.clone(), vec![many.clone()]);
+    assert_eq!((built(&keeper), failed(&keeper)), (2, 0));
+    assert!(keeper.list_counters[0].left_out_lines.value() > 0);
+    // Whole again; then too many for the same lists, which answer otherwise from now on.
+    directory.write("many", text(20).as_bytes());
+    refresh(&mut keeper);
+    assert_eq!((built(&keeper), keeper.counters.names.value()), (3, 20));
+    directory.write("many", text(10_000).as_bytes());
+    let refusing = List { answer: config::ListAnswer::Refused, ..many };
+    keeper.keep_others(filter, vec![refusing.clone()]);
+    assert_eq!((built(&keeper), failed(&keeper), keeper.counters.names.value()), (3, 1, 20));
+    let (_, policy) = keeper.published.current();
+    assert_eq!(policy.filtering().unwrap().lists(), [refusing]);
+}
