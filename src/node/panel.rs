@@ -2,11 +2,13 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::oneshot;
+
 use super::log;
 use super::reload::Requests;
 use super::start::Shared;
 use crate::config::LogLevel;
-use crate::control::api::{About, ApiCounters, Node};
+use crate::control::api::{About, ApiCounters, Node, Reloaded};
 use crate::control::desk::Desk;
 use crate::control::process;
 use crate::net::{tcp, udp};
@@ -121,6 +123,10 @@ impl Node for Panel {
             (self.save)();
         }
         has_file
+    }
+
+    fn reload(&self, back: oneshot::Sender<Reloaded>) -> bool {
+        self.requests.ask_for_report(back)
     }
 
     fn log_level(&self) -> LogLevel {

@@ -22,7 +22,7 @@ use super::memory::{self, Plan};
 use super::notify::Notifier;
 use super::panel::{Counters, Panel};
 use super::placement::{self, Seat};
-use super::reload::{Describe, InForce, Reading, Reloader, Requests, Source};
+use super::reload::{Asked, Describe, InForce, Reading, Reloader, Requests, Source};
 use super::snapshot::{LAST_WRITE_MAX, Snapshots};
 use super::succession::{Settings, Succession};
 use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
@@ -182,15 +182,26 @@ pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Resul
     if let Some(lists) = shared.lists.get() {
         lists.go_on();
     }
-    let status = format!("serving on {} core(s)", drains.len());
     let reloader = Reloader::new((source, describe), Arc::clone(&shared), panel.clone(), in_force);
+    oversee(&shared, &panel, &drains, &news, ((reloader, asked), api))
+}
+
+/// The main thread from the first answer to the last counter.
+fn oversee(
+    shared: &Shared,
+    panel: &Arc<Panel>,
+    drains: &[EventFd],
+    news: &Receiver<News>,
+    ((reloader, asked), api): ((Reloader, Receiver<Asked>), Option<Api>),
+) -> Result<(), NodeError> {
+    let status = format!("serving on {} core(s)", drains.len());
     reloader.begin(asked, status.clone())?;
     // Its socket goes when this does.
-    let _served = api.map(|api| api.serve(panel.clone())).transpose()?;
+    let _served = api.map(|api| api.serve(Arc::<Panel>::clone(panel))).transpose()?;
     tracing::info!("{status}");
     let notifier = Notifier::new();
     notifier.ready(&status);
-    let outcome = watch(&shared, &panel, &drains, &news, &notifier);
+    let outcome = watch(shared, panel, drains, news, &notifier);
     panel.dump();
     outcome
 }

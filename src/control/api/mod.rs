@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
+use serde_json::Value;
 use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -106,6 +107,9 @@ pub struct About {
     pub config: Vec<(&'static str, String)>,
 }
 
+/// What a reload has come to: a report, or the mistake in the config for which nothing has changed.
+pub type Reloaded = Result<Value, String>;
+
 /// What one core is.
 #[derive(Clone, Copy, Debug)]
 pub struct AboutCore {
@@ -129,6 +133,8 @@ pub trait Node: Send + Sync + 'static {
     fn desks(&self) -> &[Desk];
     /// Has a snapshot written; `false` when the config names no file for it.
     fn snapshot(&self) -> bool;
+    /// Has the config read anew, and told what came of it; `false` when a reload waits already.
+    fn reload(&self, back: oneshot::Sender<Reloaded>) -> bool;
     /// How much is logged now.
     fn log_level(&self) -> LogLevel;
     /// Changes how much is logged.

@@ -10,7 +10,6 @@ use std::sync::mpsc::{
 };
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::sync::oneshot;
 
 pub use difference::fixed_keys;
@@ -26,6 +25,7 @@ use super::succession::Settings;
 use super::topology::Topology;
 use super::{NodeError, hosts, log, placement};
 use crate::config::Config;
+use crate::control::api::Reloaded;
 use crate::control::desk::Request;
 use crate::control::schedule;
 use crate::policy::{Filtering, LocalData, Policy};
@@ -110,7 +110,7 @@ impl Reloader {
             notifier.ready(&format!("{status}; {}", report.summary()));
             if let Some(back) = back {
                 // Whoever does not wait any more gets none.
-                let _ = back.send(report.value());
+                let _ = back.send(report.told());
             }
         }
     }
@@ -273,7 +273,7 @@ impl Reloader {
 }
 
 /// Who wants to know what a reload has come to, if somebody does.
-pub(super) type Asked = Option<oneshot::Sender<Value>>;
+pub(super) type Asked = Option<oneshot::Sender<Reloaded>>;
 
 /// Where reloads are asked for.
 #[derive(Debug)]
@@ -294,7 +294,7 @@ impl Requests {
     }
 
     /// Asks for a reload and has its report sent; `false` when one waits already.
-    pub(super) fn ask_for_report(&self, back: oneshot::Sender<Value>) -> bool {
+    pub(super) fn ask_for_report(&self, back: oneshot::Sender<Reloaded>) -> bool {
         self.0.try_send(Some(back)).is_ok()
     }
 }

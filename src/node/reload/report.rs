@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use crate::control::api::Reloaded;
+
 /// What a reload has come to.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Report {
@@ -55,20 +57,24 @@ impl Report {
     }
 
     /// The report for programs.
-    #[must_use]
-    pub fn value(&self) -> Value {
+    ///
+    /// # Errors
+    /// Why nothing has changed.
+    pub(super) fn told(self) -> Reloaded {
+        if let Some(error) = self.error {
+            return Err(error);
+        }
         let later = |later: &Later| {
             let Later { key, in_force, wanted } = later;
             json!({ "key": key, "in_force": in_force, "wanted": wanted })
         };
         let needs_restart: Vec<Value> = self.needs_restart.iter().map(later).collect();
-        json!({
-            "error": self.error,
+        Ok(json!({
             "applied": self.applied,
             "unchanged": self.unchanged,
             "needs_restart": needs_restart,
             "warnings": self.warnings,
-        })
+        }))
     }
 }
 
@@ -120,18 +126,16 @@ mod tests {
     #[test]
     fn programs_get_all_of_it() {
         assert_eq!(
-            report().value(),
-            json!({
-                "error": null,
+            report().told(),
+            Ok(json!({
                 "applied": ["acl", "local"],
                 "unchanged": ["log"],
                 "needs_restart": [
                     { "key": "node.io", "in_force": "\"uring\"", "wanted": "\"mmsg\"" },
                 ],
                 "warnings": ["two\nlines"],
-            })
+            }))
         );
-        let refused = Report::refused("bad".into()).value();
-        assert_eq!((&refused["error"], &refused["applied"]), (&json!("bad"), &json!([])));
+        assert_eq!(Report::refused("bad".into()).told(), Err("bad".to_owned()));
     }
 }
