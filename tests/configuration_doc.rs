@@ -1,6 +1,7 @@
 //! docs/CONFIGURATION.md is true: every key stands there with its default and variable, and its example loads.
 
 use heimdall_uring::config::{Config, File, KEYS};
+use heimdall_uring::node::reload::fixed_keys;
 
 const DOC: &str = include_str!("../docs/CONFIGURATION.md");
 
@@ -14,6 +15,21 @@ fn every_key_is_documented_with_default_expectation_and_variable() {
         for part in [key.default, key.expected, &key.variable()] {
             assert!(row.contains(part), "{key:?}: the row lacks {part}: {row}");
         }
+    }
+}
+
+#[test]
+fn keys_that_need_a_restart_are_marked_and_listed_and_no_others() {
+    const OPERATIONS: &str = include_str!("../docs/OPERATIONS.md");
+    let section = OPERATIONS.split("\n## ").find(|part| part.starts_with("Reload\n")).unwrap();
+    for key in KEYS {
+        let name = format!("{}.{}", key.table, key.name);
+        let is_fixed = fixed_keys().any(|fixed| fixed == name);
+        let row = DOC.lines().find(|line| line.ends_with(&format!("| `{}` |", key.variable())));
+        assert_eq!(row.unwrap().contains(" † |"), is_fixed, "{name}");
+        let is_listed =
+            section.contains(&format!("`{name}`,")) || section.contains(&format!("`{name}`."));
+        assert_eq!(is_listed, is_fixed, "{name}");
     }
 }
 

@@ -43,6 +43,11 @@ impl Failures {
         Self { buckets, pause_millis_max }
     }
 
+    /// Remembers what fails from now on for at most `ttl_max`.
+    pub fn adopt(&mut self, ttl_max: Duration) {
+        self.pause_millis_max = u64::try_from(ttl_max.as_millis()).unwrap_or(u64::MAX);
+    }
+
     /// Why the question with `hash` failed, if that was so lately that it must not be tried again at `now`.
     #[must_use]
     pub fn recent(&self, hash: u64, now: CacheTime) -> Option<&'static str> {

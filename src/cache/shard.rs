@@ -150,6 +150,18 @@ impl Shard {
         self
     }
 
+    /// Divides what is there at other `zones`, as [`Shard::divided_at`] does at the start.
+    pub fn divide_at(&mut self, zones: &[NameBuf]) {
+        self.apexes = Apexes::new(zones, &self.hasher);
+    }
+
+    /// Goes by the switches and bounds of `section` from now on that have nothing to do with the layout of its memory.
+    pub fn adopt(&mut self, section: &config::Cache) {
+        self.stale_seconds = section.stale_seconds();
+        self.is_cutting = section.nxdomain_cut;
+        self.is_prefetching = section.prefetch;
+    }
+
     /// Looks `key` up.
     #[inline(always)]
     pub fn lookup(&mut self, key: &mut Key, now: Now) -> Lookup<'_> {

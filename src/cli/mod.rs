@@ -17,7 +17,7 @@ use crate::config::{
     self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, LogLevel, Upstream, Value,
     resolv::{self, NameServers},
 };
-use crate::node::memory::Plan;
+use crate::node::reload::Reading;
 use crate::node::{self, NodeError, log};
 use crate::sys::interfaces;
 
@@ -85,8 +85,8 @@ Examples:
 
 Every key of the config can be set by a variable: HEIMDALL_CACHE_SIZE=2GiB sets cache.size.
 Flags win over variables, variables over the file.
-Signals: SIGTERM and SIGINT drain and exit, SIGUSR1 prints all counters,
-SIGUSR2 writes the cache to its snapshot file, SIGHUP has all lists looked at.";
+Signals: SIGTERM and SIGINT drain and exit, SIGHUP reads the config anew,
+SIGUSR1 prints all counters, SIGUSR2 writes the cache to its snapshot file.";
 
 /// What keeps a command from being carried out.
 #[derive(Debug, Error)]
@@ -138,7 +138,7 @@ impl Refusal {
 /// Runs the program with the process's own arguments and environment.
 #[must_use]
 pub fn run() -> ExitCode {
-    let code = match carry_out(&Arguments::parse()) {
+    let code = match carry_out(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(refusal) => {
             log::say(&format!("heimdall-uring: {refusal}\n"));
@@ -149,16 +149,16 @@ pub fn run() -> ExitCode {
     code
 }
 
-fn carry_out(arguments: &Arguments) -> Result<(), Refusal> {
-    match &arguments.command {
-        Some(Command::Ctl(arguments)) => return ctl::run(arguments),
+fn carry_out(arguments: Arguments) -> Result<(), Refusal> {
+    match arguments.command {
+        Some(Command::Ctl(arguments)) => return ctl::run(&arguments),
         Some(Command::Generate { what }) => {
-            generate::print(*what);
+            generate::print(what);
             return Ok(());
         }
         None => {}
     }
-    let Assembled { config, upstream_source, warnings } = assemble(arguments)?;
+    let Reading { config, upstream_source, warnings } = assemble(&arguments)?;
     if arguments.print_topology {
         print(&node::topology_report(&config.node.cores)?);
         return Ok(());
@@ -174,20 +174,13 @@ fn carry_out(arguments: &Arguments) -> Result<(), Refusal> {
     }
     log_to_stderr(config.log.level)?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    let describe = |config: &Config, memory: &Plan| plan::lines(config, &upstream_source, memory);
-    Ok(node::serve(config, describe)?)
+    let source = move || assemble(&arguments).map_err(|refusal| refusal.to_string());
+    let reading = Reading { config, upstream_source, warnings };
+    Ok(node::serve(reading, Box::new(source), plan::lines)?)
 }
 
 /// The config from all sources.
-struct Assembled {
-    config: Config,
-    /// Where its upstreams come from.
-    upstream_source: String,
-    /// What the operator may have meant otherwise.
-    warnings: Vec<String>,
-}
-
-fn assemble(arguments: &Arguments) -> Result<Assembled, Refusal> {
+fn assemble(arguments: &Arguments) -> Result<Reading, Refusal> {
     let text = match &arguments.config {
         None => None,
         Some(path) => {
@@ -218,7 +211,7 @@ fn assemble(arguments: &Arguments) -> Result<Assembled, Refusal> {
     }
     // A sandbox may hide the interfaces; loopback and stated addresses are compared all the same.
     refuse_circles(&config, &interfaces::addresses().unwrap_or_default())?;
-    Ok(Assembled { config, upstream_source: source, warnings })
+    Ok(Reading { config, upstream_source: source, warnings })
 }
 
 /// The variables of the process.

@@ -2,7 +2,7 @@
 //! waits for the core, but not for ever.
 
 use std::os::fd::OwnedFd;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::{fmt, io};
 
 use tokio::sync::{mpsc, oneshot};
@@ -17,6 +17,8 @@ const WAITING_MAX: usize = 16;
 /// Something that a core is to do or to tell.
 #[derive(Debug)]
 pub enum Request {
+    /// Go by what is in force now, and say so.
+    TakeUp(Sender<()>),
     /// Forget answers, here and on all cores.
     Flush(Box<Flush>, oneshot::Sender<()>),
     /// What a look-up would find.

@@ -50,36 +50,42 @@ fn minute_in(zone: &TimeZone, at: CacheTime) -> LocalMinute {
     LocalMinute::new(small(local.weekday().to_monday_zero_offset()), minute)
 }
 
-/// Which lists count when, for the groups of a config.
-#[derive(Clone, Debug)]
+/// Which of `lists` count at a time for the `groups` of a config, by group.
+#[must_use]
+pub fn in_force(groups: &[Group], lists: &[List], at: CacheTime) -> Box<[Lists]> {
+    Schedule::new(groups, lists).in_force(local_minute(at))
+}
+
+/// Which lists count when, for the groups and lists of the policy in force.
+#[derive(Clone, Debug, Default)]
 pub struct Timetable {
-    schedule: Schedule,
-    lists: Vec<List>,
+    /// And the epoch of the policy that it was made for.
+    schedule: Option<(u64, Schedule)>,
 }
 
 impl Timetable {
-    /// That of the groups and lists of a config.
-    #[must_use]
-    pub fn new(groups: &[Group], lists: &[List]) -> Self {
-        Self { schedule: Schedule::new(groups, lists), lists: lists.to_vec() }
-    }
-
-    /// Which lists count at a time, by group.
-    #[must_use]
-    pub fn in_force(&self, at: CacheTime) -> Box<[Lists]> {
-        self.schedule.in_force(local_minute(at))
+    /// The schedule of the policy in force.
+    fn follow(&mut self, published: &Published) -> &Schedule {
+        let (epoch, policy) = published.current();
+        let known = self.schedule.take().filter(|(known, _)| *known == epoch);
+        let (_, schedule) = self.schedule.insert(known.unwrap_or_else(|| {
+            let lists = policy.filtering().map_or(&[][..], |filtering| filtering.lists());
+            (epoch, Schedule::new(policy.groups().sections(), lists))
+        }));
+        schedule
     }
 
     /// Replaces the policy if other lists count `at` that time than it says; to be called every second or so, because nobody
     /// tells when the clock or the time zone is set. Cheap while nothing changes.
-    pub fn apply(&self, at: CacheTime, published: &Published) {
-        if self.schedule.has_times() {
+    pub fn apply(&mut self, at: CacheTime, published: &Published) {
+        if self.follow(published).has_times() {
             self.apply_at(local_minute(at), published);
         }
     }
 
-    fn apply_at(&self, at: LocalMinute, published: &Published) {
-        let wanted = self.schedule.in_force(at);
+    fn apply_at(&mut self, at: LocalMinute, published: &Published) {
+        let schedule = self.follow(published);
+        let wanted = schedule.in_force(at);
         let (_, policy) = published.current();
         let Some(filtering) = policy.filtering() else { return };
         let changed = filtering.groups().iter().zip(&wanted).filter(|(old, new)| old != new);
@@ -87,12 +93,17 @@ impl Timetable {
         if changed == 0 {
             return;
         }
-        published.replace(|policy| {
-            let filtering = policy.filtering();
-            let regrouped = filtering.map(|filtering| filtering.regrouped(&self.lists, wanted));
-            policy.clone().filtered(regrouped.map(Arc::new))
+        published.replace(|current| {
+            let filtering = current.filtering().filter(|_| std::ptr::eq(current, &*policy));
+            match filtering {
+                Some(filtering) => {
+                    current.clone().filtered(Some(Arc::new(filtering.regrouped(wanted))))
+                }
+                // Other lists or groups have come into force meanwhile: the next look is for them.
+                None => current.clone(),
+            }
         });
-        match self.schedule.next_change(at) {
+        match schedule.next_change(at) {
             Some(minutes) => {
                 let (hours, minutes) = (minutes / 60, minutes % 60);
                 tracing::info!(

@@ -5,9 +5,9 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use thiserror::Error;
@@ -122,7 +122,8 @@ pub enum Content {
 pub struct Writer {
     path: PathBuf,
     cores: u32,
-    origins: Origins,
+    /// Of the config in force.
+    origins: Arc<Mutex<Origins>>,
     counters: Arc<SnapshotCounters>,
     /// The newest round that is over, well or not.
     settled: Arc<AtomicU64>,
@@ -137,7 +138,7 @@ impl Writer {
     pub const fn new(
         path: PathBuf,
         cores: u32,
-        origins: Origins,
+        origins: Arc<Mutex<Origins>>,
         counters: Arc<SnapshotCounters>,
         settled: Arc<AtomicU64>,
     ) -> Self {
@@ -159,7 +160,8 @@ impl Writer {
                 self.counters.abandoned.bump();
             }
             self.newest = piece.round;
-            match Unfinished::begin(&self.path, self.cores, piece.begun, &self.origins) {
+            let origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            match Unfinished::begin(&self.path, self.cores, piece.begun, &origins) {
                 Ok(open) => self.open = Some(open),
                 Err(error) => self.fail(&error),
             }

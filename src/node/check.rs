@@ -28,7 +28,7 @@ pub struct Checked {
 /// # Errors
 /// [`NodeError`] for what would keep the node from starting.
 pub fn check(config: &Config) -> Result<Checked, NodeError> {
-    let (local, complaints) = hosts::local(config)?;
+    let (local, complaints, _) = hosts::local(config)?;
     start::trust_of(&config.forward)?;
     let seats = placement::choose(&Topology::detect(), &config.node.cores)?;
     let warm_list = WarmList::read(&config.cache, seats.len())?;

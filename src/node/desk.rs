@@ -1,6 +1,7 @@
 //! A core at its desk: what the control plane asks for is done between batches, a little at a time.
 
 use std::rc::Rc;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use glommio::io::BufferedFile;
@@ -28,6 +29,9 @@ const SEEN_MIN: usize = 512;
 /// Parts of the shard that a step visits at most.
 const PARTS_MAX: usize = 64;
 
+/// How long a core waits before it tries again to take up what is in force.
+const EXCHANGE_PAUSE: Duration = Duration::from_micros(200);
+
 /// How often the queue is looked at when the bell cannot be heard.
 const DEAF_PAUSE: Duration = Duration::from_secs(1);
 
@@ -48,6 +52,9 @@ pub(super) async fn attend(worker: &Rc<Worker>, inbox: Inbox) {
 /// Whoever does not wait any more for an answer gets none.
 fn carry_out(worker: &Rc<Worker>, request: Request) {
     match request {
+        Request::TakeUp(done) => {
+            glommio::spawn_local(take_up(Rc::clone(worker), done)).detach();
+        }
         Request::Flush(flush, done) => {
             worker.flush(*flush);
             let _ = done.send(());
@@ -64,6 +71,14 @@ fn carry_out(worker: &Rc<Worker>, request: Request) {
             let _ = back.send(states.collect());
         }
     }
+}
+
+/// A core that finds the exchange busy, because others take up the same, tries again.
+async fn take_up(worker: Rc<Worker>, done: Sender<()>) {
+    while !worker.take_up_policy() {
+        Timer::new(EXCHANGE_PAUSE).await;
+    }
+    let _ = done.send(());
 }
 
 fn explain(shard: &Shard, qname: &NameBuf, qtype: Rtype, now: CacheTime) -> Finding {

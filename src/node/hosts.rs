@@ -1,8 +1,10 @@
 //! Hosts files: read at the start and by a check, as a whole and bounded, and joined with all other local names.
 
+use std::hash::Hasher as _;
 use std::io::Read as _;
 use std::path::Path;
 
+use siphasher::sip::SipHasher24;
 use thiserror::Error;
 
 use super::NodeError;
@@ -22,17 +24,20 @@ pub struct Unreadable {
     cause: std::io::Error,
 }
 
-/// All local names of `config`, those of its hosts files included, and what is to be told to the operator.
+/// All local names of `config`, those of its hosts files included, what is to be told to the operator, and a fingerprint of the
+/// files.
 ///
 /// # Errors
 /// [`NodeError`] for a file that cannot be read, and for a zone or rewrite that is broken.
-pub(super) fn local(config: &Config) -> Result<(LocalData, Vec<String>), NodeError> {
+pub(super) fn local(config: &Config) -> Result<(LocalData, Vec<String>, u64), NodeError> {
     let mut files = Vec::with_capacity(config.hosts.files.len());
-    let mut left = BYTES_MAX;
+    let (mut left, mut hasher) = (BYTES_MAX, SipHasher24::new());
     for path in &config.hosts.files {
         let place = path.display().to_string();
         let text = read(path, left).map_err(|cause| Unreadable { path: place.clone(), cause })?;
         left -= text.len() as u64;
+        hasher.write_u64(text.len() as u64);
+        hasher.write(&text);
         files.push(HostsFile { place, text });
     }
     let sections = Sections {
@@ -51,7 +56,7 @@ pub(super) fn local(config: &Config) -> Result<(LocalData, Vec<String>), NodeErr
             data.hosts_bytes().div_ceil(1 << 10)
         );
     }
-    Ok((data, complaints))
+    Ok((data, complaints, hasher.finish()))
 }
 
 fn read(path: &Path, left: u64) -> std::io::Result<Vec<u8>> {

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Sender, channel};
 use super::NodeError;
 use crate::config::Config;
 use crate::control::lists::{Keeper, Order, Setup};
-use crate::control::schedule::Timetable;
+use crate::control::schedule::in_force;
 use crate::observe::FilterCounters;
 use crate::policy::Published;
 use crate::sys::priority;
@@ -34,7 +34,7 @@ impl Lists {
         let setup = Setup {
             filter: config.filter.clone(),
             lists: config.lists.clone(),
-            groups: Timetable::new(&config.groups, &config.lists).in_force(now),
+            groups: in_force(&config.groups, &config.lists, now),
             draw: upstream::octets_from_kernel,
         };
         let Some(keeper) = Keeper::begin(setup, Arc::clone(published)) else { return Ok(None) };
@@ -57,6 +57,12 @@ impl Lists {
     /// Has all lists looked at.
     pub(super) fn refresh(&self) {
         self.tell(Order::Refresh);
+    }
+
+    /// Has those of `config` kept from now on, and all of them looked at.
+    pub(super) fn keep(&self, config: &Config) {
+        self.tell(Order::Keep(config.filter.clone(), config.lists.clone()));
+        self.refresh();
     }
 
     fn tell(&self, order: Order) {

@@ -168,6 +168,15 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// By how many MiB all but the cache may take more than by `other`; `None` if by none.
+    pub(super) fn beyond(&self, other: &Self) -> Option<usize> {
+        let beside = |plan: &Self| plan.total.saturating_sub(plan.cores * plan.shard);
+        let more = beside(self).saturating_sub(beside(other)).div_ceil(1 << 20);
+        (more > 0).then_some(more)
+    }
+}
+
 /// The smallest whole number of MiB from `bytes` on that `suffices`. The share of TCP grows with the whole, but by less: an
 /// eighth more at most, and the search ends.
 fn smallest(bytes: usize, suffices: impl Fn(usize) -> bool) -> usize {

@@ -1,4 +1,4 @@
-//! What the service manager is told: READY, STOPPING, and WATCHDOG while all workers are well (sd_notify(3)).
+//! What the service manager is told: READY, RELOADING, STOPPING, and WATCHDOG while all workers are well (sd_notify(3)).
 
 use std::time::Duration;
 
@@ -24,6 +24,15 @@ impl Notifier {
 
     pub(super) fn ready(&self, status: &str) {
         self.send(&[NotifyState::Ready, NotifyState::Status(status)]);
+    }
+
+    /// A reload begins; [`Notifier::ready`] ends it. The manager wants to know since when, so that it can tell this one from
+    /// those that it has not asked for (systemd.service(5), `Type=notify-reload`).
+    pub(super) fn reloading(&self) {
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.send(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::warn!("the service manager cannot be told since when: {error}"),
+        }
     }
 
     pub(super) fn stopping(&self) {

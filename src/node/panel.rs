@@ -1,19 +1,21 @@
 //! The node as its operator sees it: all counters, whatever the door, and the desks of the cores.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
 
 use super::log;
+use super::reload::Requests;
+use super::start::Shared;
 use crate::config::LogLevel;
-use crate::control::api::{About, ApiCounters, Node};
+use crate::control::api::{About, ApiCounters, Node, Reloaded};
 use crate::control::desk::Desk;
 use crate::control::process;
 use crate::net::{tcp, udp};
 use crate::observe::log::LogCounters;
 use crate::observe::{
-    Exposition, FilterCounters, Format, ForwardCounters, Kind, ServingCounters, SnapshotCounters,
-    UpstreamCounters,
+    Exposition, Format, ForwardCounters, Kind, ReloadCounters, ServingCounters, UpstreamCounters,
 };
-use crate::policy::{Filtering, Published};
 
 /// All counters of one core.
 #[derive(Clone)]
@@ -27,17 +29,16 @@ pub(super) struct Counters {
 
 /// What is asked of the node as a whole.
 pub(super) struct Panel {
-    pub(super) about: About,
+    /// Exchanged by reloads.
+    pub(super) about: Mutex<Arc<About>>,
     pub(super) cores: Vec<Counters>,
     pub(super) desks: Vec<Desk>,
-    /// Of the snapshot file, if there is one.
-    pub(super) snapshots: Option<Arc<SnapshotCounters>>,
-    /// Of lists, if there are any.
-    pub(super) lists: Option<Arc<FilterCounters>>,
+    /// Where lists, the snapshot file and the policy in force are found.
+    pub(super) shared: Arc<Shared>,
     /// Of queries written down, by core; empty where they are not.
     pub(super) queries: Vec<Arc<LogCounters>>,
-    /// The policy in force, which knows what lists are called.
-    pub(super) published: Arc<Published>,
+    pub(super) reloads: ReloadCounters,
+    pub(super) requests: Requests,
     /// Of the API, if there is one.
     pub(super) api: Option<Arc<ApiCounters>>,
     /// Asks the main thread for a snapshot.
@@ -52,6 +53,16 @@ impl Panel {
         log::say(&out.finish(Format::Classic));
     }
 
+    /// Tells the operator of another config from now on, where that says something else.
+    pub(super) fn adopt(
+        &self,
+        optimizations: Vec<(&'static str, bool)>,
+        config: Vec<(&'static str, String)>,
+    ) {
+        let mut about = self.about.lock().unwrap_or_else(PoisonError::into_inner);
+        *about = Arc::new(About { optimizations, config, ..About::clone(&about) });
+    }
+
     /// How unevenly the cores are asked: the busiest by the mean of all.
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     fn imbalance(&self) -> Option<f64> {
@@ -62,8 +73,8 @@ impl Panel {
 }
 
 impl Node for Panel {
-    fn about(&self) -> &About {
-        &self.about
+    fn about(&self) -> Arc<About> {
+        Arc::clone(&self.about.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     fn serving(&self) -> Vec<&ServingCounters> {
@@ -77,15 +88,13 @@ impl Node for Panel {
     fn expose(&self, out: &mut Exposition) {
         let labels = [("version", env!("CARGO_PKG_VERSION"))];
         out.sample(Kind::Gauge, "heimdall_build_info", "What runs, by its labels; 1", &labels, 1);
-        let (_, policy) = self.published.current();
-        let lists = policy.filtering().map_or_else(Vec::new, Filtering::list_names);
         for (core, counters) in self.cores.iter().enumerate() {
             let Counters { serving, upstream, forward, udp, tcp } = counters;
             if let Some(log) = self.queries.get(core) {
                 log.expose(core, out);
             }
             serving.expose(core, out);
-            serving.filter.expose(core, &lists, out);
+            serving.filter.expose(core, out);
             upstream.expose(core, out);
             forward.expose(core, out);
             udp.expose(core, out);
@@ -97,11 +106,12 @@ impl Node for Panel {
             let help = "Queries of the busiest core by the mean of all, since the start; 1 is even";
             out.real(Kind::Gauge, name, help, &[], imbalance);
         }
-        if let Some(snapshots) = &self.snapshots {
-            snapshots.expose(out);
+        self.reloads.expose(out);
+        if let Some(snapshots) = &self.shared.snapshots {
+            snapshots.counters().expose(out);
         }
-        if let Some(lists) = &self.lists {
-            lists.expose(out);
+        if let Some(lists) = self.shared.lists.get() {
+            lists.counters().expose(out);
         }
         if let Some(api) = &self.api {
             api.expose(out);
@@ -114,10 +124,15 @@ impl Node for Panel {
     }
 
     fn snapshot(&self) -> bool {
-        if self.snapshots.is_some() {
+        let has_file = self.shared.snapshots.is_some();
+        if has_file {
             (self.save)();
         }
-        self.snapshots.is_some()
+        has_file
+    }
+
+    fn reload(&self, back: oneshot::Sender<Reloaded>) -> bool {
+        self.requests.ask_for_report(back)
     }
 
     fn log_level(&self) -> LogLevel {

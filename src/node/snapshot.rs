@@ -42,6 +42,8 @@ pub(super) const LAST_WRITE_MAX: Duration = Duration::from_secs(20);
 pub(super) struct Snapshots {
     path: PathBuf,
     interval: Duration,
+    /// Whose answers the next file holds.
+    origins: Arc<Mutex<Origins>>,
     cores: usize,
     /// Until all cores have read their shares.
     found: Mutex<Option<Arc<Found>>>,
@@ -84,8 +86,9 @@ impl Snapshots {
         when_over: impl FnOnce() + Send + 'static,
     ) -> Result<Option<Self>, NodeError> {
         let Some(path) = section.path.clone() else { return Ok(None) };
-        let origins = Origins::new(&forward.zones);
-        let found = Found::open(&path, cache, &origins).unwrap_or_else(|unusable| {
+        let origins = Arc::new(Mutex::new(Origins::new(&forward.zones)));
+        let known = Origins::new(&forward.zones);
+        let found = Found::open(&path, cache, &known).unwrap_or_else(|unusable| {
             ignore(&path, &unusable.to_string());
             None
         });
@@ -95,7 +98,7 @@ impl Snapshots {
         let writer = Writer::new(
             path.clone(),
             sections,
-            origins,
+            Arc::clone(&origins),
             Arc::clone(&counters),
             Arc::clone(&settled),
         );
@@ -116,6 +119,7 @@ impl Snapshots {
         Ok(Some(Self {
             path,
             interval: section.interval,
+            origins,
             cores,
             found: Mutex::new(found.map(Arc::new)),
             reading,
@@ -126,6 +130,12 @@ impl Snapshots {
             asked_at: AtomicU64::new(0),
             counters,
         }))
+    }
+
+    /// From the next file on answers come from the upstreams of `forward`.
+    pub(super) fn adopt(&self, forward: &config::Forward) {
+        let mut origins = self.origins.lock().unwrap_or_else(PoisonError::into_inner);
+        *origins = Origins::new(&forward.zones);
     }
 
     /// What the writer counts.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex, OnceLock};
 use std::time::Duration;
 
 use ahash::RandomState;
@@ -23,11 +23,13 @@ use super::notify::Notifier;
 use super::panel::{Counters, Panel};
 use super::placement::{self, Seat};
 use super::queries::Queries;
+use super::reload::{Asked, Describe, InForce, Reading, Reloader, Requests, Source};
 use super::snapshot::{LAST_WRITE_MAX, Snapshots};
+use super::succession::{Settings, Succession};
 use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
 use super::topology::Topology;
 use super::warm::{self, WarmList};
-use super::worker::Worker;
+use super::worker::{self, Outfit, Upstreams, Worker};
 use super::{NodeError, claim, clock, desk, hosts, limits, pin};
 use crate::cache::Shard;
 use crate::config::{self, Config, IoBackend, Upstream};
@@ -38,6 +40,7 @@ use crate::control::schedule::{self, Timetable};
 use crate::mesh::{self, Ends};
 use crate::net::tcp::{self, Tcp};
 use crate::net::udp::{Plane, Setup};
+use crate::observe::ReloadCounters;
 use crate::policy::{Acl, Groups, Identity, LocalData, Policy, Published, RateLimiter, Rebinding};
 use crate::resolve::{CookieSecret, Forwarder};
 use crate::serve::{Core, Sections};
@@ -47,7 +50,6 @@ use crate::sys::listen;
 use crate::upstream::{
     self, ChaCha, MonotonicClock, Roots, Setting, SourcePorts, Streams, Trust, TrustError, World,
 };
-use crate::wire::NameBuf;
 
 /// Memory that glommio registers for its own file I/O, of which we do none, in bytes. Its default of 10 MiB would pass
 /// the locked-memory limit of a fresh machine.
@@ -69,24 +71,25 @@ const DRAIN_STEP: Duration = Duration::from_millis(5);
 const TCP_BACKLOG: u32 = 1_024;
 
 /// What a worker and the main thread share.
-struct Shared {
-    published: Arc<Published>,
-    lists: Option<Lists>,
+pub(super) struct Shared {
+    pub(super) published: Arc<Published>,
     queries: Option<Queries>,
+    /// There are none, or none yet, in a node without lists.
+    pub(super) lists: OnceLock<Lists>,
+    /// That of the start.
     config: Config,
-    memory: Plan,
-    clock: MonotonicClock,
+    pub(super) succession: Arc<Succession>,
+    pub(super) memory: Plan,
+    pub(super) clock: MonotonicClock,
     source_ports: Arc<SourcePorts>,
     /// From which the cookies toward upstreams are made.
     cookie_secret: CookieSecret,
-    /// By which the certificates of upstreams are judged.
-    trust: Trust,
     /// Keys of the shards' hashes, drawn once per process.
     hasher: RandomState,
     heartbeats: Vec<Heartbeat>,
     start: Barrier,
     must_drain: AtomicBool,
-    snapshots: Option<Snapshots>,
+    pub(super) snapshots: Option<Snapshots>,
 }
 
 /// One worker as the main thread sees it.
@@ -106,21 +109,20 @@ enum News {
     Event(Event),
 }
 
-/// Runs a node until it is told to stop; `describe` says what stands in its config.
+/// Runs a node until it is told to stop; `source` reads its config anew for each reload, and `describe` says what stands in it.
 ///
 /// # Errors
 /// [`NodeError`]: nothing was served, or the node had to stop.
-pub fn serve(
-    mut config: Config,
-    describe: impl Fn(&Config, &Plan) -> Vec<(&'static str, String)>,
-) -> Result<(), NodeError> {
+pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Result<(), NodeError> {
+    let Reading { mut config, upstream_source, .. } = reading;
     supervise::make_panics_fatal();
     let topology = Topology::detect();
     let seats = placement::choose(&topology, &config.node.cores)?;
     let mut warnings = topology.warnings.clone();
     let warm_list = WarmList::read(&config.cache, seats.len())?;
-    let (local, complaints) = hosts::local(&config)?;
+    let (local, complaints, hosts_digest) = hosts::local(&config)?;
     let memory = Plan::new(&config, seats.len(), warm_list.bytes() + local.hosts_bytes())?;
+    let in_force = InForce { config: config.clone(), hosts_digest, plan: memory };
     let granted = limits::prepare(&config, seats.len())?;
     config.forward.sockets = granted.upstream_sockets;
     warnings.extend(granted.warnings.into_iter().chain(memory::warnings(&memory)));
@@ -140,12 +142,13 @@ pub fn serve(
     let clock = MonotonicClock::start();
     let lists = Lists::begin(&config, Clocks::new(clock).read().cache, &published)?;
     let queries = Queries::begin(&config, seats.len(), &published)?;
+    let settings = Settings { generation: 0, config: config.clone(), trust, flushes: Vec::new() };
     let shared = Arc::new(Shared {
         published,
-        lists,
         queries,
+        lists: lists.map_or_else(OnceLock::new, OnceLock::from),
+        succession: Arc::new(Succession::new(settings)),
         source_ports: Arc::new(source_ports),
-        trust,
         clock,
         cookie_secret: CookieSecret::new(upstream::octets_from_kernel().map_err(no_entropy)?),
         hasher: RandomState::new(),
@@ -156,29 +159,44 @@ pub fn serve(
         memory,
         config,
     });
-    let mut about = about(&shared, &seats, describe(&shared.config, &shared.memory));
+    let mut about =
+        about(&shared, &seats, describe(&shared.config, &upstream_source, &shared.memory));
     let (crew, refused) = open_all(&seats, warm_list, &shared, &sender, &news)?;
     about.fallbacks.clone_from(&refused);
     warnings.extend(refused);
     warnings.dedup();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    let (panel, drains) = furnish(crew, about, &shared, api.as_ref(), sender.clone());
+    let (requests, asked) = Requests::open();
+    let (panel, drains) = furnish(crew, about, (&shared, requests), api.as_ref(), sender.clone());
     forward_signals(sender)?;
     // Here the workers are waited for until they have read the snapshot; their silence counts from now on.
     shared.start.wait();
     for heartbeat in &shared.heartbeats {
         heartbeat.beat(shared.clock.monotonic());
     }
-    if let Some(lists) = &shared.lists {
+    if let Some(lists) = shared.lists.get() {
         lists.go_on();
     }
-    // Its socket goes when this does.
-    let _served = api.map(|api| api.serve(panel.clone())).transpose()?;
+    let reloader = Reloader::new((source, describe), Arc::clone(&shared), panel.clone(), in_force);
+    oversee(&shared, &panel, &drains, &news, ((reloader, asked), api))
+}
+
+/// The main thread from the first answer to the last counter.
+fn oversee(
+    shared: &Shared,
+    panel: &Arc<Panel>,
+    drains: &[EventFd],
+    news: &Receiver<News>,
+    ((reloader, asked), api): ((Reloader, Receiver<Asked>), Option<Api>),
+) -> Result<(), NodeError> {
     let status = format!("serving on {} core(s)", drains.len());
+    reloader.begin(asked, status.clone())?;
+    // Its socket goes when this does.
+    let _served = api.map(|api| api.serve(Arc::<Panel>::clone(panel))).transpose()?;
     tracing::info!("{status}");
     let notifier = Notifier::new();
     notifier.ready(&status);
-    let outcome = watch(&shared, &panel, &drains, &news, &notifier);
+    let outcome = watch(shared, panel, drains, news, &notifier);
     if let Some(queries) = &shared.queries {
         queries.end();
     }
@@ -188,7 +206,7 @@ pub fn serve(
 
 /// What the operator is told of the node.
 fn about(shared: &Shared, seats: &[Seat], config: Vec<(&'static str, String)>) -> About {
-    let Config { node, cache, optimizations, .. } = &shared.config;
+    let node = &shared.config.node;
     About {
         cores: seats.iter().map(|seat| AboutCore { cpu: seat.cpu, numa: seat.numa_node }).collect(),
         listen: node.listen.iter().map(ToString::to_string).collect(),
@@ -198,20 +216,25 @@ fn about(shared: &Shared, seats: &[Seat], config: Vec<(&'static str, String)>) -
             IoBackend::Mmsg => "mmsg",
         },
         fallbacks: Vec::new(),
-        optimizations: vec![
-            ("simd", optimizations.simd),
-            ("prefetch", cache.prefetch),
-            ("nxdomain_cut", cache.nxdomain_cut),
-        ],
+        optimizations: optimizations_of(&shared.config),
         config,
     }
+}
+
+/// What can be switched off, and whether it is on.
+pub(super) fn optimizations_of(config: &Config) -> Vec<(&'static str, bool)> {
+    vec![
+        ("simd", config.optimizations.simd),
+        ("prefetch", config.cache.prefetch),
+        ("nxdomain_cut", config.cache.nxdomain_cut),
+    ]
 }
 
 /// The operator's view of `crew`, and the bells that tell each to drain.
 fn furnish(
     crew: Vec<Crew>,
     about: About,
-    shared: &Shared,
+    (shared, requests): (&Arc<Shared>, Requests),
     api: Option<&Api>,
     sender: Sender<News>,
 ) -> (Arc<Panel>, Vec<EventFd>) {
@@ -221,14 +244,13 @@ fn furnish(
         desks.push(desk);
         drains.push(drain);
     }
-    let snapshots = shared.snapshots.as_ref().map(Snapshots::counters);
-    let lists = shared.lists.as_ref().map(|lists| Arc::clone(lists.counters()));
-    let published = Arc::clone(&shared.published);
     let queries = shared.queries.as_ref().map(Queries::counters).unwrap_or_default();
     // The main thread outlives whoever asks.
     let save = Box::new(move || drop(sender.send(News::Event(Event::Save))));
     let api = api.map(Api::counters);
-    let panel = Panel { about, cores, desks, snapshots, lists, queries, published, api, save };
+    let (about, shared) = (Mutex::new(Arc::new(about)), Arc::clone(shared));
+    let reloads = ReloadCounters::default();
+    let panel = Panel { about, cores, desks, shared, queries, reloads, requests, api, save };
     (Arc::new(panel), drains)
 }
 
@@ -246,7 +268,7 @@ fn begin_snapshots(
 }
 
 /// What clients may have.
-fn policy_of(config: &Config, local: LocalData) -> Policy {
+pub(super) fn policy_of(config: &Config, local: LocalData) -> Policy {
     let policy = Policy::new(Acl::new(&config.acl), Identity::new(&config.identity), local);
     let policy = policy.grouped(Groups::new(&config.groups, &config.node.listen));
     policy.against(Rebinding::new(&config.rebinding, &config.forward))
@@ -336,7 +358,7 @@ fn forward_signals(sender: Sender<News>) -> Result<(), NodeError> {
             let event = match signal {
                 SIGUSR1 => Event::Dump,
                 SIGUSR2 => Event::Save,
-                SIGHUP => Event::Refresh,
+                SIGHUP => Event::Reload,
                 _ => Event::Stop,
             };
             // The main thread outlives this one.
@@ -361,7 +383,7 @@ fn watch(
     }
     let ping_interval = notifier.watchdog_interval().unwrap_or(Duration::MAX);
     let mut pinged = shared.clock.monotonic();
-    let timetable = Timetable::new(&shared.config.groups, &shared.config.lists);
+    let mut timetable = Timetable::default();
     let mut clocks = Clocks::new(shared.clock);
     loop {
         let event = match news.recv_timeout(TICK.min(ping_interval)) {
@@ -387,7 +409,7 @@ fn watch(
                     Some(snapshots) => snapshots.ask(now),
                     None => tracing::warn!("SIGUSR2: cache.snapshot names no file"),
                 },
-                Order::Refresh => refresh(shared.lists.as_ref()),
+                Order::Reload => panel.requests.ask(),
                 Order::Ping if now.since(pinged) >= ping_interval => {
                     pinged = now;
                     notifier.ping();
@@ -400,17 +422,6 @@ fn watch(
                 }
             }
         }
-    }
-}
-
-/// Has the lists looked at, which is all that a node does anew while it runs.
-fn refresh(lists: Option<&Lists>) {
-    match lists {
-        Some(lists) => {
-            tracing::info!("SIGHUP: all lists are looked at; the config is read at start only");
-            lists.refresh();
-        }
-        None => tracing::warn!("SIGHUP: there are no lists, and the config is read at start only"),
     }
 }
 
@@ -475,7 +486,7 @@ async fn work(
     let streams = open_streams(core, &tcp, plane.addresses())?;
     let drain = EventFd::open().map_err(system("cannot open an eventfd"))?;
     let drain_reader = drain.duplicate().map_err(system("cannot open an eventfd"))?;
-    let worker = assemble(core, shared, &plane, &counters)?;
+    let worker = assemble(core, shared, &plane, &counters, &tcp)?;
     let (desk, inbox) = Desk::open().map_err(system("cannot open an eventfd"))?;
     let member = Box::new(Crew { counters, desk, drain });
     let addresses = plane.addresses().to_vec();
@@ -486,7 +497,7 @@ async fn work(
     }
     shared.start.wait();
     worker.correspond(ends);
-    glommio::spawn_local(Rc::clone(&worker).probe()).detach();
+    worker.probe();
 
     for stream in streams {
         glommio::spawn_local(stream.serve(Rc::clone(&worker))).detach();
@@ -536,13 +547,14 @@ fn assemble(
     shared: &Shared,
     plane: &Rc<Plane>,
     counters: &Counters,
+    tcp: &Tcp,
 ) -> Result<Rc<Worker>, NodeError> {
     let config = &shared.config;
     let shard = Shard::new(&config.cache, shared.memory.shard, shared.hasher.clone());
     let (epoch, policy) = shared.published.current();
     let serving = Arc::clone(&counters.serving);
-    let apexes = config.forward.zones.iter().flat_map(|zone| &zone.apexes);
-    let zones: Vec<NameBuf> = apexes.map(|apex| NameBuf::new(apex.as_name())).collect();
+    let settings = shared.succession.newest();
+    let zones = worker::apexes(&config.forward);
     let sections = Sections {
         forward: &config.forward,
         zones: &zones,
@@ -567,7 +579,13 @@ fn assemble(
         counters: Arc::clone(&upstream),
     };
     let (clock, entropy) = (shared.clock, Rc::new(entropy));
-    let streams = Streams::new(number, clock, Rc::clone(&entropy), shared.trust.clone(), upstream);
+    let streams = Streams::new(
+        number,
+        clock,
+        Rc::clone(&entropy),
+        settings.trust.clone(),
+        Arc::clone(&upstream),
+    );
     let world = World::new(setting, streams, &config.forward, entropy);
     glommio::spawn_local(world.watch_refusals()).detach();
     let secret = &shared.cookie_secret;
@@ -575,7 +593,17 @@ fn assemble(
     let forwarder = Forwarder::new(&config.forward, config.cache.clone(), secret, forward);
     let clocks = Clocks::new(shared.clock);
     let published = (Arc::clone(&shared.published), epoch);
-    Ok(Worker::new(number, core, clocks, Rc::clone(plane), world, forwarder, published))
+    let outfit = Outfit {
+        number,
+        succession: Arc::clone(&shared.succession),
+        clock,
+        cookie_secret: secret.clone(),
+        hasher: shared.hasher.clone(),
+        upstream_counters: upstream,
+        tcp: tcp.clone(),
+    };
+    let (upstreams, settings) = (Upstreams { world, forwarder }, (settings, outfit));
+    Ok(Worker::new(core, clocks, Rc::clone(plane), upstreams, published, settings))
 }
 
 /// Returns when the main thread says that the node stops.

@@ -48,7 +48,7 @@ pub(super) enum Event {
     /// SIGUSR2.
     Save,
     /// SIGHUP.
-    Refresh,
+    Reload,
     /// The last snapshot is written, or cannot be.
     Saved,
     /// A worker returned.
@@ -71,8 +71,8 @@ pub(super) enum Order {
     Dump,
     /// Write a snapshot of the cache.
     Save,
-    /// Look at all lists.
-    Refresh,
+    /// Read the config anew.
+    Reload,
     /// All workers are well: tell the watchdog.
     Ping,
     /// Say this to the operator.
@@ -159,8 +159,8 @@ impl<'a> Supervisor<'a> {
             }
             Event::Save if self.drained_by.is_some() => Vec::new(),
             Event::Save => vec![Order::Save],
-            Event::Refresh if self.drained_by.is_some() => Vec::new(),
-            Event::Refresh => vec![Order::Refresh],
+            Event::Reload if self.drained_by.is_some() => Vec::new(),
+            Event::Reload => vec![Order::Reload],
             Event::Saved => {
                 self.is_saving = false;
                 self.leave_when_done()
@@ -240,12 +240,12 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_looked_at_when_asked_but_not_during_the_drain() {
+    fn config_is_read_anew_when_asked_but_not_during_the_drain() {
         let hearts = hearts(1);
         let mut supervisor = Supervisor::new(&hearts, Duration::from_secs(2));
-        assert_eq!(supervisor.handle(Event::Refresh, at(1)), [Order::Refresh]);
+        assert_eq!(supervisor.handle(Event::Reload, at(1)), [Order::Reload]);
         supervisor.handle(Event::Stop, at(1));
-        assert_eq!(supervisor.handle(Event::Refresh, at(1)), []);
+        assert_eq!(supervisor.handle(Event::Reload, at(1)), []);
     }
 
     #[test]

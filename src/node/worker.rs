@@ -1,14 +1,19 @@
 //! Hot path. One core at work: joins the listeners of `net` to the answers of `serve`, and misses to `resolve`.
 
+mod exchange;
+
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use futures_lite::future::or;
+use glommio::Task;
 use glommio::timer::Timer;
 
+pub(super) use self::exchange::{Outfit, Upstreams, apexes};
 use super::clock::Clocks;
+use super::succession::Settings;
 use crate::cache::{Batch, Flush, Shard};
 use crate::mesh::{Bell, Correspondent, Ends};
 use crate::net::udp::Plane;
@@ -19,7 +24,7 @@ use crate::resolve::exchange::Question;
 use crate::resolve::{Forwarder, State};
 use crate::serve::{Admission, Asking, Client, Core, Onward, Unresolved, Verdict, Warmth};
 use crate::time::{CacheTime, Monotonic, Now};
-use crate::upstream::{Report, World};
+use crate::upstream::Report;
 use crate::wire::MESSAGE_BYTES_MAX;
 
 /// What became of a question that nobody has asked.
@@ -36,8 +41,10 @@ pub(super) struct Worker {
     clocks: RefCell<Clocks>,
     now: Cell<Now>,
     plane: Rc<Plane>,
-    world: World<Plane>,
-    forwarder: Forwarder,
+    /// Who is asked by whom; replaced as a whole. A question ends with those with whom it began.
+    asking: RefCell<Rc<Upstreams>>,
+    /// Asks resting upstreams in the background; ends when it is replaced.
+    prober: RefCell<Option<Task<()>>>,
     /// What is logged of upstreams.
     report: Report,
     /// Replies to those who waited are written here, one by one.
@@ -51,20 +58,21 @@ pub(super) struct Worker {
     /// Where the policy in force is found, and which one this core goes by.
     published: Arc<Published>,
     epoch: Cell<u64>,
+    settings: RefCell<Arc<Settings>>,
+    outfit: Outfit,
     /// For the tasks that outlive a batch.
     this: Weak<Self>,
 }
 
 impl Worker {
-    /// Joins the parts of core `number`.
+    /// Joins the parts of a core.
     pub(super) fn new(
-        number: usize,
         core: Core<Path>,
         clocks: Clocks,
         plane: Rc<Plane>,
-        world: World<Plane>,
-        forwarder: Forwarder,
+        upstreams: Upstreams,
         (published, epoch): (Arc<Published>, u64),
+        (settings, outfit): (Arc<Settings>, Outfit),
     ) -> Rc<Self> {
         let scratch = vec![0; MESSAGE_BYTES_MAX].into_boxed_slice();
         Rc::new_cyclic(|this| Self {
@@ -72,33 +80,37 @@ impl Worker {
             clocks: RefCell::new(clocks),
             now: Cell::default(),
             plane,
-            world,
-            forwarder,
-            report: Report::new(number),
+            asking: RefCell::new(Rc::new(upstreams)),
+            prober: RefCell::default(),
+            report: Report::new(outfit.number),
             scratch: RefCell::new(scratch),
-            sampling: Sampling::new(u32::try_from(number).unwrap_or(u32::MAX)),
+            sampling: Sampling::new(u32::try_from(outfit.number).unwrap_or(u32::MAX)),
             news: Rc::default(),
             is_sweeping: Cell::new(false),
             published,
             epoch: Cell::new(epoch),
+            settings: RefCell::new(settings),
+            outfit,
             this: Weak::clone(this),
         })
     }
 
-    /// Goes by the policy in force from now on.
+    /// Goes by the policy in force from now on; `false` while it is being exchanged: the next batch is early enough.
     #[inline]
-    pub(super) fn take_up_policy(&self) {
-        if self.published.epoch() != self.epoch.get() {
-            self.exchange_policy();
-        }
+    pub(super) fn take_up_policy(&self) -> bool {
+        self.published.epoch() == self.epoch.get() || self.exchange_policy()
     }
 
     #[cold]
-    fn exchange_policy(&self) {
-        if let Some((epoch, policy)) = self.published.current_if_free() {
-            self.epoch.set(epoch);
-            self.core.borrow_mut().go_by(policy);
+    fn exchange_policy(&self) -> bool {
+        let Some((epoch, policy)) = self.published.current_if_free() else { return false };
+        self.epoch.set(epoch);
+        let generation = policy.generation();
+        self.core.borrow_mut().go_by(policy);
+        if generation != self.settings.borrow().generation {
+            self.exchange_settings(generation);
         }
+        true
     }
 
     /// Begins to resolve the question of `message`, which nobody has asked.
@@ -141,7 +153,8 @@ impl Worker {
 
     /// What this core knows of the upstreams.
     pub(super) fn upstreams(&self) -> Vec<State> {
-        self.forwarder.states(self.read_clocks().monotonic)
+        let now = self.read_clocks().monotonic;
+        self.asking.borrow().forwarder.states(now)
     }
 
     /// Notes how many answers were there from the start.
@@ -149,14 +162,9 @@ impl Worker {
         self.core.borrow().counters().restored.set(count);
     }
 
-    /// Asks resting upstreams in the background whether they are back, for ever.
-    pub(super) async fn probe(self: Rc<Self>) {
-        self.forwarder.probe(&self.world, || self.tell_changes(self.read_clocks())).await;
-    }
-
     /// Logs what has become of upstreams.
-    fn tell_changes(&self, now: Now) {
-        self.report.changed(&self.forwarder.take_changes(), now.monotonic);
+    fn tell_changes(&self, forwarder: &Forwarder, now: Now) {
+        self.report.changed(&forwarder.take_changes(), now.monotonic);
     }
 
     /// Begins to tell the other cores what this one learns, and to heed what they say.
@@ -201,16 +209,20 @@ impl Worker {
     fn ask(&self, asking: Box<Asking>) {
         let worker = self.this.upgrade().expect("a worker that answers is alive");
         // Pinned before it is spawned: on its way into the executor it is moved several times, and it is large.
-        glommio::spawn_local(Box::pin(async move { worker.resolve(asking).await })).detach();
+        // These and no others: the number of the question's view is theirs.
+        let upstreams = Rc::clone(&self.asking.borrow());
+        glommio::spawn_local(Box::pin(async move { worker.resolve(asking, &upstreams).await }))
+            .detach();
     }
 
-    async fn resolve(&self, mut asking: Box<Asking>) {
+    async fn resolve(&self, mut asking: Box<Asking>, upstreams: &Upstreams) {
+        let Upstreams { world, forwarder } = upstreams;
         // The question is the task's own, so that `asking` is free for the stale answer meanwhile.
         let query = asking.query().into_owned();
         let query = query.view();
         let question = Question::of(&query);
         let (view, evicted) = (asking.view(), asking.evicted());
-        let resolving = async { Some(self.forwarder.resolve(&self.world, view, &question).await) };
+        let resolving = async { Some(forwarder.resolve(world, view, &question).await) };
         let mut resolution = pin!(or(resolving, async {
             evicted.await;
             None
@@ -231,7 +243,7 @@ impl Worker {
         let now = self.read_clocks();
         self.take_up_policy();
         let Some(outcome) = outcome else { return self.evict(&mut asking, now) };
-        self.tell_changes(now);
+        self.tell_changes(forwarder, now);
         if let Err(failure) = outcome {
             self.report.failed(failure, now.monotonic);
         }
@@ -373,6 +385,6 @@ impl Respond for Worker {
     }
 
     fn response(&self, socket: SocketId, from: std::net::SocketAddr, datagram: &[u8]) {
-        self.world.deliver(socket, from, datagram);
+        self.asking.borrow().world.deliver(socket, from, datagram);
     }
 }

@@ -19,6 +19,11 @@ impl Counter {
         self.add(1);
     }
 
+    /// Goes on from `count`: it counts something else from now on. Only the owning core may call this.
+    pub(super) fn become_another(&self, count: u64) {
+        self.0.store(count, Relaxed);
+    }
+
     /// The present value, from any thread.
     #[must_use]
     pub fn value(&self) -> u64 {

@@ -1,16 +1,21 @@
 //! What a core counts of each list.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::Counter;
 use super::text::{Exposition, Kind};
 
 /// Most lists that are told apart; as many as a config may have.
 const LISTS_MAX: usize = 256;
 
-/// The counters of one core's lists, by number. Made once for all there may be, so that they outlive every reload.
+/// The counters of one core's lists, by number. Made once for all there may be; when other lists come into force,
+/// [`FilterHits::follow`] has each counter go with the name of its list.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct FilterHits {
     lists: Box<[Hits; LISTS_MAX]>,
+    /// Whose counters they are, by number. Held while they change places.
+    names: Mutex<Vec<&'static str>>,
 }
 
 #[derive(Debug, Default)]
@@ -20,9 +25,15 @@ struct Hits {
     allowed: Counter,
 }
 
+impl Hits {
+    fn all(&self) -> [&Counter; 3] {
+        [&self.blocked, &self.blocked_answers, &self.allowed]
+    }
+}
+
 impl Default for FilterHits {
     fn default() -> Self {
-        Self { lists: Box::new(std::array::from_fn(|_| Hits::default())) }
+        Self { lists: Box::new(std::array::from_fn(|_| Hits::default())), names: Mutex::default() }
     }
 }
 
@@ -44,9 +55,31 @@ impl FilterHits {
         self.lists[usize::from(list)].allowed.bump();
     }
 
-    /// Writes the counters of `core`, of the lists that are called `names`.
-    pub fn expose(&self, core: usize, names: &[&str], out: &mut Exposition) {
+    /// From now on the list with the number *n* is the one that is called `names[n]`: what was counted of a name goes on
+    /// under its new number, a name that was not there begins at zero. For the core that counts alone.
+    pub fn follow(&self, names: Vec<&'static str>) {
+        let mut known = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if *known == names {
+            return;
+        }
+        let counts = |name: &&str| {
+            let number = known.iter().position(|other| other == name);
+            number.map(|number| self.lists[number].all().map(Counter::value))
+        };
+        let counts: Vec<Option<[u64; 3]>> = names.iter().map(counts).collect();
+        let counts = counts.into_iter().chain(std::iter::repeat(None));
+        for (hits, counts) in self.lists.iter().zip(counts) {
+            for (counter, count) in hits.all().into_iter().zip(counts.unwrap_or_default()) {
+                counter.become_another(count);
+            }
+        }
+        *known = names;
+    }
+
+    /// Writes the counters of `core`, of the lists that it goes by.
+    pub fn expose(&self, core: usize, out: &mut Exposition) {
         let core = core.to_string();
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, hits) in names.iter().zip(self.lists.iter()) {
             let outcomes = [
                 ("blocked", &hits.blocked),
@@ -60,5 +93,50 @@ impl FilterHits {
                 out.sample(Kind::Counter, family, help, &labels, count.value());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::Format;
+
+    fn exposed(hits: &FilterHits) -> String {
+        let mut out = Exposition::default();
+        hits.expose(0, &mut out);
+        out.finish(Format::Classic)
+    }
+
+    #[test]
+    fn counters_go_with_the_names_of_their_lists() {
+        let hits = FilterHits::default();
+        hits.follow(vec!["ads", "games"]);
+        hits.blocked(0);
+        hits.allowed(1);
+        hits.follow(vec!["news", "games", "ads"]);
+        hits.blocked(2);
+        let text = exposed(&hits);
+        for (list, outcome, count) in [
+            ("ads", "blocked", 2),
+            ("games", "allowed", 1),
+            ("news", "blocked", 0),
+            ("news", "allowed", 0),
+        ] {
+            let line = format!(
+                "dns_filter_hits_total{{list=\"{list}\",outcome=\"{outcome}\",core=\"0\"}} {count}"
+            );
+            assert!(text.lines().any(|found| found == line), "no `{line}` in:\n{text}");
+        }
+    }
+
+    #[test]
+    fn list_that_was_away_begins_at_zero() {
+        let hits = FilterHits::default();
+        hits.follow(vec!["ads"]);
+        hits.blocked(0);
+        hits.follow(Vec::new());
+        assert_eq!(exposed(&hits), "");
+        hits.follow(vec!["ads"]);
+        assert!(exposed(&hits).contains("outcome=\"blocked\",core=\"0\"} 0"));
     }
 }

@@ -1,5 +1,7 @@
 //! What became of the lists: one block per node, written by the thread that keeps them.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use super::text::{Exposition, Kind};
 use super::{Counter, Gauge};
 
@@ -31,7 +33,7 @@ pub struct ListCounters {
 #[derive(Debug, Default)]
 pub struct FilterCounters {
     /// By list, in the order of the config.
-    pub lists: Vec<ListCounters>,
+    lists: Mutex<Vec<Arc<ListCounters>>>,
     /// Names in the image in force.
     pub names: Gauge,
     /// Bytes of it.
@@ -91,15 +93,34 @@ impl FilterCounters {
     /// For lists with these names.
     #[must_use]
     pub fn of(names: impl IntoIterator<Item = String>) -> Self {
-        let lists = names.into_iter().map(|name| ListCounters { name, ..ListCounters::default() });
-        Self { lists: lists.collect(), ..Self::default() }
+        let counters = Self::default();
+        counters.follow(names);
+        counters
+    }
+
+    /// The counters of lists with these names, which are kept from now on, in the same order. What was counted of one that
+    /// stays goes on.
+    pub fn follow(&self, names: impl IntoIterator<Item = String>) -> Vec<Arc<ListCounters>> {
+        let mut lists = self.lists.lock().unwrap_or_else(PoisonError::into_inner);
+        let list = |name: String| {
+            let known = lists.iter().find(|list| list.name == name).map(Arc::clone);
+            known.unwrap_or_else(|| Arc::new(ListCounters { name, ..ListCounters::default() }))
+        };
+        *lists = names.into_iter().map(list).collect();
+        lists.clone()
+    }
+
+    /// The counters of the lists that are kept, in the order of the config.
+    #[must_use]
+    pub fn lists(&self) -> Vec<Arc<ListCounters>> {
+        self.lists.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Writes all counters.
     pub fn expose(&self, out: &mut Exposition) {
         const GAUGE: Kind = Kind::Gauge;
         const COUNTER: Kind = Kind::Counter;
-        self.lists.iter().for_each(|list| list.expose(out));
+        self.lists().iter().for_each(|list| list.expose(out));
         for (outcome, count) in [("built", &self.built), ("failed", &self.failed)] {
             let (family, help) =
                 ("dns_filter_builds_total", "Images of all lists that were to be built");
@@ -145,8 +166,8 @@ mod tests {
     #[test]
     fn every_list_has_its_samples() {
         let counters = FilterCounters::of(["ads".to_owned(), "o\"urs".to_owned()]);
-        counters.lists[0].rules.set(3);
-        counters.lists[1].failed.bump();
+        counters.lists()[0].rules.set(3);
+        counters.lists()[1].failed.bump();
         counters.names.set(2);
         let mut out = Exposition::default();
         counters.expose(&mut out);

@@ -2,6 +2,7 @@
 //! name. Asked of each question, and of the names and addresses in its answer.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -16,6 +17,8 @@ use crate::wire::{Answer, NameBuf, Query, Rtype};
 #[derive(Debug)]
 pub struct Filtering {
     image: Image<Bytes>,
+    /// The lists of the image, by number.
+    lists: Arc<[config::List]>,
     /// How each list answers, by its number.
     manners: Box<[Manner]>,
     /// Which lists count, by group.
@@ -61,13 +64,19 @@ impl Filtering {
         assert!(lists.len() <= config::LISTS_MAX && !groups.is_empty());
         let watches_addresses = image.has_networks();
         let manners = lists.iter().map(Manner::new).collect();
-        Self { image, manners, groups, watches_addresses }
+        Self { image, lists: lists.into(), manners, groups, watches_addresses }
     }
 
     /// The same lists, other sets of them in force.
     #[must_use]
-    pub fn regrouped(&self, lists: &[config::List], groups: Box<[Lists]>) -> Self {
-        Self::new(Image::clone(&self.image), lists, groups)
+    pub fn regrouped(&self, groups: Box<[Lists]>) -> Self {
+        Self::new(Image::clone(&self.image), &self.lists, groups)
+    }
+
+    /// The lists that the image was made of, by number.
+    #[must_use]
+    pub fn lists(&self) -> &[config::List] {
+        &self.lists
     }
 
     /// Which lists count now, by group.

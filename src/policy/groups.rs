@@ -3,6 +3,7 @@
 mod claims;
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
@@ -28,6 +29,8 @@ pub struct Groups {
     names: Box<[Option<Box<str>>]>,
     /// Those whose queries are not logged.
     unlogged: Box<[u8]>,
+    /// As the operator wrote them.
+    sections: Arc<[config::Group]>,
 }
 
 /// Who is who at one listener: from each address on, up to the next one.
@@ -67,7 +70,7 @@ impl Groups {
         } else {
             listeners.iter().map(|listener| Table::new(&numbered, listener, default)).collect()
         };
-        Self { tables, default, names, unlogged }
+        Self { tables, default, names, unlogged, sections: sections.into() }
     }
 
     /// Where the client at `address` stands who asked the listener with this number. IPv4 addresses in IPv6 clothing count
@@ -86,6 +89,12 @@ impl Groups {
     #[must_use]
     pub fn logs(&self, group: u8) -> bool {
         !self.unlogged.contains(&group)
+    }
+
+    /// The groups as the operator wrote them.
+    #[must_use]
+    pub fn sections(&self) -> &[config::Group] {
+        &self.sections
     }
 
     /// What the operator calls a group.

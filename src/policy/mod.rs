@@ -86,6 +86,7 @@ pub struct Policy {
     filtering: Option<Arc<Filtering>>,
     rebinding: Rebinding,
     any: AnswerBuf,
+    generation: u64,
 }
 
 impl Policy {
@@ -100,7 +101,27 @@ impl Policy {
             filtering: None,
             rebinding: Rebinding::default(),
             any: local::any_answer(),
+            generation: 0,
         }
+    }
+
+    /// The same, of the config with this number: whoever goes by it goes by the other sections of that config, too.
+    #[must_use]
+    pub fn of_generation(mut self, generation: u64) -> Self {
+        self.generation = generation;
+        self
+    }
+
+    /// The number of the config that it belongs to; that of the start is 0.
+    #[must_use]
+    pub const fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The groups of clients.
+    #[must_use]
+    pub const fn groups(&self) -> &Groups {
+        &self.groups
     }
 
     /// The same, with clients in `groups`.

@@ -268,7 +268,7 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
         let (forwarder, now) = (self.forwarder, self.world.monotonic());
         self.again.retain(|&other| other != place);
         let server = forwarder.server(place);
-        forwarder.count().failed(place);
+        forwarder.count_server(place).failed();
         if failure == Failure::Unreachable {
             self.again.push(place);
             // Cleartext has not been tried, or was the last that could be: nothing is held against it.
@@ -293,7 +293,7 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
         let server = forwarder.server(winner.place);
         forwarder.note(server, server.answered());
         let rtt_us = server.rtt(|rtt| rtt.smoothed_us()).unwrap_or_default();
-        forwarder.count().answered(winner.place, rtt_us);
+        forwarder.count_server(winner.place).answered(rtt_us);
         for &place in &self.failed {
             let (server, now) = (forwarder.server(place), self.world.monotonic());
             forwarder.note(server, server.health(|health| health.failed(now)));
@@ -307,7 +307,7 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
 
     fn note_silence(&self, place: usize, begun: Monotonic, now: Monotonic) {
         let server = self.forwarder.server(place);
-        self.forwarder.count().late(place);
+        self.forwarder.count_server(place).late();
         let patience = self.fair_patience();
         let change = server.health(|health| health.late(begun, now, patience));
         self.forwarder.note(server, change);

@@ -65,7 +65,7 @@ pub struct Delivery {
 #[derive(Debug)]
 pub struct Flights<K> {
     state: RefCell<State<K>>,
-    upstreams: HashSet<SocketAddr, RandomState>,
+    upstreams: RefCell<HashSet<SocketAddr, RandomState>>,
 }
 
 #[derive(Debug)]
@@ -146,7 +146,14 @@ impl<K: Copy + Eq + Hash> Flights<K> {
             pasts: HashMap::default(),
             answered: VecDeque::with_capacity(ANSWERED_MAX),
         };
-        Self { state: RefCell::new(state), upstreams: upstreams.map(plain).collect() }
+        Self { state: RefCell::new(state), upstreams: RefCell::new(upstreams.map(plain).collect()) }
+    }
+
+    /// From now on datagrams from `upstreams`, and from those to whom queries are in flight, are taken for attempts to forge.
+    pub fn expect(&self, upstreams: impl Iterator<Item = SocketAddr>) {
+        let state = self.state.borrow();
+        let asked = state.pending.values().map(|pending| pending.upstream);
+        self.upstreams.replace(upstreams.map(plain).chain(asked).collect());
     }
 
     /// Queries in flight.
@@ -222,7 +229,7 @@ impl<K: Copy + Eq + Hash> Flights<K> {
                 state.pasts.get(&socket).is_some_and(|past| past.knows(id))
                     || state.answered.contains(&(socket, id))
             });
-            return match self.upstreams.contains(&from) {
+            return match self.upstreams.borrow().contains(&from) {
                 false => Arrival::WrongSource,
                 true if is_late => Arrival::Late,
                 true => Arrival::WrongId,

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
 
@@ -17,7 +18,7 @@ use super::race::join_all;
 use super::server::Server;
 use super::zones::{Group, Zones};
 use crate::config::{self, ForwardZone, Upstream};
-use crate::observe::ForwardCounters;
+use crate::observe::{ForwardCounters, ServerCounters};
 use crate::time::{Deadline, Monotonic};
 use crate::wire::{AnswerBuf, Class, NameBuf, Rtype};
 
@@ -37,12 +38,21 @@ const HEDGE_COST: u32 = 100;
 /// Forwards questions to the upstreams of the config; one per core.
 #[derive(Debug)]
 pub struct Forwarder {
-    servers: Box<[Server]>,
+    /// Each once; those that stay outlive this forwarder.
+    servers: Box<[Rc<Server>]>,
     zones: Zones,
     pub(super) section: config::Forward,
     rules: Rules,
     counters: Arc<ForwardCounters>,
+    /// Those of `servers`, in their order.
+    server_counters: Box<[Arc<ServerCounters>]>,
     hedges_saved: Cell<u32>,
+    board: Rc<Board>,
+}
+
+/// What has become of upstreams, whichever forwarder has asked them: one and those that went before.
+#[derive(Debug, Default)]
+struct Board {
     changes: RefCell<Vec<(Upstream, Change)>>,
     /// Who asks in the background, while nothing is to be asked yet.
     prober: RefCell<Option<Waker>>,
@@ -58,13 +68,45 @@ impl Forwarder {
         secret: &CookieSecret,
         counters: Arc<ForwardCounters>,
     ) -> Self {
+        Self::made(section, caps, secret, counters, None)
+    }
+
+    /// A forwarder for another `section`, with other `caps`, in the place of this one, which goes on with the questions that
+    /// it has. What is known of upstreams that stay, stays.
+    #[must_use]
+    pub fn succeeded_by(
+        &self,
+        section: &config::Forward,
+        caps: config::Cache,
+        secret: &CookieSecret,
+    ) -> Self {
+        Self::made(section, caps, secret, Arc::clone(&self.counters), Some(self))
+    }
+
+    fn made(
+        section: &config::Forward,
+        caps: config::Cache,
+        secret: &CookieSecret,
+        counters: Arc<ForwardCounters>,
+        before: Option<&Self>,
+    ) -> Self {
         let upstreams = distinct(section);
+        let room = section.upstream_inflight_max;
         let server = |&(upstream, zone): &(&Upstream, &ForwardZone)| {
             let zones = section.all_zones().filter(|zone| zone.upstreams.contains(upstream));
             let patience = zones.map(|zone| zone.attempt_timeout).max().unwrap_or_default();
-            Server::new(upstream, apex(zone), patience, section.upstream_inflight_max, secret)
+            let (apex, known) =
+                (apex(zone), before.and_then(|before| before.known(upstream, room)));
+            let is_same = |known: &&Rc<Server>| {
+                known.patience == patience && known.apex.as_name().is_same(apex.as_name())
+            };
+            known.filter(is_same).map_or_else(
+                || Rc::new(Server::new(upstream, apex.clone(), patience, room, secret)),
+                Rc::clone,
+            )
         };
         let servers = upstreams.iter().map(server).collect();
+        let server_counters = counters.follow(named(&upstreams)).into();
         let zones = Zones::new(section, |zone, number| {
             let upstream = &zone.upstreams[number];
             let place = upstreams.iter().position(|&(known, _)| known == upstream);
@@ -80,25 +122,30 @@ impl Forwarder {
                 has_cookies: section.cookies,
             },
             counters,
-            hedges_saved: Cell::new(0),
-            changes: RefCell::default(),
-            prober: RefCell::default(),
+            server_counters,
+            hedges_saved: Cell::new(before.map_or(0, |before| before.hedges_saved.get())),
+            board: before.map_or_else(Rc::default, |before| Rc::clone(&before.board)),
         }
+    }
+
+    /// What is known of `upstream`, if as many attempts at a time were allowed for it as are now.
+    fn known(&self, upstream: &Upstream, room: usize) -> Option<&Rc<Server>> {
+        let mut servers = self.servers.iter();
+        servers
+            .find(|server| server.upstream == *upstream)
+            .filter(|_| self.section.upstream_inflight_max == room)
     }
 
     /// What a forwarder of `section` counts, from zero.
     #[must_use]
     pub fn counters(section: &config::Forward) -> Arc<ForwardCounters> {
-        let upstreams = distinct(section).into_iter();
-        let named =
-            upstreams.map(|(upstream, _)| (upstream.to_string(), upstream.protocol.label()));
-        Arc::new(ForwardCounters::new(named))
+        Arc::new(ForwardCounters::new(named(&distinct(section))))
     }
 
     /// What has become of upstreams since this was last asked, oldest first.
     #[must_use]
     pub fn take_changes(&self) -> Vec<(Upstream, Change)> {
-        self.changes.take()
+        self.board.changes.take()
     }
 
     /// Resolves `question` for clients of `view`.
@@ -166,7 +213,7 @@ impl Forwarder {
                 }
             });
             let is_over = poll_fn(|cx| {
-                self.prober.replace(Some(cx.waker().clone()));
+                self.board.prober.replace(Some(cx.waker().clone()));
                 // It may have come back and gone again: then another rest counts.
                 let is_other = due_at() != due;
                 if is_other { Poll::Ready(false) } else { alarm.as_mut().poll(cx).map(|()| true) }
@@ -258,12 +305,16 @@ impl Forwarder {
     }
 
     /// All of them, in the order of their counters.
-    pub(super) fn servers(&self) -> &[Server] {
+    pub(super) fn servers(&self) -> &[Rc<Server>] {
         &self.servers
     }
 
     pub(super) fn server(&self, place: usize) -> &Server {
         &self.servers[place]
+    }
+
+    pub(super) fn count_server(&self, place: usize) -> &ServerCounters {
+        &self.server_counters[place]
     }
 
     pub(super) fn count(&self) -> &ForwardCounters {
@@ -273,11 +324,11 @@ impl Forwarder {
     /// Notes what has become of `server`.
     pub(super) fn note(&self, server: &Server, change: Option<Change>) {
         let Some(change) = change else { return };
-        let mut changes = self.changes.borrow_mut();
+        let mut changes = self.board.changes.borrow_mut();
         if changes.len() < CHANGES_MAX {
             changes.push((server.upstream.clone(), change));
         }
-        if let Some(prober) = self.prober.take() {
+        if let Some(prober) = self.board.prober.take() {
             prober.wake();
         }
     }
@@ -293,6 +344,11 @@ impl Forwarder {
         let left = self.hedges_saved.get().checked_sub(HEDGE_COST);
         left.map(|left| self.hedges_saved.set(left)).is_some()
     }
+}
+
+/// By which names their counters go, and how they are spoken to.
+fn named(upstreams: &[(&Upstream, &ForwardZone)]) -> impl Iterator<Item = (String, &'static str)> {
+    upstreams.iter().map(|(upstream, _)| (upstream.to_string(), upstream.protocol.label()))
 }
 
 /// All upstreams, each once, with the first zone that it serves.

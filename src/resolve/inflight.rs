@@ -130,6 +130,13 @@ impl<W> Question<W> {
     }
 }
 
+impl<W> Question<W> {
+    /// Who gives the same key another hash means another question: one of another config.
+    fn is(&self, hash: u64, key: &[u8]) -> bool {
+        self.hash == hash && *self.key == *key
+    }
+}
+
 impl<W> Inflight<W> {
     /// An empty table with the section's limits.
     #[must_use]
@@ -198,7 +205,7 @@ impl<W> Inflight<W> {
 
     /// Gives all who wait for the question `key` so far, and notes that it takes long.
     pub fn give_up_waiting(&mut self, hash: u64, key: &[u8]) -> VecDeque<W> {
-        let known = self.questions.find_mut(hash, |question| *question.key == *key);
+        let known = self.questions.find_mut(hash, |question| question.is(hash, key));
         known.map_or_else(VecDeque::new, |question| {
             question.is_slow = true;
             question.place.set_claim(Claim::Loose);
@@ -210,19 +217,19 @@ impl<W> Inflight<W> {
     /// Whether the question `key` is in flight.
     #[must_use]
     pub fn holds(&self, hash: u64, key: &[u8]) -> bool {
-        self.questions.find(hash, |question| *question.key == *key).is_some()
+        self.questions.find(hash, |question| question.is(hash, key)).is_some()
     }
 
     /// Whether the question `key` is known to take long.
     #[must_use]
     pub fn is_slow(&self, hash: u64, key: &[u8]) -> bool {
-        let known = self.questions.find(hash, |question| *question.key == *key);
+        let known = self.questions.find(hash, |question| question.is(hash, key));
         known.is_some_and(|question| question.is_slow)
     }
 
     /// Notes that another core got an answer with that fingerprint to the question `key` meanwhile.
     pub fn note_elsewhere(&mut self, hash: u64, key: &[u8], fingerprint: u64) {
-        if let Some(known) = self.questions.find_mut(hash, |question| *question.key == *key) {
+        if let Some(known) = self.questions.find_mut(hash, |question| question.is(hash, key)) {
             known.elsewhere = known.elsewhere.and(fingerprint);
         }
     }
@@ -258,7 +265,7 @@ fn entry<'t, W>(
     hash: u64,
     key: &[u8],
 ) -> Entry<'t, Question<W>> {
-    questions.entry(hash, |question| *question.key == *key, |question| question.hash)
+    questions.entry(hash, |question| question.is(hash, key), |question| question.hash)
 }
 
 #[cfg(test)]
@@ -454,5 +461,14 @@ mod tests {
             table.note_elsewhere(1, b"a", fingerprint);
         }
         assert!(table.finish(1, b"a").elsewhere.outdates(77));
+    }
+
+    #[test]
+    fn same_key_under_another_hash_is_another_question() {
+        let mut table = table();
+        assert!(is_first(&table.join(1, b"a", 1)));
+        assert!(is_first(&table.join(2, b"a", 2)));
+        assert_eq!(table.finish(1, b"a").waiters, [1]);
+        assert_eq!(table.finish(2, b"a").waiters, [2]);
     }
 }

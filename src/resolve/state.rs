@@ -1,7 +1,10 @@
 //! What a forwarder knows of its upstreams, for people.
 
+use std::rc::Rc;
+
 use super::forward::Forwarder;
 use super::health::Reason;
+use super::server::Server;
 use crate::time::Monotonic;
 
 /// One upstream as this core knows it.
@@ -25,7 +28,7 @@ impl Forwarder {
     /// What is known of each upstream at `now`, in the order of their counters.
     #[must_use]
     pub fn states(&self, now: Monotonic) -> Vec<State> {
-        let state = |server: &super::server::Server| State {
+        let state = |server: &Rc<Server>| State {
             upstream: server.upstream.to_string(),
             protocol: server.upstream.protocol.label(),
             rest: server

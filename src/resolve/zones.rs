@@ -1,6 +1,7 @@
 //! Which upstreams a question goes to, and in which order.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use ahash::RandomState;
 use hashbrown::HashMap;
@@ -61,6 +62,8 @@ impl Zones {
             ROOT_VIEW => 0,
             other => self.views_at + usize::from(other) - 1,
         };
+        // A question may be led on when its view is gone with the config that had it.
+        let root = || Some(root()).filter(|&group| group < self.groups.len()).unwrap_or_default();
         &self.groups[zone.unwrap_or_else(root)]
     }
 
@@ -79,7 +82,7 @@ impl Group {
     /// is to try it first.
     pub(super) fn order(
         &self,
-        servers: &[Server],
+        servers: &[Rc<Server>],
         entropy: &impl Entropy,
         is_tried: impl Fn(&Server) -> bool,
     ) -> Vec<usize> {
@@ -115,7 +118,7 @@ impl Group {
 /// Puts the better of two drawn at random in front, the others behind it from light to heavy.
 ///
 /// Two choices spread load nearly as well as knowing all, and do not send everybody to the one that looks best.
-fn fastest_first(places: &mut [usize], servers: &[Server], entropy: &impl Entropy) {
+fn fastest_first(places: &mut [usize], servers: &[Rc<Server>], entropy: &impl Entropy) {
     let count = places.len();
     if count < 2 {
         return;

@@ -11,7 +11,7 @@ use crate::cache::{Explanation, Failures, Key, Lookup, Outbox, Shard};
 use crate::config::{self, ROOT_VIEW};
 use crate::observe::log::{Account, How, Tap};
 use crate::observe::{ServingCounters, Transport};
-use crate::policy::{Asker, Excess, Policy, RateLimiter, Ruling};
+use crate::policy::{Asker, Excess, Filtering, Policy, RateLimiter, Ruling};
 use crate::time::Now;
 use crate::wire::case::Folding;
 use crate::wire::{AnswerBuf, Ede, NameBuf, Query, Rcode};
@@ -86,6 +86,8 @@ pub struct Core<P> {
     /// What is to be told of the query at hand.
     pub(super) account: Account,
     pub(super) tap: Option<Tap>,
+    /// Tells questions in flight from those of a config before, whose views have the same numbers.
+    pub(super) salt: u64,
 }
 
 /// The sections of the config that serving goes by.
@@ -112,7 +114,7 @@ impl<P> Core<P> {
         sections: Sections<'_>,
         counters: Arc<ServingCounters>,
     ) -> Self {
-        let vectors = if sections.optimizations.simd { Folding::vectors() } else { None };
+        counters.filter.follow(list_names(&policy));
         Self {
             policy,
             rate: None,
@@ -123,10 +125,11 @@ impl<P> Core<P> {
             failures: Failures::new(sections.cache.failure_ttl_max),
             outbox: Outbox::new(0),
             stale_after: sections.cache.stale_after,
-            folding: vectors.unwrap_or(Folding::WORDS),
+            folding: folding_of(sections.optimizations),
             key: Key::default(),
             account: Account::default(),
             tap: None,
+            salt: 0,
         }
     }
 
@@ -153,7 +156,24 @@ impl<P> Core<P> {
 
     /// Goes by `policy` from now on. What the cache holds is the truth of upstreams, so nothing of it has to go.
     pub fn go_by(&mut self, policy: Arc<Policy>) {
+        self.counters.filter.follow(list_names(&policy));
         self.policy = policy;
+    }
+
+    /// Goes by other `sections` from now on, as far as they can change while queries come: sizes of replies, bounds of the
+    /// cache, zones with upstreams of their own. What is in flight keeps its bounds.
+    pub fn adopt(&mut self, sections: Sections<'_>) {
+        self.shard.adopt(sections.cache);
+        self.shard.divide_at(sections.zones);
+        self.limits = reply::Limits::new(sections.udp);
+        self.failures.adopt(sections.cache.failure_ttl_max);
+        self.stale_after = sections.cache.stale_after;
+        self.folding = folding_of(sections.optimizations);
+    }
+
+    /// Limits clients to what `rate` grants them, from now on.
+    pub fn limit(&mut self, rate: Option<RateLimiter>) {
+        self.rate = rate;
     }
 
     /// Fetches from memory what answering `messages` will need, all at once, so that each does not wait for its own.
@@ -187,7 +207,7 @@ impl<P> Core<P> {
             return Warmth::Known;
         }
         let hash = self.shard.hash(self.key.as_bytes());
-        if self.waiting.holds(hash, self.key.as_bytes()) {
+        if self.waiting.holds(hash ^ self.salt, self.key.as_bytes()) {
             return Warmth::Known;
         }
         self.ask_ahead(hash, &query, now).map_or(Warmth::Busy, Warmth::Ask)
@@ -317,8 +337,8 @@ impl<P> Core<P> {
     pub(super) fn prospects(&self, now: Now) -> (bool, bool) {
         let key = self.key.as_bytes();
         let hash = self.shard.hash(key);
-        let is_vain =
-            self.failures.recent(hash, now.cache).is_some() || self.waiting.is_slow(hash, key);
+        let is_vain = self.failures.recent(hash, now.cache).is_some()
+            || self.waiting.is_slow(hash ^ self.salt, key);
         (is_vain, !is_vain && !self.stale_after.is_zero())
     }
 
@@ -362,10 +382,11 @@ impl<P> Core<P> {
 
     /// Begins the question of `query` for which nobody waits, unless it has begun, or there is no room.
     fn ask_ahead(&mut self, hash: u64, query: &Query<'_>, now: Now) -> Option<Box<Asking>> {
-        let eviction = self.waiting.begin_ahead(hash, self.key.as_bytes())?;
+        let place = hash ^ self.salt;
+        let eviction = self.waiting.begin_ahead(place, self.key.as_bytes())?;
         self.counters.refreshes.bump();
         self.count_in_flight();
-        Some(Asking::ahead(query, &self.key, hash, now, self.stale_after, eviction))
+        Some(Asking::ahead(query, &self.key, (hash, place), now, self.stale_after, eviction))
     }
 
     /// Lets `work` change what this core holds, and counts what is there then.
@@ -386,6 +407,16 @@ impl<P> Core<P> {
     pub const fn shard(&self) -> &Shard {
         &self.shard
     }
+}
+
+fn folding_of(optimizations: config::Optimizations) -> Folding {
+    let vectors = if optimizations.simd { Folding::vectors() } else { None };
+    vectors.unwrap_or(Folding::WORDS)
+}
+
+/// What the operator calls the lists of `policy`, by number.
+fn list_names(policy: &Policy) -> Vec<&'static str> {
+    policy.filtering().map(Filtering::list_names).unwrap_or_default()
 }
 
 #[cfg(test)]

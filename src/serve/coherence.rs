@@ -6,6 +6,9 @@ use crate::resolve::Elsewhere;
 use crate::time::Now;
 use crate::wire::AnswerBuf;
 
+/// Odd, so that it takes 2^64 steps to come back; the bits of a hash differ all over (the golden ratio's, as Knuth has it).
+const SALT_STEP: u64 = 0x9E37_79B9_7F4A_7C15;
+
 impl<P> Core<P> {
     /// Tells the others of `answer`, which came for `key`. `true` when it must not be kept: another core got a different
     /// one meanwhile.
@@ -36,6 +39,23 @@ impl<P> Core<P> {
         self.count_shard();
     }
 
+    /// Forgets what `flush` says, on this core alone: for what all cores learn by themselves. [`Core::sweep`] has work then.
+    ///
+    /// Where that is everything, nobody joins a question any more that is in flight already: its view may mean others now.
+    pub fn forget(&mut self, flush: Flush, now: Now) {
+        self.failures.clear();
+        if matches!(flush, Flush::All) {
+            self.salt = self.salt.wrapping_add(SALT_STEP);
+        }
+        self.shard.flush(flush, now.cache);
+        self.count_shard();
+    }
+
+    /// Forgets what could not be resolved: others are asked from now on.
+    pub fn forget_failures(&mut self) {
+        self.failures.clear();
+    }
+
     /// Heeds what another core says; `true` when [`Core::sweep`] has work then.
     pub fn hear(&mut self, batch: &Batch, now: Now) -> bool {
         let mut has_work = false;
@@ -43,7 +63,7 @@ impl<P> Core<P> {
             match notice {
                 Notice::Stored(stored) => {
                     let hash = self.shard.hash(&stored.key);
-                    self.waiting.note_elsewhere(hash, &stored.key, stored.fingerprint);
+                    self.waiting.note_elsewhere(hash ^ self.salt, &stored.key, stored.fingerprint);
                     self.shard.heed(stored, now.cache);
                 }
                 Notice::Flush(flush, until) => {

@@ -61,6 +61,8 @@ impl Ticket {
 pub struct Asking {
     key: Key,
     hash: u64,
+    /// Under which it is in flight.
+    place: u64,
     query: QueryBuf,
     begun: CacheTime,
     patience: Option<Duration>,
@@ -72,14 +74,14 @@ impl Asking {
     pub(super) fn ahead(
         query: &Query<'_>,
         key: &Key,
-        hash: u64,
+        (hash, place): (u64, u64),
         now: Now,
         patience: Duration,
         eviction: Eviction,
     ) -> Box<Self> {
         let (key, query) = (key.clone(), QueryBuf::new(query));
         let patience = Some(patience).filter(|patience| !patience.is_zero());
-        Box::new(Self { key, hash, query, begun: now.cache, patience, eviction })
+        Box::new(Self { key, hash, place, query, begun: now.cache, patience, eviction })
     }
 
     /// The query of the first who asked: name, type, class, DO and CD are those of all who wait.
@@ -174,12 +176,13 @@ impl<P> Core<P> {
         let since = now.monotonic;
         let waiter = Waiter { query: query.clone(), client, path, way, since, arrival };
         let hash = self.shard.hash(key.as_bytes());
-        let joined = self.waiting.join(hash, key.as_bytes(), waiter);
+        let place = hash ^ self.salt;
+        let joined = self.waiting.join(place, key.as_bytes(), waiter);
         self.count_in_flight();
         match joined {
             Joined::First(eviction) => {
                 let begun = now.cache;
-                let asking = Asking { key, hash, query, begun, patience, eviction };
+                let asking = Asking { key, hash, place, query, begun, patience, eviction };
                 Admission::Ask(Box::new(asking))
             }
             Joined::Waiting => {
@@ -232,7 +235,7 @@ impl<P> Core<P> {
         let Lookup::Stale(answer) = self.shard.lookup(&mut asking.key, now) else {
             return Vec::new();
         };
-        let waiters = self.waiting.give_up_waiting(asking.hash, asking.key.as_bytes());
+        let waiters = self.waiting.give_up_waiting(asking.place, asking.key.as_bytes());
         let teller = Teller {
             policy: &self.policy,
             counters: &self.counters,
@@ -290,7 +293,7 @@ impl<P> Core<P> {
     }
 
     fn end(&mut self, asking: &Asking) -> Ended<Waiter<P>> {
-        let ended = self.waiting.finish(asking.hash, asking.key.as_bytes());
+        let ended = self.waiting.finish(asking.place, asking.key.as_bytes());
         self.count_in_flight();
         ended
     }

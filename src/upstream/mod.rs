@@ -31,7 +31,7 @@ use crate::time::Monotonic;
 #[derive(Debug)]
 pub struct World<S> {
     pool: Rc<Pool<S>>,
-    streams: Streams,
+    streams: Rc<Streams>,
     clock: MonotonicClock,
     entropy: Rc<ChaCha>,
 }
@@ -48,7 +48,26 @@ impl<S: DatagramSockets> World<S> {
         let clock = setting.clock;
         let upstreams = forward.all_upstreams().map(Upstream::plain_address);
         let pool = Rc::new(Pool::new(setting, upstreams, Rc::clone(&entropy)));
-        Self { pool, streams, clock, entropy }
+        Self { pool, streams: Rc::new(streams), clock, entropy }
+    }
+
+    /// The same sockets and numbers for the upstreams of another `forward`, spoken to over other `streams` if there are any.
+    /// Exchanges under way end with the world that they began in.
+    #[must_use]
+    pub fn succeeded_by(&self, forward: &config::Forward, streams: Option<Streams>) -> Self {
+        self.pool.expect(forward.all_upstreams().map(Upstream::plain_address));
+        Self {
+            pool: Rc::clone(&self.pool),
+            streams: streams.map_or_else(|| Rc::clone(&self.streams), Rc::new),
+            clock: self.clock,
+            entropy: Rc::clone(&self.entropy),
+        }
+    }
+
+    /// The unforeseeable numbers of the core.
+    #[must_use]
+    pub const fn numbers(&self) -> &Rc<ChaCha> {
+        &self.entropy
     }
 
     /// Ends exchanges whose datagrams could not be sent or delivered; never returns. Without it they wait in vain.

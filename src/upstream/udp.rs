@@ -157,6 +157,11 @@ impl<S: DatagramSockets> Pool<S> {
         Self { sockets, sockets_max, ports, clock, entropy, counters, flights, state }
     }
 
+    /// Goes on for queries to `upstreams`.
+    pub fn expect(&self, upstreams: impl Iterator<Item = SocketAddr>) {
+        self.flights.expect(upstreams);
+    }
+
     /// As [`crate::resolve::ports::Transport::datagram`].
     ///
     /// # Errors

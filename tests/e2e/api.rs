@@ -218,6 +218,7 @@ fn loopback_without_a_token_sees_figures_and_commands_nothing() {
     for (path, body) in [
         (FLUSH, r#"{"all": true}"#),
         ("/api/v1/snapshot", "{}"),
+        ("/api/v1/reload", "{}"),
         ("/api/v1/log-level", r#"{"level": "error"}"#),
     ] {
         assert_eq!(post(api, path, &[JSON], body).status, 403, "{path}");
@@ -452,6 +453,29 @@ fn snapshot_is_written_when_it_is_asked_for() {
     assert_eq!(post(api, "/api/v1/snapshot", &[BEARER, JSON], "").json()["asked"], true);
     eventually("a snapshot", || path.exists().then_some(()));
     node.wait_for_line("snapshot ");
+}
+
+#[test]
+fn reload_tells_what_it_has_put_in_force() {
+    let api = ports::own();
+    let base = format!("[api]\ntoken = \"{TOKEN}\"\n");
+    let node = Setup::new().upstream(upstream().address).api(api).config(&base).start();
+    let reload = || post(api, "/api/v1/reload", &[BEARER, JSON], "");
+    assert_eq!(reload().json()["applied"], json!([]));
+    node.reconfigure(&format!(
+        "{base}[cache]\nprefetch = false\nhot = 11\n[identity]\nid = 'here'\n"
+    ));
+    let told = reload().json();
+    assert_eq!(told["applied"], json!(["cache", "identity"]));
+    assert_eq!(told["needs_restart"][0]["key"], "cache.hot");
+    let status = get(api, "/api/v1/status", &[BEARER]).json();
+    assert_eq!(status["optimizations"]["prefetch"], false);
+    node.reconfigure("[acl]\nallow = 'nobody'\n");
+    let refused = reload();
+    assert_eq!(refused.status, 409);
+    assert!(refused.json()["error"].as_str().unwrap().contains("acl.allow"), "the key is named");
+    let metrics = get(api, "/metrics", &[BEARER]);
+    assert!(metrics.body.contains("dns_config_reloads_total{outcome=\"refused\"} 1\n"));
 }
 
 #[test]

@@ -187,5 +187,5 @@ fn check_tells_lists_and_what_is_wrong_with_them() {
 fn sighup_without_lists_changes_nothing() {
     let node = Setup::new().start();
     node.signal("HUP");
-    node.wait_for_line("SIGHUP: there are no lists");
+    node.wait_for_line("reload: nothing to apply");
 }

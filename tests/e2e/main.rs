@@ -34,6 +34,7 @@ mod queries;
 mod questions;
 mod rate;
 mod rebinding;
+mod reload;
 mod restart;
 mod scripted;
 mod special;

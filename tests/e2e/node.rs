@@ -56,6 +56,7 @@ pub(crate) struct Setup {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     descriptors: Option<u32>,
+    has_upstreams: bool,
     api: Option<String>,
 }
 
@@ -73,6 +74,12 @@ impl Setup {
     /// Forwards to `upstream`: an address, or more as in the config.
     pub(crate) fn upstream(mut self, upstream: impl ToString) -> Self {
         self.upstreams.push(upstream.to_string());
+        self
+    }
+
+    /// Forwards to whom the config or the environment names.
+    pub(crate) fn upstreams_elsewhere(mut self) -> Self {
+        self.has_upstreams = true;
         self
     }
 
@@ -137,7 +144,7 @@ impl Setup {
         if self.listen.is_empty() {
             self.listen.push(ports::own());
         }
-        if self.upstreams.is_empty() {
+        if self.upstreams.is_empty() && !self.has_upstreams {
             self.upstreams.push(NOBODY.to_owned());
         }
         let cores = self.cores.take().unwrap_or_else(|| {
@@ -209,7 +216,7 @@ pub(crate) struct Node {
     log: Arc<Log>,
     /// The first address it serves.
     pub(crate) address: SocketAddr,
-    _directory: Directory,
+    directory: Directory,
 }
 
 impl Node {
@@ -228,7 +235,7 @@ impl Node {
             writer.lines.lock().unwrap().is_closed = true;
             writer.changed.notify_all();
         });
-        Self { child, log, address, _directory: directory }
+        Self { child, log, address, directory }
     }
 
     /// Waits for a log line that contains `part`.
@@ -236,6 +243,30 @@ impl Node {
         let found = |lines: &[String]| lines.iter().find(|line| line.contains(part)).cloned();
         let line = self.log.wait(PATIENCE, found);
         line.unwrap_or_else(|| panic!("no line of the log says `{part}`"))
+    }
+
+    /// Puts `toml` in the place of its config file.
+    pub(crate) fn reconfigure(&self, toml: &str) {
+        self.directory.write("node.toml", toml);
+    }
+
+    /// Has it read its config anew and gives the line that says what came of it.
+    pub(crate) fn reload(&self) -> String {
+        let start = self.log.lines.lock().unwrap().lines.len();
+        self.signal("HUP");
+        let is_outcome = |line: &&String| {
+            ["reload: applied", "reload: nothing", "reload refused"]
+                .iter()
+                .any(|outcome| line.contains(outcome))
+        };
+        let found = |lines: &[String]| lines[start..].iter().find(is_outcome).cloned();
+        self.log.wait(PATIENCE, found).expect("a reload ends")
+    }
+
+    /// Puts `toml` in force, or as much of it as can be.
+    pub(crate) fn reload_with(&self, toml: &str) -> String {
+        self.reconfigure(toml);
+        self.reload()
     }
 
     /// Everything it has logged.

@@ -314,6 +314,10 @@ fn supervisor_hears_ready_watchdog_and_stopping() {
     hears("READY=1");
     hears("WATCHDOG=1");
     hears("WATCHDOG=1");
+    node.signal("HUP");
+    // Both in one message, or the manager cannot tell which reload it is.
+    hears("RELOADING=1\nMONOTONIC_USEC=");
+    hears("READY=1\nSTATUS=serving on 1 core(s); reload: nothing to apply");
     assert_eq!(dig(node.address, "www.local.test").status, "NOERROR");
     node.signal("TERM");
     hears("STOPPING=1");

@@ -87,6 +87,8 @@ enum Command {
     },
     /// Write the cache to its snapshot file
     Snapshot,
+    /// Read the config anew, and put in force what differs and can change
+    Reload,
     /// How much is logged, or how much is to be: error, warn, info, debug
     LogLevel {
         /// The least important level
@@ -166,6 +168,7 @@ fn answer(arguments: &Arguments, client: &Client) -> Result<String, CtlError> {
                 |_| "the snapshot is being written; the log says when it is done\n".to_owned();
             (client.post("/api/v1/snapshot", &json!({}))?, show)
         }
+        Command::Reload => (client.post("/api/v1/reload", &json!({}))?, show::reload as Show),
         Command::LogLevel { level } => {
             let show: Show = |told| format!("{}\n", told["level"].as_str().unwrap_or_default());
             match level {

@@ -38,6 +38,20 @@ fn lines(lines: &[(&str, String)]) -> String {
     lines.iter().map(|(head, text)| format!("{:<wide$}{text}\n", format!("{head}:"))).collect()
 }
 
+/// What a reload has come to.
+pub(super) fn reload(told: &Value) -> String {
+    let applied: Vec<String> = list(&told["applied"]).map(text).collect();
+    let applied =
+        if applied.is_empty() { "nothing differs".to_owned() } else { applied.join(", ") };
+    let later = list(&told["needs_restart"]).map(|later| {
+        let [key, wanted, in_force] = ["key", "wanted", "in_force"].map(|part| text(&later[part]));
+        ("at restart", format!("{key} = {wanted}; {in_force} stays until then"))
+    });
+    let warnings = list(&told["warnings"]).map(|warning| ("warning", text(warning)));
+    let all: Vec<_> = std::iter::once(("applied", applied)).chain(later).chain(warnings).collect();
+    lines(&all)
+}
+
 /// What runs.
 pub(super) fn status(told: &Value) -> String {
     let joined = |value: &Value| {

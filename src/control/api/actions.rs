@@ -6,7 +6,7 @@ use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, HeaderMap};
 use serde_json::{Value, json};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::parameters::Parameters;
 use super::reply::{Content, Refusal, Reply, json, text, with};
@@ -50,6 +50,7 @@ pub(super) async fn carry_out(
         Action::Snapshot => {
             Err(Refusal::new(StatusCode::CONFLICT, "cache.snapshot names no file in the config"))
         }
+        Action::Reload => reload(shared).await,
         Action::LogLevel => Ok(log_level(node.log_level())),
         Action::SetLogLevel => {
             let word = parameters.text("level").unwrap_or_default();
@@ -58,6 +59,18 @@ pub(super) async fn carry_out(
             tracing::warn!("log level set to {word} by command");
             Ok(log_level(level))
         }
+    }
+}
+
+async fn reload(shared: &Shared) -> Result<Reply, Refusal> {
+    let (back, told) = oneshot::channel();
+    if !shared.node.reload(back) {
+        return Err(Refusal::busy("a reload waits already"));
+    }
+    match told.await {
+        Ok(Ok(report)) => Ok(json(&report)),
+        Ok(Err(mistake)) => Err(Refusal::new(StatusCode::CONFLICT, mistake)),
+        Err(_) => Err(Refusal::busy("the node does not reload any more")),
     }
 }
 

@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::{fs, io};
 
+use serde_json::Value;
 use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
@@ -87,7 +88,7 @@ pub enum ApiError {
     Thread(io::Error),
 }
 
-/// What a node is, for as long as it runs.
+/// What a node is, from the start or a reload to the next reload.
 #[derive(Clone, Debug)]
 pub struct About {
     /// What each core is.
@@ -106,6 +107,9 @@ pub struct About {
     pub config: Vec<(&'static str, String)>,
 }
 
+/// What a reload has come to: a report, or the mistake in the config for which nothing has changed.
+pub type Reloaded = Result<Value, String>;
+
 /// What one core is.
 #[derive(Clone, Copy, Debug)]
 pub struct AboutCore {
@@ -117,8 +121,8 @@ pub struct AboutCore {
 
 /// The node as the API sees it. No method waits for a core.
 pub trait Node: Send + Sync + 'static {
-    /// What does not change.
-    fn about(&self) -> &About;
+    /// What it is now.
+    fn about(&self) -> Arc<About>;
     /// What the cores count of their serving, in their order.
     fn serving(&self) -> Vec<&ServingCounters>;
     /// Datagrams that the kernel dropped before each core saw them.
@@ -129,6 +133,8 @@ pub trait Node: Send + Sync + 'static {
     fn desks(&self) -> &[Desk];
     /// Has a snapshot written; `false` when the config names no file for it.
     fn snapshot(&self) -> bool;
+    /// Has the config read anew, and told what came of it; `false` when a reload waits already.
+    fn reload(&self, back: oneshot::Sender<Reloaded>) -> bool;
     /// How much is logged now.
     fn log_level(&self) -> LogLevel;
     /// Changes how much is logged.

@@ -52,7 +52,7 @@ fn operation(route: &Route) -> Value {
     refuse("503", "A core does not answer, or too much is asked at a time.");
     if route.verb == Verb::Post {
         refuse("408", "The body took too long.");
-        refuse("409", "The config does not provide for it.");
+        refuse("409", "The config does not provide for it, or has a mistake.");
         refuse("413", "The body is too long.");
         refuse("415", "The body is not said to be JSON.");
     }

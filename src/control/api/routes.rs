@@ -20,6 +20,7 @@ pub(super) enum Action {
     Dump,
     Flush,
     Snapshot,
+    Reload,
     LogLevel,
     SetLogLevel,
 }
@@ -142,7 +143,7 @@ const fn figures(
 }
 
 /// Everything that can be asked.
-pub(super) static ROUTES: [Route; 13] = [
+pub(super) static ROUTES: [Route; 14] = [
     figures(
         "/metrics",
         Action::Metrics,
@@ -292,6 +293,21 @@ pub(super) static ROUTES: [Route; 13] = [
             Action::Snapshot,
             "Has the cache written to its snapshot file, within seconds",
             Answer::Json(&[("asked", "boolean")]),
+        )
+    },
+    Route {
+        verb: Verb::Post,
+        access: Access::Control,
+        ..figures(
+            "/api/v1/reload",
+            Action::Reload,
+            "Reads the config anew, puts in force what differs and can change, and tells what that was",
+            Answer::Json(&[
+                ("applied", "array"),
+                ("unchanged", "array"),
+                ("needs_restart", "array"),
+                ("warnings", "array"),
+            ]),
         )
     },
     figures(

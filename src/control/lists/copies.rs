@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use super::download::Validators;
 use super::text::{self, Unreadable};
-use crate::config::List;
+use crate::config::{List, ListSource};
 use crate::control::files::{self, Distrust, Placed};
 
 /// The first line of every copy.
@@ -107,6 +107,17 @@ impl Copies {
             Ok(Some((copy, text)))
         } else {
             Err(Useless::Torn)
+        }
+    }
+
+    /// Lets go of what is held in memory of other lists than `lists`. Files stay: a list may come back.
+    pub(super) fn retain(&mut self, lists: &[List]) {
+        if let Self::Held(copies) = self {
+            copies.retain(|url, _| {
+                lists
+                    .iter()
+                    .any(|list| matches!(&list.source, ListSource::Url(known) if known == url))
+            });
         }
     }
 

@@ -123,7 +123,7 @@ impl Keeper {
         };
         self.confirm(number, wall(), Duration::ZERO);
         let is_changed = present != self.made_of[number];
-        let counters = &self.counters.lists[number];
+        let counters = &self.list_counters[number];
         if is_changed {
             counters.changed.bump()
         } else {
@@ -218,7 +218,7 @@ impl Keeper {
         let (material, problem) = problem;
         // What the look before has told is not told again.
         if !self.schedule.is_failing(number) {
-            self.counters.lists[number].failed.bump();
+            self.list_counters[number].failed.bump();
             let List { name, source, .. } = list;
             tracing::error!(
                 "list {name:?}: {source}: cannot be read, none of its rules is in force: {problem}"
@@ -247,7 +247,7 @@ impl Keeper {
     /// Notes that a list is what its source had `age` ago.
     fn confirm(&mut self, number: usize, when: SystemTime, age: Duration) {
         let since = when.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        self.counters.lists[number].confirmed.set(since.as_secs());
+        self.list_counters[number].confirmed.set(since.as_secs());
         if self.schedule.confirmed(number, monotonic(), age) > 0 {
             tracing::info!("list {:?}: can be had again", self.lists[number].name);
         }
@@ -255,7 +255,7 @@ impl Keeper {
 
     /// Notes that a list could not be had, and tells it the first time, the second, the fourth and so on.
     fn fail(&mut self, number: usize, problem: &dyn Display) {
-        self.counters.lists[number].failed.bump();
+        self.list_counters[number].failed.bump();
         let count = self.schedule.failed(number, monotonic());
         if !count.is_power_of_two() {
             return;

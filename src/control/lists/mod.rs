@@ -32,11 +32,13 @@ use self::look::Material;
 use self::schedule::Schedule;
 use crate::config;
 use crate::control::files;
+use crate::control::schedule::in_force;
 use crate::control::snapshot::seconds;
-use crate::observe::FilterCounters;
+use crate::observe::{FilterCounters, ListCounters};
 use crate::policy::filter::syntax::Remarks;
 use crate::policy::filter::{Image, Lists, MAGIC};
 use crate::policy::{Filtering, Published};
+use crate::time::CacheTime;
 
 /// Lists that have changed wait for others that are being looked at, but no longer than this.
 const CHANGE_WAIT_MAX: Duration = Duration::from_secs(30);
@@ -60,12 +62,14 @@ const LINES_TOLD: usize = 3;
 const MAKING: u64 = 2;
 
 /// What the thread is told.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Order {
     /// To begin: the node serves, so that it may itself be whom this machine asks for the names of servers.
     Begin,
     /// To look at all lists now.
     Refresh,
+    /// To keep these lists from now on, by this `[filter]`.
+    Keep(config::Filter, Vec<config::List>),
 }
 
 /// What a keeper needs to begin.
@@ -84,7 +88,8 @@ pub struct Setup {
 pub struct Keeper {
     filter: config::Filter,
     lists: Vec<config::List>,
-    groups: Box<[Lists]>,
+    /// [`Setup::groups`], until the first image.
+    groups: Option<Box<[Lists]>>,
     draw: fn() -> io::Result<[u8; 16]>,
     /// Where the image is kept.
     directory: Option<PathBuf>,
@@ -98,8 +103,12 @@ pub struct Keeper {
     image: Option<Image<Bytes>>,
     /// Whether rules were left out of the image in force, for want of room.
     is_cut: bool,
+    /// Whether it is of other lists than those that are kept now.
+    is_of_others: bool,
     published: Arc<Published>,
     counters: Arc<FilterCounters>,
+    /// Those of `lists`, in their order.
+    list_counters: Vec<Arc<ListCounters>>,
 }
 
 impl Keeper {
@@ -123,11 +132,13 @@ impl Keeper {
             schedule: Schedule::new(&filter, &lists, draw),
             made_of: vec![Material::Nothing; lists.len()],
             image: None,
+            list_counters: counters.lists(),
             is_cut: false,
+            is_of_others: false,
             counters: Arc::new(counters),
             filter,
             lists,
-            groups,
+            groups: Some(groups),
             draw,
             directory,
             _claim: claim,
@@ -157,12 +168,60 @@ impl Keeper {
                     self.counters.asked.bump();
                     self.schedule.all(monotonic());
                 }
+                Ok(Order::Keep(filter, lists)) => self.keep_others(filter, lists),
                 Ok(Order::Begin) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.look_at_due();
             let rest = if self.published.reap() > 0 { REAP_PAUSE } else { SLEEP_MAX };
             order = orders.recv_timeout(self.schedule.rest(monotonic()).min(rest));
+        }
+    }
+
+    /// Keeps `lists` from now on and puts in force what of them lies on this machine, as at the start; what does not is
+    /// downloaded behind that. Where everything is kept, stays as it is.
+    fn keep_others(&mut self, filter: config::Filter, lists: Vec<config::List>) {
+        let is_known = |list: &config::List| {
+            let place = self.lists.iter().position(|known| known.name == list.name)?;
+            (self.lists[place].source == list.source).then(|| self.made_of[place].clone())
+        };
+        let made_of = lists.iter().map(|list| is_known(list).unwrap_or(Material::Nothing));
+        self.made_of = made_of.collect();
+        self.list_counters = self.counters.follow(lists.iter().map(|list| list.name.clone()));
+        self.downloader =
+            Downloader::new(filter.download_timeout, filter.list_bytes_max, &look::roots(&lists));
+        self.schedule = Schedule::new(&filter, &lists, self.draw);
+        self.copies.retain(&lists);
+        self.is_of_others |= !are_same(&self.lists, &lists);
+        (self.filter, self.lists) = (filter, lists);
+        if self.lists.is_empty() {
+            self.image = None;
+            self.counters.names.set(0);
+            self.counters.image_bytes.set(0);
+            self.counters.published.bump();
+            self.published.replace(|policy| policy.clone().filtered(None));
+            tracing::info!("lists: there are none any more");
+            return;
+        }
+        let present = self.survey();
+        let stamp = self.stamp(&present);
+        match self.image.clone().filter(|image| image.stamp() == stamp) {
+            // Other answers perhaps, but the same rules.
+            Some(image) => {
+                (self.made_of, self.is_of_others) = (present, false);
+                self.publish(image);
+            }
+            None => {
+                let before = self.image.as_ref().map(Image::stamp);
+                self.compile();
+                let is_kept = |image: &Image<Bytes>| Some(image.stamp()) == before;
+                // The same rules as before, for want of others; but other answers perhaps.
+                if let Some(image) = self.image.clone().filter(is_kept)
+                    && !self.is_of_others
+                {
+                    self.publish(image);
+                }
+            }
         }
     }
 
@@ -196,7 +255,7 @@ impl Keeper {
         };
         let stamp = self.stamp(present);
         let Some(image) = found.filter(|image| image.stamp() == stamp) else { return false };
-        for (list, tally) in self.counters.lists.iter().zip(image::noted(&directory, stamp)) {
+        for (list, tally) in self.list_counters.iter().zip(image::noted(&directory, stamp)) {
             list.rules.set(tally.rules);
             list.bad_lines.set(tally.bad);
             list.skipped_lines.set(tally.skipped);
@@ -244,7 +303,8 @@ impl Keeper {
 
     fn take_over(&mut self, compiled: Compiled, made_of: Vec<Material>, begun: Instant) {
         let is_cut = compiled.is_cut();
-        if is_cut && self.image.is_some() && !self.is_cut {
+        let is_whole = self.image.is_some() && !self.is_cut && !self.is_of_others;
+        if is_cut && is_whole {
             self.refuse(&compiled.readings);
             return;
         }
@@ -267,7 +327,7 @@ impl Keeper {
             }
         }
         self.made_of = made_of;
-        self.is_cut = is_cut;
+        (self.is_cut, self.is_of_others) = (is_cut, false);
         self.mend();
         let took = monotonic() - begun;
         self.counters.built.bump();
@@ -312,7 +372,7 @@ impl Keeper {
 
     /// Counts and tells what was read of a list.
     fn count(&self, number: usize, reading: Option<&Reading>, is_changed: bool) {
-        let (list, counters) = (&self.lists[number], &self.counters.lists[number]);
+        let (list, counters) = (&self.lists[number], &self.list_counters[number]);
         let counts = reading.map_or_else(Tally::default, tally);
         counters.rules.set(counts.rules);
         counters.bad_lines.set(counts.bad);
@@ -346,9 +406,18 @@ impl Keeper {
         self.counters.names.set(image.footprint().names);
         self.counters.image_bytes.set(image.footprint().bytes as u64);
         self.counters.published.bump();
+        let at_first = self.groups.take();
+        let at = CacheTime::from_millis(since_epoch(wall()));
         self.published.replace(|policy| {
-            let groups = policy.filtering().map_or(&self.groups[..], Filtering::groups);
-            let filtering = Filtering::new(image.clone(), &self.lists, groups.into());
+            // Whoever follows the schedules has said which lists count, as long as they are the same.
+            let said =
+                policy.filtering().filter(|filtering| is_numbered_alike(filtering, &self.lists));
+            let groups = match (said, &at_first) {
+                (Some(filtering), _) => filtering.groups().into(),
+                (None, Some(groups)) => groups.clone(),
+                (None, None) => in_force(policy.groups().sections(), &self.lists, at),
+            };
+            let filtering = Filtering::new(image.clone(), &self.lists, groups);
             policy.clone().filtered(Some(Arc::new(filtering)))
         });
         self.image = Some(image);
@@ -368,6 +437,21 @@ impl Keeper {
         }
         hasher.finish()
     }
+}
+
+/// Whether both would be compiled to the same, if there is room.
+fn are_same(some: &[config::List], others: &[config::List]) -> bool {
+    let said = |list: &config::List| {
+        let config::List { name, source, kind, syntax, .. } = list;
+        format!("{name:?} {source:?} {kind:?} {syntax:?}")
+    };
+    some.iter().map(said).eq(others.iter().map(said))
+}
+
+/// Whether each of `lists` has the number that it has in `filtering`.
+fn is_numbered_alike(filtering: &Filtering, lists: &[config::List]) -> bool {
+    let names = filtering.lists().iter().map(|list| &list.name);
+    names.eq(lists.iter().map(|list| &list.name))
 }
 
 /// What an operator should mend: a directory in which nothing can be kept, files that cannot be read.
@@ -433,6 +517,12 @@ fn fingerprint(octets: &[u8]) -> u64 {
 #[expect(clippy::disallowed_methods, reason = "control reads the clock")]
 fn monotonic() -> Instant {
     Instant::now()
+}
+
+/// Milliseconds since 1970.
+fn since_epoch(at: SystemTime) -> u64 {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[expect(clippy::disallowed_methods, reason = "control reads the clock")]

@@ -65,7 +65,7 @@ fn decides(keeper: &Keeper, name: &str) -> Option<u8> {
 
 /// Looks that were made at a list: changed, unchanged, failed.
 fn looks(keeper: &Keeper, number: usize) -> [u64; 3] {
-    let list = &keeper.counters.lists[number];
+    let list = &keeper.list_counters[number];
     [&list.changed, &list.unchanged, &list.failed].map(|count| count.value())
 }
 
@@ -93,8 +93,8 @@ fn files_are_in_force_from_the_start_and_read_again_only_when_they_have_changed(
         (Some(0), Some(1))
     );
     let counters = keeper.counters();
-    assert_eq!((counters.lists[0].rules.value(), counters.lists[0].bad_lines.value()), (2, 1));
-    assert_eq!((counters.names.value(), counters.lists[1].bytes.value()), (2, 13));
+    assert_eq!((counters.lists()[0].rules.value(), counters.lists()[0].bad_lines.value()), (2, 1));
+    assert_eq!((counters.names.value(), counters.lists()[1].bytes.value()), (2, 13));
     refresh(&mut keeper);
     assert_eq!((built(&keeper), looks(&keeper, 0)), (1, [0, 1, 0]));
     directory.write("ads", b"0.0.0.0 other.example\n");
@@ -146,7 +146,7 @@ fn image_is_there_at_once_after_a_restart_if_it_still_fits() {
     let second = ended(&directory, &lists);
     assert_eq!((built(&first), built(&second), decides(&second, "ads.example")), (1, 0, Some(0)));
     let counts = |keeper: &Keeper| {
-        let list = &keeper.counters.lists[0];
+        let list = &keeper.list_counters[0];
         [&list.rules, &list.bad_lines, &list.skipped_lines, &list.bytes].map(|gauge| gauge.value())
     };
     assert_eq!(counts(&first), counts(&second));
@@ -276,7 +276,7 @@ fn rules_beyond_the_memory_are_left_out_and_allowances_come_first() {
     let mut keeper = Keeper::begin(setup, published()).unwrap();
     let counters = keeper.counters();
     let counts = || {
-        let list = &counters.lists[0];
+        let list = &counters.lists()[0];
         [&list.rules, &list.left_out_lines, &list.bad_lines].map(|gauge| gauge.value())
     };
     let [rules, left_out, bad] = counts();
@@ -311,7 +311,7 @@ fn refresh_keeps_all_rules_and_a_whole_image_is_not_replaced_by_one_that_is_cut(
             ..setup
         };
         let cut = Keeper::begin(again, published()).unwrap();
-        let most = usize::try_from(cut.counters.lists[0].rules.value()).unwrap();
+        let most = usize::try_from(cut.list_counters[0].rules.value()).unwrap();
         drop(cut);
 
         directory.write("block", text(most - 100).as_bytes());
@@ -326,7 +326,7 @@ fn refresh_keeps_all_rules_and_a_whole_image_is_not_replaced_by_one_that_is_cut(
         refresh(&mut keeper);
         assert_eq!((built(&keeper), keeper.counters.failed.value()), (4, 1));
         assert_eq!(keeper.counters.names.value(), (most - 97) as u64);
-        assert_eq!(keeper.counters.lists[0].left_out_lines.value(), 0);
+        assert_eq!(keeper.list_counters[0].left_out_lines.value(), 0);
         directory.write("block", b"ads.example\n");
         refresh(&mut keeper);
         assert_eq!((built(&keeper), keeper.counters.names.value()), (5, 1));
@@ -383,8 +383,7 @@ fn thread_looks_when_told_and_ends_when_nobody_could_tell_any_more() {
     let nobody: Box<[Lists]> = Box::new([Lists::default()]);
     published.replace(|policy| {
         let filtering = policy.filtering().unwrap();
-        let lists = [file("ads", "/ads".into())];
-        policy.clone().filtered(Some(Arc::new(filtering.regrouped(&lists, nobody.clone()))))
+        policy.clone().filtered(Some(Arc::new(filtering.regrouped(nobody.clone()))))
     });
     directory.write("ads", b"other.example\nthird.example\n");
     orders.send(Order::Refresh).unwrap();
@@ -392,4 +391,69 @@ fn thread_looks_when_told_and_ends_when_nobody_could_tell_any_more() {
     thread.join().unwrap();
     assert_eq!((counters.names.value(), counters.asked.value(), published.epoch()), (2, 1, 3));
     assert_eq!(published.current().1.filtering().unwrap().groups(), &*nobody);
+}
+
+#[test]
+fn other_lists_are_in_force_at_once_with_their_own_numbers_and_counts() {
+    let directory = Directory::create("others");
+    let path = |name: &str| directory.write(name, format!("{name}.example\n").as_bytes());
+    let [ads, games, news] = ["ads", "games", "news"].map(|name| file(name, path(name)));
+    let mut keeper = keeper(Some(&directory), &[ads.clone(), games.clone()]);
+    let published = Arc::clone(&keeper.published);
+    let filter = keeper.filter.clone();
+    keeper.keep_others(filter.clone(), vec![news, ads.clone()]);
+    let numbers = |keeper: &Keeper| {
+        ["ads", "games", "news"].map(|name| decides(keeper, &format!("{name}.example")))
+    };
+    assert_eq!((numbers(&keeper), built(&keeper)), ([Some(1), None, Some(0)], 2));
+    let (_, policy) = published.current();
+    let filtering = policy.filtering().unwrap();
+    assert_eq!(filtering.list_names(), ["news", "ads"]);
+    assert!(filtering.groups()[0].contains(1), "all lists count for who has no group");
+    let names: Vec<u64> = keeper.counters.lists().iter().map(|list| list.rules.value()).collect();
+    assert_eq!(names, [1, 1]);
+    assert_eq!(looks(&keeper, 1), [0, 0, 0]);
+    refresh(&mut keeper);
+    assert_eq!((looks(&keeper, 1), built(&keeper)), ([0, 1, 0], 2), "nothing has changed since");
+    // Another answer is no other rule.
+    let answer = config::ListAnswer::Refused;
+    let refusing = List { answer, ..ads };
+    keeper.keep_others(filter.clone(), vec![refusing]);
+    assert_eq!(built(&keeper), 3);
+    let answer = config::ListAnswer::Nxdomain;
+    let denying = List { answer, ..keeper.lists[0].clone() };
+    keeper.keep_others(filter.clone(), vec![denying]);
+    assert_eq!(built(&keeper), 3);
+    keeper.keep_others(filter, Vec::new());
+    assert!(published.current().1.filtering().is_none() && keeper.counters.lists().is_empty());
+}
+
+#[test]
+fn other_lists_that_outgrow_the_memory_are_in_force_and_the_same_are_refused() {
+    let directory = Directory::create("other-cut");
+    let text = |count: usize| -> String {
+        (0..count).map(|number| format!("name{number}.ads.example\n")).collect()
+    };
+    let few = file("few", directory.write("few", text(10).as_bytes()));
+    let path = directory.write("many", text(10).as_bytes());
+    let many = file("many", path);
+    let mut setup = setup(None, &[few]);
+    setup.filter.bytes = 1 << 20;
+    let filter = setup.filter.clone();
+    let mut keeper = Keeper::begin(setup, published()).unwrap();
+    directory.write("many", text(10_000).as_bytes());
+    let failed = |keeper: &Keeper| keeper.counters.failed.value();
+    keeper.keep_others(filter.clone(), vec![many.clone()]);
+    assert_eq!((built(&keeper), failed(&keeper)), (2, 0));
+    assert!(keeper.list_counters[0].left_out_lines.value() > 0);
+    // Whole again; then too many for the same lists, which answer otherwise from now on.
+    directory.write("many", text(20).as_bytes());
+    refresh(&mut keeper);
+    assert_eq!((built(&keeper), keeper.counters.names.value()), (3, 20));
+    directory.write("many", text(10_000).as_bytes());
+    let refusing = List { answer: config::ListAnswer::Refused, ..many };
+    keeper.keep_others(filter, vec![refusing.clone()]);
+    assert_eq!((built(&keeper), failed(&keeper), keeper.counters.names.value()), (3, 1, 20));
+    let (_, policy) = keeper.published.current();
+    assert_eq!(policy.filtering().unwrap().lists(), [refusing]);
 }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::*;
 use crate::config::{self, Days, ListAnswer, ListKind, ListReason, ListSource, Period};
 use crate::policy::filter::{Compiler, Image};
-use crate::policy::{Acl, Filtering, Identity, LocalData, Policy};
+use crate::policy::{Acl, Filtering, Groups, Identity, LocalData, Policy};
 
 /// Clocks go forward on the last Sunday of March at 2:00, back on that of October at 3:00.
 const BERLIN: &str = "CET-1CEST,M3.5.0,M10.5.0/3";
@@ -26,12 +26,10 @@ fn list(name: &str) -> List {
     }
 }
 
-/// A timetable by which `games` count on some days from one minute up to another.
-fn games(days: u8, from_minute: u16, to_minute: u16) -> Timetable {
+/// The default group, for which `games` count on some days from one minute up to another.
+fn games(days: u8, from_minute: u16, to_minute: u16) -> Group {
     let period = Period { lists: vec!["games".into()], days: Days(days), from_minute, to_minute };
-    let group =
-        Group { name: config::DEFAULT_GROUP.into(), periods: vec![period], ..Group::default() };
-    Timetable::new(&[group], &[list("ads"), list("games")])
+    Group { name: config::DEFAULT_GROUP.into(), periods: vec![period], ..Group::default() }
 }
 
 fn time(text: &str) -> CacheTime {
@@ -40,11 +38,11 @@ fn time(text: &str) -> CacheTime {
 }
 
 /// For how many minutes of the 24 hours from `begin` on games count, in a zone.
-fn minutes(timetable: &Timetable, zone: &str, begin: &str) -> usize {
+fn minutes(group: &Group, zone: &str, begin: &str) -> usize {
     let (zone, begin) = (TimeZone::posix(zone).unwrap(), time(begin).as_millis());
     let at = |minute: u64| CacheTime::from_millis(begin + minute * MINUTE_MILLIS);
-    let counts =
-        |&minute: &u64| timetable.schedule.in_force(minute_in(&zone, at(minute)))[0].contains(1);
+    let schedule = Schedule::new(std::slice::from_ref(group), &[list("ads"), list("games")]);
+    let counts = |&minute: &u64| schedule.in_force(minute_in(&zone, at(minute)))[0].contains(1);
     (0..24 * 60).filter(counts).count()
 }
 
@@ -99,7 +97,7 @@ fn night_over_a_change_belongs_to_the_day_on_which_it_begins() {
     assert_eq!(minutes(&saturday, BERLIN, "2026-03-29T11:00:00Z"), 0);
 }
 
-fn published() -> Published {
+fn published(sections: &[Group]) -> Published {
     let image = Compiler::new(*b"sixteen octets..").finish(7).unwrap();
     let image = Image::open(Bytes::from(image)).unwrap();
     let config = config::Config::default();
@@ -107,6 +105,7 @@ fn published() -> Published {
     let groups = Box::new([[0].into_iter().collect()]);
     let filtering = Filtering::new(image, &[list("ads"), list("games")], groups);
     let policy = Policy::new(acl, identity, LocalData::default());
+    let policy = policy.grouped(Groups::new(sections, &[]));
     Published::new(policy.filtered(Some(Arc::new(filtering))))
 }
 
@@ -116,7 +115,7 @@ fn counts_games(published: &Published) -> bool {
 
 #[test]
 fn policy_follows_the_clock_and_is_left_alone_between() {
-    let (timetable, published) = (games(0x7F, 480, 1080), published());
+    let (mut timetable, published) = (Timetable::default(), published(&[games(0x7F, 480, 1080)]));
     for (minute, is_counted, epoch) in [
         (479, false, 0),
         (480, true, 1),
@@ -132,10 +131,11 @@ fn policy_follows_the_clock_and_is_left_alone_between() {
 
 #[test]
 fn policy_that_others_replace_is_mended() {
-    let (timetable, published) = (games(0x7F, 480, 1080), published());
+    let sections = [games(0x7F, 480, 1080)];
+    let (mut timetable, published) = (Timetable::default(), published(&sections));
     let noon = LocalMinute::new(0, 720);
     timetable.apply_at(noon, &published);
-    let late = self::published().current().1;
+    let late = self::published(&sections).current().1;
     published.replace(|_| Policy::clone(&late));
     assert!(!counts_games(&published));
     timetable.apply_at(noon, &published);
@@ -144,11 +144,28 @@ fn policy_that_others_replace_is_mended() {
 
 #[test]
 fn without_lists_or_times_nothing_is_replaced() {
-    let published = published();
     let at = time("2026-07-01T12:00:00Z");
-    Timetable::new(&[], &[list("ads"), list("games")]).apply(at, &published);
-    assert_eq!(published.epoch(), 0);
-    published.replace(|policy| policy.clone().filtered(None));
-    games(0x7F, 0, 0).apply(at, &published);
-    assert_eq!(published.epoch(), 1);
+    let without_times = published(&[]);
+    let mut timetable = Timetable::default();
+    timetable.apply(at, &without_times);
+    assert_eq!(without_times.epoch(), 0);
+    let without_lists = published(&[games(0x7F, 0, 0)]);
+    without_lists.replace(|policy| policy.clone().filtered(None));
+    timetable.apply(at, &without_lists);
+    assert_eq!(without_lists.epoch(), 1);
+}
+
+#[test]
+fn other_groups_are_followed_as_soon_as_they_are_in_force() {
+    let published = published(&[]);
+    let mut timetable = Timetable::default();
+    let noon = LocalMinute::new(0, 720);
+    timetable.apply_at(noon, &published);
+    assert!(counts_games(&published), "who has no group has all lists");
+    let at_night = Groups::new(&[games(0x7F, 1_320, 360)], &[]);
+    published.replace(|policy| policy.clone().grouped(at_night.clone()));
+    timetable.apply_at(noon, &published);
+    assert!(!counts_games(&published));
+    timetable.apply_at(LocalMinute::new(0, 1_330), &published);
+    assert!(counts_games(&published));
 }

@@ -84,7 +84,7 @@ fn written(path: &Path, cores: u32, pieces: impl IntoIterator<Item = Piece>) -> 
     let writer = Writer::new(
         path.into(),
         cores,
-        Origins::default(),
+        Arc::default(),
         Arc::clone(&counters),
         Arc::clone(&settled),
     );

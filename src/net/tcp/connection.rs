@@ -107,8 +107,9 @@ impl Connection {
     }
 
     fn has_room(&self) -> bool {
-        self.unanswered.get() < self.core.config.pipeline_max
-            && self.output.borrow().len() < self.core.config.output_bytes_max
+        let config = self.core.config.get();
+        self.unanswered.get() < config.pipeline_max
+            && self.output.borrow().len() < config.output_bytes_max
     }
 
     fn fits(&self, message: &[u8]) -> bool {
@@ -306,7 +307,7 @@ impl<R: Respond> Conversation<R> {
             stalled_since: None,
             stalled_taken: 0,
             linger_until: None,
-            timer: Timer::new(connection.core.config.idle_timeout),
+            timer: Timer::new(connection.core.config.get().idle_timeout),
             armed_for: None,
             connection,
         }
@@ -511,14 +512,14 @@ impl<R: Respond> Conversation<R> {
 
     /// Whether half a query has waited too long, on a connection that has other work in flight.
     fn must_cut(&self, now: Instant) -> bool {
-        let idle_timeout = self.connection.core.config.idle_timeout;
+        let idle_timeout = self.connection.core.config.get().idle_timeout;
         !self.connection.is_settled()
             && self.partial_since.is_some_and(|since| since + idle_timeout <= now)
     }
 
     /// The next moment at which something may have to end, and how the connection ends if it comes to that.
     fn deadline(&self) -> (Instant, End) {
-        let config = &self.connection.core.config;
+        let config = self.connection.core.config.get();
         let partial = self.partial_since.map(|since| (since + config.idle_timeout, End::Idle));
         let whole = if let Some(since) = self.stalled_since {
             (since + config.write_timeout, End::Slow)

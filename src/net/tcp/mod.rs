@@ -62,7 +62,7 @@ impl Tcp {
     pub fn new(config: &config::Tcp, bytes_max: usize, counters: Arc<Counters>) -> Self {
         Self {
             core: Rc::new(Core {
-                config: *config,
+                config: Cell::new(*config),
                 counters,
                 clients: Rc::new(Clients::new(config.connections_per_client_max)),
                 held: Cell::new(0),
@@ -84,10 +84,16 @@ impl Tcp {
     /// Outside a glommio executor.
     #[must_use]
     pub fn listen(&self, socket: OwnedFd, number: u16) -> Listener {
-        let seats = Seats::new(self.core.config.connections_max, Rc::clone(&self.core.clients));
+        let seats =
+            Seats::new(self.core.config.get().connections_max, Rc::clone(&self.core.clients));
         let door = Rc::new(Door { seats: Rc::new(seats), acceptor: Bell::default() });
         self.core.doors.borrow_mut().push(Rc::downgrade(&door));
         Listener { core: Rc::clone(&self.core), door, socket: adopt(socket), number }
+    }
+
+    /// Goes by the timeouts and the lengths of queues of `config` from now on; how many connections there may be stays.
+    pub fn adopt(&self, config: &config::Tcp) {
+        self.core.config.set(*config);
     }
 
     /// Begins the drain: no more connections, no more queries. Idle connections are closed now, the others once
@@ -238,7 +244,7 @@ impl std::fmt::Debug for Bell {
 /// What the listeners and connections of one core share.
 #[derive(Debug)]
 struct Core {
-    config: config::Tcp,
+    config: Cell<config::Tcp>,
     counters: Arc<Counters>,
     clients: Rc<Clients>,
     /// Bytes of requests and replies that wait, on all connections.
@@ -265,7 +271,7 @@ impl Core {
     /// Most reply bytes a connection may hold: late answers to queries already in flight may pass the limit that
     /// stops reading, by as much again or one largest message.
     fn output_bytes_cap(&self) -> usize {
-        output_bytes_cap(&self.config)
+        output_bytes_cap(&self.config.get())
     }
 
     fn evict(&self, connection: &Weak<Connection>) {

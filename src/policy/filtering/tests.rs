@@ -307,9 +307,8 @@ fn group_has_its_own_lists() {
         (list("games", ListAnswer::Nodata), Syntax::Domains, "games.example"),
     ];
     let filtering = filtering(&lists);
-    let names: Vec<List> = lists.iter().map(|(list, ..)| list.clone()).collect();
     let groups = [Lists::from_iter([0]), Lists::from_iter([0, 1]), Lists::default()];
-    let filtering = filtering.regrouped(&names, Box::new(groups));
+    let filtering = filtering.regrouped(Box::new(groups));
     let is_blocked = |name: &str, group| {
         let name = NameBuf::from_text(name).unwrap();
         let subject = Subject { group, ..SUBJECT };

@@ -101,6 +101,12 @@ impl Trust {
         Ok(Self { roots: Arc::new(store), provider })
     }
 
+    /// Whether both trust the same roots.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.roots.roots == other.roots.roots
+    }
+
     /// A configuration with no sessions yet, for upstreams that are to be authenticated this way.
     fn configure(&self, authentication: &Authentication) -> ClientConfig {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
