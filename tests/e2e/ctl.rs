@@ -116,17 +116,14 @@ fn flush_and_log_level_are_carried_out() {
 #[test]
 fn reload_says_what_is_in_force_and_what_is_not() {
     let commanded = Commanded::start("");
-    assert_eq!(commanded.prints(&["reload"]), "applied:  nothing differs\n");
+    assert_eq!(commanded.prints(&["reload"]), "applied: nothing differs\n");
     let text = format!(
         "[api]\nlisten = \"{}\"\ntoken = \"{TOKEN}\"\n[cache]\nhot = 11\n[log]\nlevel = 'debug'\n",
         commanded.api
     );
     commanded.node.reconfigure(&text);
     let shown = commanded.prints(&["reload"]);
-    assert!(
-        shown.starts_with("applied:     log\nat restart:  cache.hot = 11; 10 stays"),
-        "{shown}"
-    );
+    assert!(shown.starts_with("applied:    log\nat restart: cache.hot = 11; 10 stays"), "{shown}");
     commanded.node.reconfigure(&(text + "[nonsense]\n"));
     let (code, _, error) = ctl(&["--config", &commanded.config(), "reload"]);
     assert!(code == 1 && error.contains("nonsense"), "{error}");
