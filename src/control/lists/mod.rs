@@ -391,6 +391,9 @@ impl Keeper {
                 list.source
             );
         }
+        if is_changed && report.rules == 0 {
+            tracing::warn!("list {name:?}: {} holds no rule: nothing is listed by it", list.source);
+        }
         if let Some(line) = reading.and_then(Reading::cut_at) {
             tracing::error!(
                 "list {name:?}: the memory of all lists is full: the rules from line {line} on are left out ({} lines); raise \

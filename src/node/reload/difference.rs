@@ -226,7 +226,7 @@ mod tests {
     }
 
     /// Another value than the default for each key that takes effect at the next start, as it would be written.
-    const OTHERS: [(&str, &str); 28] = [
+    const OTHERS: [(&str, &str); 42] = [
         ("node.cores", "'0'"),
         ("node.listen", "['127.0.0.1:5399']"),
         ("node.io", "'mmsg'"),
@@ -250,6 +250,20 @@ mod tests {
         ("forward.inflight_max", "7"),
         ("forward.waiters_max", "7"),
         ("filter.directory", "'/lists'"),
+        ("query_log.path", "'/queries'"),
+        ("query_log.retention", "'7h'"),
+        ("query_log.size_max", "'7MiB'"),
+        ("query_log.anonymize", "true"),
+        ("query_log.sample", "7"),
+        ("query_log.top", "7"),
+        ("query_log.queue", "'1MiB'"),
+        ("dnstap.socket", "'/socket'"),
+        ("dnstap.tcp", "'192.0.2.1:6000'"),
+        ("dnstap.file", "'/frames'"),
+        ("dnstap.identity", "'here'"),
+        ("dnstap.queries", "false"),
+        ("dnstap.responses", "false"),
+        ("dnstap.anonymize", "true"),
         ("api.listen", "'off'"),
         ("api.token", "'0123456789abcdef'"),
         ("api.token_file", "'/token'"),
@@ -324,7 +338,10 @@ mod tests {
         let tables: std::collections::BTreeSet<&str> = KEYS.iter().map(|key| key.table).collect();
         for table in tables {
             let is_compared = SECTIONS.iter().any(|section| section.name == table);
-            assert!(is_compared || ["api", "node"].contains(&table), "[{table}]");
+            assert!(
+                is_compared || ["api", "dnstap", "node", "query_log"].contains(&table),
+                "[{table}]"
+            );
         }
     }
 
