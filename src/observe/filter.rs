@@ -76,21 +76,24 @@ impl FilterHits {
         *known = names;
     }
 
+    /// What was counted of each list, as of one moment. The names are held for no longer than that: the core must not wait for
+    /// whoever writes them down.
+    fn counts(&self) -> Vec<(&'static str, [u64; 3])> {
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let lists = names.iter().zip(self.lists.iter());
+        lists.map(|(name, hits)| (*name, hits.all().map(Counter::value))).collect()
+    }
+
     /// Writes the counters of `core`, of the lists that it goes by.
     pub fn expose(&self, core: usize, out: &mut Exposition) {
         let core = core.to_string();
-        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, hits) in names.iter().zip(self.lists.iter()) {
-            let outcomes = [
-                ("blocked", &hits.blocked),
-                ("blocked_answer", &hits.blocked_answers),
-                ("allowed", &hits.allowed),
-            ];
-            for (outcome, count) in outcomes {
-                let labels = [("list", *name), ("outcome", outcome), ("core", core.as_str())];
+        for (name, counts) in self.counts() {
+            for (outcome, count) in ["blocked", "blocked_answer", "allowed"].into_iter().zip(counts)
+            {
+                let labels = [("list", name), ("outcome", outcome), ("core", core.as_str())];
                 let (family, help) =
                     ("dns_filter_hits_total", "Questions that lists have decided over");
-                out.sample(Kind::Counter, family, help, &labels, count.value());
+                out.sample(Kind::Counter, family, help, &labels, count);
             }
         }
     }

@@ -70,7 +70,9 @@ impl ForwardCounters {
         for (name, help, count) in plain {
             out.sample(Kind::Counter, name, help, &labels, count.value());
         }
-        for server in &*self.servers.lock().unwrap_or_else(PoisonError::into_inner) {
+        // Held for no longer than a copy takes: the core must not wait for whoever writes them down.
+        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for server in servers {
             let labels = [
                 ("upstream", server.name.as_str()),
                 ("protocol", server.protocol),

@@ -44,7 +44,7 @@ pub struct UpstreamCounters {
 }
 
 /// The streams to one upstream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Line {
     upstream: String,
     transport: &'static str,
@@ -107,7 +107,9 @@ impl UpstreamCounters {
 
     /// Writes what is counted of the streams to each upstream.
     fn expose_lines(&self, core: &str, out: &mut Exposition) {
-        for line in self.lines.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        // Held for no longer than a copy takes: the core must not wait for whoever writes them down.
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for line in lines {
             let labels = [
                 ("upstream", line.upstream.as_str()),
                 ("transport", line.transport),
