@@ -6,7 +6,7 @@ use super::super::Transport;
 use crate::time::CacheTime;
 
 /// Where an answer came from, or why there was none.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum How {
     /// From the cache, while it counted.
     Cache,
