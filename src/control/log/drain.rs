@@ -18,6 +18,12 @@ const PAUSE_MAX: Duration = Duration::from_millis(40);
 /// Bytes of frames from which on they are handed on.
 pub(super) const FRAMES_BYTES: usize = 256 << 10;
 
+/// How long a frame waits for others to go on with: whoever takes them is woken for many at a time.
+const FRAMES_AGE: Duration = Duration::from_millis(250);
+
+/// The part of a queue that may fill before it is looked at more often: each look costs what a hundred queries do.
+const BUSY_PART: usize = 4;
+
 /// How long a query waits in a block that does not fill.
 const BLOCK_AGE: Duration = Duration::from_secs(1);
 
@@ -43,11 +49,14 @@ pub(super) struct Drain {
     pub(super) frames: Frames,
 }
 
-/// Frames that go on as a whole, all of one core.
-#[derive(Debug, Default)]
+/// Frames that go on as a whole.
+#[derive(Debug)]
 pub(super) struct Frames {
     octets: Vec<u8>,
-    count: u64,
+    /// When the first of them came.
+    since: Instant,
+    /// How many are of each core, and what is counted of that core.
+    cores: Vec<(u64, Arc<LogCounters>)>,
 }
 
 impl Drain {
@@ -70,12 +79,13 @@ impl Drain {
             for (number, (consumer, counters)) in cores.iter_mut().enumerate() {
                 let waiting = consumer.waiting_bytes();
                 counters.queue_bytes.set(waiting as u64);
-                is_busy |= waiting > consumer.capacity_bytes() / 16;
+                is_busy |= waiting > consumer.capacity_bytes() / BUSY_PART;
                 self.empty(number, consumer, counters);
             }
             if let Some(packing) = &mut self.packing {
                 packing.look(is_last);
             }
+            self.frames.look(&self.ways, is_last);
             if is_last {
                 return;
             }
@@ -95,19 +105,33 @@ impl Drain {
                 packing.add(number, &entry, names);
             }
             if !ways.is_empty() {
-                frames.append(&entry, *octets, encoder, names);
+                frames.append(number, &entry, *octets, encoder, names);
                 if frames.octets.len() >= FRAMES_BYTES {
-                    frames.hand_on(ways, counters);
+                    frames.hand_on(ways);
                 }
             }
         });
         counters.records.add(records);
-        frames.hand_on(ways, counters);
     }
 }
 
 impl Frames {
-    fn append(&mut self, entry: &Entry<'_>, octets: Octets, encoder: &mut Encoder, names: &Names) {
+    pub(super) fn new(cores: Vec<Arc<LogCounters>>) -> Self {
+        let cores = cores.into_iter().map(|counters| (0, counters)).collect();
+        Self { octets: Vec::new(), since: monotonic(), cores }
+    }
+
+    fn append(
+        &mut self,
+        core: usize,
+        entry: &Entry<'_>,
+        octets: Octets,
+        encoder: &mut Encoder,
+        names: &Names,
+    ) {
+        if self.octets.is_empty() {
+            self.since = monotonic();
+        }
         let list = entry.list.map(|list| names.list(list));
         let wanted = [
             (Told::Query, octets.queries),
@@ -117,12 +141,21 @@ impl Frames {
             frames::append(&mut self.octets, |out| {
                 encoder.append(told, entry, list.as_deref(), out);
             });
-            self.count += 1;
+            if let Some((count, _)) = self.cores.get_mut(core) {
+                *count += 1;
+            }
         }
     }
 
-    fn hand_on(&mut self, ways: &[Way], counters: &LogCounters) {
-        let Some((last, others)) = ways.split_last().filter(|_| self.count > 0) else { return };
+    /// Hands on what has waited for long, or whatever there is when it `is_last`.
+    fn look(&mut self, ways: &[Way], is_last: bool) {
+        if !self.octets.is_empty() && (is_last || monotonic() - self.since >= FRAMES_AGE) {
+            self.hand_on(ways);
+        }
+    }
+
+    fn hand_on(&mut self, ways: &[Way]) {
+        let Some((last, others)) = ways.split_last() else { return };
         let mut dropped = 0;
         for way in others {
             let mut copy = way.spare.try_recv().unwrap_or_default();
@@ -132,8 +165,9 @@ impl Frames {
         let room = last.spare.try_recv().unwrap_or_default();
         let octets = std::mem::replace(&mut self.octets, room);
         dropped += u64::from(last.frames.try_send(octets).is_err());
-        counters.dnstap_dropped.add(dropped * self.count);
-        self.count = 0;
+        for (count, counters) in &mut self.cores {
+            counters.dnstap_dropped.add(dropped * std::mem::take(count));
+        }
     }
 }
 

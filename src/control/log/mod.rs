@@ -172,9 +172,10 @@ impl Recorder {
         let counters_max = query_log.top * cores.len().max(1);
         let sketches = Arc::new(Mutex::new(Kind::ALL.map(|_| Sketch::new(counters_max))));
         let counts = (query_log.top > 0).then(|| Arc::clone(&sketches));
+        let counters: Vec<_> = cores.iter().map(|(_, counters)| Arc::clone(counters)).collect();
+        let frames = Frames::new(counters.clone());
         let packing = (stored.is_some() || counts.is_some()).then(|| {
             let packer = Packer::new(query_log.anonymize, RandomState::new());
-            let counters = cores.iter().map(|(_, counters)| Arc::clone(counters)).collect();
             Packing::new(packer, counters, stored, counts, query_log.sample.into())
         });
         let version = concat!("heimdall-uring ", env!("CARGO_PKG_VERSION"));
@@ -185,7 +186,7 @@ impl Recorder {
             names: Names::new(published, listeners),
             packing,
             ways,
-            frames: Frames::default(),
+            frames,
         };
         let ending = Arc::clone(&is_ending);
         start("query-log", Box::new(move || drain.run(cores, &ending)))?;

@@ -169,6 +169,7 @@ fn action(entry: &Entry<'_>) -> Option<u64> {
 }
 
 /// Points in time, so many microseconds after the epoch: seconds as a number, what is left of a second in four octets.
+#[inline]
 fn time(seconds: u32, rest: u32, micros: u64, out: &mut Vec<u8>) {
     const SECOND: u64 = 1_000_000;
     number(seconds, micros / SECOND, out);
@@ -201,10 +202,14 @@ const fn field_len(value: &[u8]) -> usize {
     1 + bits.div_ceil(7) as usize + value.len()
 }
 
+/// All our fields have numbers below 16, so that it takes one octet.
+#[inline]
 fn key(field: u32, wire_type: u32, out: &mut Vec<u8>) {
-    varint(u64::from(field << 3 | wire_type), out);
+    let [key, ..] = (field << 3 | wire_type).to_le_bytes();
+    out.push(key);
 }
 
+#[inline]
 fn varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         let [low, ..] = value.to_le_bytes();

@@ -29,6 +29,7 @@ impl Dictionary {
     }
 
     /// The number of `key`, which is seen once more, and once more blocked.
+    #[inline]
     pub(super) fn number(&mut self, key: &[u8], is_blocked: bool) -> u16 {
         let Self { hashing, octets, known, numbers } = self;
         let hash = hashing.hash_one(key);
