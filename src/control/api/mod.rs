@@ -35,7 +35,7 @@ use self::queries::Most;
 use self::rates::Rates;
 use super::desk::Desk;
 use super::log::Recorder;
-use super::switches::Switchboard;
+use super::switches::{self, Switchboard};
 use crate::config::{self, ApiListen, LogLevel, Token};
 use crate::observe::{Counter, Exposition, Kind, ListCounters, ServingCounters};
 use crate::time::CacheTime;
@@ -56,6 +56,7 @@ pub fn bytes_max(section: &config::Api, cores: usize) -> usize {
         ApiListen::Off => 0,
         ApiListen::Tcp(_) | ApiListen::Unix(_) => {
             connection::CONNECTIONS_MAX * (CONNECTION_BYTES + cores * CORE_TEXT_BYTES)
+                + switches::BYTES_MAX
         }
     }
 }
