@@ -133,6 +133,7 @@ pub struct Setup {
 pub struct Recorder {
     store: Option<PathBuf>,
     sketches: Arc<Mutex<Sketches>>,
+    is_counting: bool,
     is_ending: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -190,7 +191,9 @@ impl Recorder {
         };
         let ending = Arc::clone(&is_ending);
         start("query-log", Box::new(move || drain.run(cores, &ending)))?;
-        Ok(Self { store: query_log.path, sketches, is_ending, threads: Mutex::new(threads) })
+        let is_counting = query_log.top > 0;
+        let (store, threads) = (query_log.path, Mutex::new(threads));
+        Ok(Self { store, sketches, is_counting, is_ending, threads })
     }
 
     /// The `n` that were seen most of late, by all cores together, most first. Empty unless they are counted; what was seen
@@ -200,6 +203,12 @@ impl Recorder {
         // A copy, so that nobody waits while it is put in order.
         let copy = locked(&self.sketches)[kind as usize].clone();
         merge([&copy], n).iter().map(|hitter| often(kind, hitter)).collect()
+    }
+
+    /// Whether what is seen most is counted.
+    #[must_use]
+    pub const fn counts(&self) -> bool {
+        self.is_counting
     }
 
     /// Where queries are stored, if they are: what [`search`] takes.
