@@ -40,7 +40,7 @@ use crate::wire::Name;
 const BATCHES_WAITING: usize = 16;
 
 /// Blocks that wait for the store, and most that it takes at a time.
-const BLOCKS_WAITING: usize = 16;
+const BLOCKS_WAITING: usize = 8;
 const BLOCKS_TAKEN: usize = 8;
 
 /// Pause before the store is tried again.
