@@ -1,6 +1,8 @@
 //! Hot path. What lists say now: whose lists count for which group of clients, and what those get who ask for a blocked
 //! name. Asked of each question, and of the names and addresses in its answer.
 
+mod explain;
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -12,6 +14,7 @@ use super::parts;
 use crate::config;
 use crate::time::CacheTime;
 use crate::wire::{Answer, NameBuf, Query, Rtype};
+pub use explain::{Listed, Part};
 
 /// The lists in force; immutable, shared by all cores, replaced as a whole.
 #[derive(Debug)]
@@ -91,6 +94,12 @@ impl Filtering {
         self.manners.iter().map(|manner| manner.name).collect()
     }
 
+    /// What the operator calls the list with this number.
+    #[must_use]
+    pub fn list_name(&self, list: u8) -> Option<&'static str> {
+        self.manners.get(usize::from(list)).map(|manner| manner.name)
+    }
+
     /// The rule that decides over `qtype` at the name that is `folded`, if there is one: for the client himself, or for the
     /// name.
     #[must_use]
@@ -162,7 +171,7 @@ impl Filtering {
         subject: Subject<'_>,
     ) -> Option<Blocked<'_>> {
         if self.may_object(query, answer) {
-            self.object_to_parts(query, answer, subject)
+            self.object_to_parts(query, answer, subject, |_, _| {})
         } else {
             None
         }
@@ -184,6 +193,7 @@ impl Filtering {
         query: &Query<'_>,
         answer: &Answer<'_>,
         subject: Subject<'_>,
+        mut note: impl FnMut(Part<'_>, &Decision<'_>),
     ) -> Option<Blocked<'_>> {
         let (matcher, asker) = (self.matcher(), self.asker(query.qtype, subject));
         let mut addressed: Option<Decision<'_>> = None;
@@ -202,12 +212,16 @@ impl Filtering {
                 };
                 // What is allowed is so with everything behind it.
                 if let Some(decision) = decision {
+                    note(Part::Name(target.as_name()), &decision);
                     return self.objection_of(&decision, query, subject);
                 }
             }
             if self.watches_addresses {
                 for address in addresses(record.rtype, record.rdata) {
                     let found = matcher.decide_address(address, &asker);
+                    if let Some(found) = &found {
+                        note(Part::Address(address), found);
+                    }
                     addressed = first_of(addressed, found);
                 }
             }

@@ -64,7 +64,8 @@ fn every_documented_path_answers_as_documented() {
         if path.ends_with("/live") {
             continue;
         }
-        let query = if path.ends_with("/lookup") { "?name=name.test" } else { "" };
+        let is_about_a_name = path.ends_with("/lookup") || path.ends_with("/explain");
+        let query = if is_about_a_name { "?name=name.test" } else { "" };
         let reply = get(api, &format!("{path}{query}"), &[BEARER]);
         assert_eq!(reply.status, 200, "{path}");
         let content = &operation["responses"]["200"]["content"];
@@ -212,7 +213,8 @@ fn loopback_without_a_token_sees_figures_and_commands_nothing() {
     let upstream = upstream();
     let (node, api) = open(&upstream);
     is_served(&node);
-    for path in [LOOKUP, "/api/v1/cache/dump", "/api/v1/config"] {
+    let explain = "/api/v1/explain?name=name.test";
+    for path in [LOOKUP, "/api/v1/cache/dump", "/api/v1/config", explain, "/api/v1/decisions"] {
         assert_eq!(get(api, path, &[]).status, 403, "{path}");
     }
     for (path, body) in [

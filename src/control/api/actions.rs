@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::parameters::Parameters;
 use super::reply::{Content, Refusal, Reply, json, text, with};
 use super::routes::{Action, EVENTS};
-use super::{Shared, cache, openapi};
+use super::{Shared, cache, explain, openapi};
 use crate::config::LogLevel;
 use crate::control::desk::{Request, UpstreamState};
 use crate::observe::{Exposition, Format, ServingCounters};
@@ -43,6 +43,8 @@ pub(super) async fn carry_out(
         Action::Stats => Ok(stats(shared)),
         Action::Live => Ok(live(shared)),
         Action::Upstreams => upstreams(shared).await,
+        Action::Explain => explain::explain(parameters, shared).await,
+        Action::Decisions => explain::decisions(parameters, shared).await,
         Action::Lookup => cache::look_up(parameters, shared).await,
         Action::Dump => cache::dump(parameters, shared),
         Action::Flush => cache::flush(parameters, shared).await,

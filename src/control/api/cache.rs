@@ -36,12 +36,12 @@ pub(super) async fn ask<T>(
     }
 }
 
-fn name(text: &str) -> Result<NameBuf, Refusal> {
+pub(super) fn name(text: &str) -> Result<NameBuf, Refusal> {
     NameBuf::from_text(text)
         .map_err(|error| Refusal::bad(format!("{text:?} is no domain name: {error:?}")))
 }
 
-fn rtype(parameters: &Parameters) -> Result<Option<Rtype>, Refusal> {
+pub(super) fn rtype(parameters: &Parameters) -> Result<Option<Rtype>, Refusal> {
     let Some(text) = parameters.text("type") else { return Ok(None) };
     let known = Rtype::from_text(text);
     known

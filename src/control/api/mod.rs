@@ -4,6 +4,7 @@
 mod actions;
 mod cache;
 mod connection;
+mod explain;
 mod guard;
 mod listen;
 mod openapi;

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::guard::Access;
+use super::parameters::TEXT_CHARS_MAX;
 use super::routes::{Answer, Form, Parameter, ROUTES, Route, Verb};
 
 /// The document.
@@ -142,6 +143,10 @@ fn schema(form: &Form) -> Value {
         Form::Type => {
             json!({ "type": "string", "example": "AAAA", "pattern": "^(A|AAAA|CNAME|HTTPS|MX|NS|PTR|SOA|SRV|TXT|TYPE[0-9]{1,4})$" })
         }
+        Form::Text => json!({ "type": "string", "minLength": 1, "maxLength": TEXT_CHARS_MAX }),
+        Form::Address => json!({ "type": "string", "example": "192.0.2.1", "oneOf": [
+            { "type": "string", "format": "ipv4" }, { "type": "string", "format": "ipv6" },
+        ] }),
         Form::Choice(words) => json!({ "type": "string", "enum": words }),
         Form::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
         Form::Switch => json!({ "type": "boolean" }),

@@ -1,10 +1,15 @@
 //! What a request says: parameters of a query or members of a JSON object, checked against what its route takes.
 
+use std::net::IpAddr;
+
 use hyper::StatusCode;
 use serde_json::Value;
 
 use super::reply::Refusal;
 use super::routes::{Form, Parameter, Route};
+
+/// Longest text that is taken, in characters.
+pub(super) const TEXT_CHARS_MAX: usize = 255;
 
 /// Parameters of a request, each once and of the form that its route asks for.
 #[derive(Debug, Default)]
@@ -22,7 +27,9 @@ impl Parameters {
             let (name, text) = (decode(name)?, decode(text)?);
             let parameter = find(route, &name)?;
             let value = match parameter.form {
-                Form::Name | Form::Type | Form::Choice(_) => Some(Value::from(text)),
+                Form::Name | Form::Type | Form::Choice(_) | Form::Text | Form::Address => {
+                    Some(Value::from(text))
+                }
                 Form::Count(..) => text.parse::<u64>().ok().map(Value::from),
                 Form::Switch | Form::Mark => text.parse::<bool>().ok().map(Value::from),
             };
@@ -54,6 +61,10 @@ impl Parameters {
             (Form::Name | Form::Type, Value::String(_))
             | (Form::Switch, Value::Bool(_))
             | (Form::Mark, Value::Bool(true)) => true,
+            (Form::Text, Value::String(text)) => {
+                (1..=TEXT_CHARS_MAX).contains(&text.chars().count())
+            }
+            (Form::Address, Value::String(text)) => text.parse::<IpAddr>().is_ok(),
             (Form::Choice(choices), Value::String(text)) => choices.contains(&text.as_str()),
             (Form::Count(least, most), Value::Number(number)) => {
                 number.as_u64().is_some_and(|number| (*least..=*most).contains(&number))

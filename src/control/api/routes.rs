@@ -4,6 +4,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Method, StatusCode};
 
 use super::guard::Access;
+use super::parameters::TEXT_CHARS_MAX;
 use super::reply::Refusal;
 
 /// What is done for a request.
@@ -16,6 +17,8 @@ pub(super) enum Action {
     Stats,
     Live,
     Upstreams,
+    Explain,
+    Decisions,
     Lookup,
     Dump,
     Flush,
@@ -75,6 +78,10 @@ pub(super) enum Form {
     Name,
     /// A record type.
     Type,
+    /// Any text that is not empty.
+    Text,
+    /// An IP address.
+    Address,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A number from the first to the second.
@@ -91,6 +98,8 @@ impl Form {
         match self {
             Self::Name => "a domain name".to_owned(),
             Self::Type => "a record type such as A or TYPE65280".to_owned(),
+            Self::Text => format!("a text of 1 to {TEXT_CHARS_MAX} characters"),
+            Self::Address => "an IP address".to_owned(),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Count(least, most) => format!("a number from {least} to {most}"),
             Self::Switch => "true or false".to_owned(),
@@ -118,6 +127,10 @@ pub(super) const EVENTS: &str = "text/event-stream";
 pub(super) const DUMP_MAX: u64 = 10_000_000;
 pub(super) const DUMP_DEFAULT: u64 = 10_000;
 
+/// Decisions that one request may give, and gives when nothing else is said.
+pub(super) const DECISIONS_MAX: u64 = 1_000;
+pub(super) const DECISIONS_DEFAULT: u64 = 50;
+
 /// How much may be logged.
 const LEVELS: &[&str] = &["error", "warn", "info", "debug"];
 
@@ -143,7 +156,7 @@ const fn figures(
 }
 
 /// Everything that can be asked.
-pub(super) static ROUTES: [Route; 14] = [
+pub(super) static ROUTES: [Route; 16] = [
     figures(
         "/metrics",
         Action::Metrics,
@@ -212,6 +225,80 @@ pub(super) static ROUTES: [Route; 14] = [
         "What each core knows of each upstream",
         Answer::Json(&[("upstreams", "array")]),
     ),
+    Route {
+        access: Access::Control,
+        parameters: &[
+            NAME,
+            Parameter {
+                name: "type",
+                form: Form::Type,
+                is_required: false,
+                text: "the record type; A if none is given",
+            },
+            Parameter {
+                name: "client",
+                form: Form::Address,
+                is_required: false,
+                text: "who would ask; 127.0.0.1 if nothing is said",
+            },
+            Parameter {
+                name: "transport",
+                form: Form::Choice(&["udp", "tcp"]),
+                is_required: false,
+                text: "how it would ask; udp if nothing is said",
+            },
+            Parameter {
+                name: "listener",
+                form: Form::Text,
+                is_required: false,
+                text: "which listener it would ask, as node.listen has it; the first if nothing is said",
+            },
+        ],
+        ..figures(
+            "/api/v1/explain",
+            Action::Explain,
+            "What would become of a question, step by step, on each core, and the last decisions about the name",
+            Answer::Json(&[
+                ("name", "string"),
+                ("type", "string"),
+                ("client", "string"),
+                ("transport", "string"),
+                ("listener", "string"),
+                ("cores", "array"),
+                ("decisions", "array"),
+            ]),
+        )
+    },
+    Route {
+        access: Access::Control,
+        parameters: &[
+            Parameter { is_required: false, text: "about this name", ..NAME },
+            Parameter {
+                name: "under",
+                form: Form::Name,
+                is_required: false,
+                text: "about this name and those below it",
+            },
+            Parameter {
+                name: "client",
+                form: Form::Address,
+                is_required: false,
+                text: "of this client",
+            },
+            Parameter {
+                name: "limit",
+                form: Form::Count(1, DECISIONS_MAX),
+                is_required: false,
+                text: "decisions at most; 50 if nothing is said",
+            },
+        ],
+        ..figures(
+            "/api/v1/decisions",
+            Action::Decisions,
+            "The last decisions of all cores, newest first: plain hits by samples, everything else",
+            Answer::Json(&[("decisions", "array")]),
+        )
+    },
     Route {
         access: Access::Control,
         parameters: &[
