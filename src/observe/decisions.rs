@@ -79,9 +79,9 @@ pub struct Decisions {
 }
 
 impl Decisions {
-    /// Room for the last `count`; with 0 nothing is noted. `seed` tells cores apart.
+    /// Room for the last `count` of the core with this number; with 0 nothing is noted.
     #[must_use]
-    pub fn new(count: usize, seed: u32) -> Self {
+    pub fn new(count: usize, core: usize) -> Self {
         const EMPTY: Slot = Slot {
             decision: Decision {
                 time: CacheTime::from_millis(0),
@@ -102,7 +102,8 @@ impl Decisions {
             name_len: 0,
         };
         let slots = RefCell::new(vec![EMPTY; count].into_boxed_slice());
-        Self { slots, noted: Cell::new(0), sampling: Sampling::new(seed) }
+        let sampling = Sampling::new(u32::try_from(core).unwrap_or(u32::MAX));
+        Self { slots, noted: Cell::new(0), sampling }
     }
 
     /// Whether the plain hit at hand is one of those that are noted; to be asked once for each.

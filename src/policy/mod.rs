@@ -10,6 +10,7 @@ pub mod identity;
 mod interned;
 pub mod local;
 pub mod outcome;
+pub mod overrides;
 mod parts;
 mod presentation;
 pub mod published;
@@ -27,10 +28,13 @@ pub use groups::{Groups, Membership, Place};
 pub use identity::Identity;
 pub use local::{HostsFile, Local, LocalData, LocalError};
 pub use outcome::{Blocked, Outcome};
+pub use overrides::{Action, OVERRIDES_MAX, Override, Overrides, Switches};
 pub use published::Published;
 pub use rate::{Balance, Excess, RateLimiter};
 pub use rebinding::Rebinding;
 
+use crate::config;
+use crate::observe::OVERRIDES;
 use crate::time::CacheTime;
 use crate::wire::{Answer, AnswerBuf, Class, Ede, Flags, Name, NameBuf, Query, Rcode, Rtype};
 
@@ -94,6 +98,7 @@ pub struct Policy {
     local: Arc<LocalData>,
     groups: Groups,
     filtering: Option<Arc<Filtering>>,
+    switches: Switches,
     rebinding: Rebinding,
     any: AnswerBuf,
     generation: u64,
@@ -109,6 +114,7 @@ impl Policy {
             local: Arc::new(local),
             groups: Groups::default(),
             filtering: None,
+            switches: Switches::default(),
             rebinding: Rebinding::default(),
             any: local::any_answer(),
             generation: 0,
@@ -141,11 +147,29 @@ impl Policy {
         self
     }
 
-    /// The same, with names blocked and allowed as `filtering` says.
+    /// The same, with names blocked and allowed as `filtering` says, but for lists that the operator has disabled.
     #[must_use]
     pub fn filtered(mut self, filtering: Option<Arc<Filtering>>) -> Self {
-        self.filtering = filtering;
+        self.filtering = filtering.map(|filtering| {
+            let disabled = filtering.numbers(&self.switches.disabled);
+            let is_so = disabled == filtering.disabled();
+            if is_so { filtering } else { Arc::new(filtering.without(disabled)) }
+        });
         self
+    }
+
+    /// The same, with what the operator has switched by hand.
+    #[must_use]
+    pub fn switched(mut self, switches: Switches) -> Self {
+        self.switches = switches;
+        let filtering = self.filtering.take();
+        self.filtered(filtering)
+    }
+
+    /// What the operator has switched by hand.
+    #[must_use]
+    pub const fn switches(&self) -> &Switches {
+        &self.switches
     }
 
     /// The same, with `rebinding` for the answers of upstreams.
@@ -206,7 +230,10 @@ impl Policy {
     /// What the operator calls a list.
     #[must_use]
     pub fn list_name(&self, list: u8) -> Option<&'static str> {
-        self.filtering.as_ref()?.list_name(list)
+        match list {
+            OVERRIDES => Some(config::OVERRIDES_NAME),
+            list => self.filtering.as_ref()?.list_name(list),
+        }
     }
 
     /// The lists in force, if there are any.
@@ -227,7 +254,37 @@ impl Policy {
         answer: &Answer<'_>,
         now: CacheTime,
     ) -> Option<Blocked<'_>> {
-        self.filtering.as_ref()?.object(query, answer, self.subject(asker, now))
+        if self.switches.is_paused {
+            return None;
+        }
+        let overrides = self.switches.overrides.as_deref();
+        match &self.filtering {
+            Some(filtering) => filtering.object(query, answer, self.subject(asker, now), overrides),
+            None => overrides?.object(query, answer, now),
+        }
+    }
+
+    /// What the operator and his lists say to `query`, whose name is `folded`; the operator's own word comes first.
+    #[inline]
+    fn judgement(
+        &self,
+        query: &Query<'_>,
+        folded: &[u8],
+        asker: Asker,
+        now: CacheTime,
+    ) -> Judgement<'_> {
+        if self.switches.is_paused {
+            return Judgement::Unlisted;
+        }
+        if let Some(overrides) = &self.switches.overrides
+            && let Some(judgement) = overrides.judge(folded, query.qtype, now)
+        {
+            return judgement;
+        }
+        match &self.filtering {
+            Some(filtering) => filtering.judge(query, folded, self.subject(asker, now)),
+            None => Judgement::Unlisted,
+        }
     }
 
     /// What lists object to in the name of `query`, which is `folded`, if `asker` asked for it.
@@ -239,7 +296,7 @@ impl Policy {
         asker: Asker,
         now: CacheTime,
     ) -> Option<Blocked<'_>> {
-        match self.filtering.as_ref()?.judge(query, folded, self.subject(asker, now)) {
+        match self.judgement(query, folded, asker, now) {
             Judgement::Blocked(blocked) => Some(blocked),
             Judgement::Unlisted | Judgement::Allowed(_) => None,
         }
@@ -255,17 +312,20 @@ impl Policy {
         answer: &Answer<'_>,
         now: CacheTime,
     ) -> Option<Blocked<'_>> {
-        let filtering = self.filtering.as_ref().filter(|_| query.qclass == Class::IN)?;
-        if !filtering.may_object(query, answer) {
+        let may_object = match (&self.filtering, &self.switches.overrides) {
+            (Some(filtering), _) => filtering.may_object(query, answer),
+            (None, Some(_)) => filtering::leads_on(query, answer),
+            (None, None) => false,
+        };
+        if !may_object || query.qclass != Class::IN {
             return None;
         }
         let mut folded = NameBuf::new(query.qname);
         folded.make_lower();
-        let subject = self.subject(asker, now);
-        match filtering.judge(query, folded.as_name().as_bytes(), subject) {
+        match self.judgement(query, folded.as_name().as_bytes(), asker, now) {
             Judgement::Allowed(_) => None,
             Judgement::Blocked(blocked) => Some(blocked),
-            Judgement::Unlisted => filtering.object(query, answer, subject),
+            Judgement::Unlisted => self.objection(query, asker, answer, now),
         }
     }
 
@@ -320,10 +380,7 @@ impl Policy {
         if let Some(local) = self.local(folded, query.qtype, wants, now) {
             return Ruling::of(local);
         }
-        let judgement = match &self.filtering {
-            Some(filtering) => filtering.judge(query, folded, self.subject(asker, now)),
-            None => Judgement::Unlisted,
-        };
+        let judgement = self.judgement(query, folded, asker, now);
         if let Judgement::Blocked(blocked) = judgement {
             return Ruling::Block(blocked);
         }

@@ -70,14 +70,14 @@ impl Filtering {
     ) {
         if self.may_object(query, answer) {
             let note = |part: Part<'_>, it: &Decision<'_>| note(part, Listed::of(it, true));
-            let _ = self.object_to_parts(query, answer, subject, note);
+            let _ = self.object_to_parts(query, answer, subject, None, note);
         }
     }
 
     /// The lists that count now for the clients of `group`, by number.
     #[must_use]
     pub fn in_force(&self, group: u8) -> Lists {
-        *self.groups.get(usize::from(group)).unwrap_or(&self.groups[0])
+        *self.asked.get(usize::from(group)).unwrap_or(&self.asked[0])
     }
 }
 

@@ -11,7 +11,8 @@ use crate::policy::filter::syntax::{self, Syntax};
 use crate::policy::filter::{Compiler, Image, Kind, Rule};
 use crate::policy::schedule::{self, LocalMinute};
 use crate::policy::{
-    Acl, Filtering, Groups, HostsFile, Identity, LocalData, RateLimiter, Rebinding, local,
+    Acl, Action, Filtering, Groups, HostsFile, Identity, LocalData, Override, Overrides,
+    RateLimiter, Rebinding, Switches, local,
 };
 use crate::serve::{Admission, Asking, Sections, Unresolved};
 use crate::time::CacheTime;
@@ -354,6 +355,22 @@ fn compare(core: &mut Core<()>, message: &[u8], client: Client, now: Now) -> &'s
     explained.answer()
 }
 
+/// Names that are blocked and allowed by hand, and a list that is disabled.
+fn switches(is_paused: bool) -> Switches {
+    let names = ["kept.example.", "ads.example.", "hush.example.", "www.tracker.example."];
+    let names = names.map(|name| NameBuf::from_text(name).unwrap());
+    let held = [
+        (Action::Block, false),
+        (Action::Allow, true),
+        (Action::Allow, false),
+        (Action::Block, true),
+    ];
+    let held = held.map(|(action, is_subtree)| Override { action, is_subtree });
+    let overrides = Overrides::new(names.iter().map(NameBuf::as_name).zip(held));
+    let disabled = ["deny".to_owned()].into_iter().collect();
+    Switches { overrides: Some(Arc::new(overrides)), disabled: Arc::new(disabled), is_paused }
+}
+
 /// Types, classes, flags and sizes of what is asked.
 const KINDS: [(Rtype, Class, u16, u16); 9] = [
     (Rtype::A, Class::IN, Flags::RD, 1232),
@@ -371,9 +388,19 @@ const KINDS: [(Rtype, Class, u16, u16); 9] = [
 fn whatever_is_explained_is_what_happens_and_explaining_changes_nothing() {
     let mut seen = std::collections::BTreeMap::<&str, usize>::new();
     let (noon, night) = (LocalMinute::new(0, 12 * 60), LocalMinute::new(0, 22 * 60));
-    // While entries are fresh, past their lifetime, and long after it.
-    for (minute, seconds) in [(noon, 10), (night, 400), (noon, 400), (night, 200_000)] {
+    // While entries are fresh, past their lifetime, and long after it; with names that are overridden, and while paused.
+    for (minute, seconds, switches) in [
+        (noon, 10, None),
+        (night, 400, None),
+        (noon, 400, Some(switches(false))),
+        (noon, 10, Some(switches(false))),
+        (noon, 10, Some(switches(true))),
+        (night, 200_000, None),
+    ] {
         let mut core = busy(minute);
+        if let Some(switches) = switches {
+            core.go_by(Arc::new(core.policy.as_ref().clone().switched(switches)));
+        }
         let now = at(seconds);
         trouble(&mut core, now);
         for address in CLIENTS {
@@ -559,6 +586,30 @@ fn each_step_is_told_in_words() {
     ] {
         assert!(said(&core, "kept.example.", CLIENTS[0], at(seconds)).contains(words));
     }
+}
+
+#[test]
+fn what_is_switched_by_hand_is_told() {
+    let policy = |core: &Core<()>, is_paused| {
+        Arc::new(core.policy.as_ref().clone().switched(switches(is_paused)))
+    };
+    let mut core = busy(LocalMinute::new(0, 12 * 60));
+    core.go_by(policy(&core, false));
+    for (name, words) in [
+        (
+            "x.ads.example.",
+            "lists: allowed by hand, there or with all names below one (override), whatever lists say",
+        ),
+        ("kept.example.", "blocked by hand: NOERROR"),
+        ("shop.example.", "answer: it leads to a name that is blocked by hand (override)"),
+        ("deny.example.", "disabled by hand: deny"),
+    ] {
+        let told = said(&core, name, CLIENTS[0], at(10));
+        assert!(told.contains(words), "{name}: {words}\n{told}");
+    }
+    core.go_by(policy(&core, true));
+    let told = said(&core, "x.ads.example.", CLIENTS[0], at(10));
+    assert!(told.contains("lists: blocking is paused by hand"), "{told}");
 }
 
 #[test]

@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use super::{Explained, Fate, Stage, Tracer, is_by_rule};
 use crate::cache::{Explanation, Inspection, Segment, State};
-use crate::config::{Group, Period, ROOT_VIEW};
-use crate::observe::Transport;
+use crate::config::{Group, OVERRIDES_NAME, Period, ROOT_VIEW};
 use crate::observe::log::How;
+use crate::observe::{OVERRIDES, Transport};
 use crate::policy::filter::{Reach, Trigger, Verb};
 use crate::policy::local::{Source, Wants};
-use crate::policy::{Balance, Blocked, Listed, Membership, Part, Policy, Ruling};
+use crate::policy::{Action, Balance, Blocked, Listed, Membership, Part, Policy, Ruling};
 use crate::time::CacheTime;
 use crate::wire::{Answer, Ede, Flags, Header, Name, Query, Rcode};
 
@@ -59,6 +59,10 @@ impl<P> Tracer<'_, P> {
             let _ = write!(text, "; lists that count now: {}", names(&now));
             if !not.is_empty() {
                 let _ = write!(text, "; not now: {}", names(&not));
+            }
+            let disabled: Vec<&String> = policy.switches().disabled.iter().collect();
+            if !disabled.is_empty() {
+                let _ = write!(text, "; disabled by hand: {}", some_of(&disabled));
             }
             if let Some(Membership { section, .. }) = membership {
                 text += &hours(section);
@@ -111,10 +115,23 @@ impl<P> Tracer<'_, P> {
     /// What lists say of the name whose key is set.
     pub(super) fn tell_lists(&mut self, query: &Query<'_>) {
         let policy = &self.core.policy;
+        if policy.switches().is_paused {
+            let text = "blocking is paused by hand: neither lists nor overrides are asked";
+            return self.tell(Stage::Lists, "paused", text.to_owned());
+        }
+        let folded = self.key.folded_name();
+        if let Some(held) = policy.switches().overrides.as_ref().and_then(|all| all.find(folded)) {
+            let (outcome, word) = match held.action {
+                Action::Allow => ("allowed", "allowed"),
+                Action::Block => ("blocked", "blocked"),
+            };
+            let reach = if held.is_subtree { ", there or with all names below one" } else { "" };
+            let text = format!("{word} by hand{reach} (override), whatever lists say");
+            return self.tell(Stage::Lists, outcome, text);
+        }
         if policy.filtering().is_none() {
             return;
         }
-        let folded = self.key.folded_name();
         let (deciding, others) = policy.listed(folded, query.qtype, self.asker, self.now.cache);
         let told = |it: &Listed| {
             let list = policy.list_name(it.list).unwrap_or_default();
@@ -160,7 +177,10 @@ impl<P> Tracer<'_, P> {
             }
         });
         let list = policy.list_name(blocked.list).unwrap_or_default();
-        let text = format!("list \"{list}\" objects to the answer: {}", some_of(&because));
+        let text = match blocked.list {
+            OVERRIDES => "it leads to a name that is blocked by hand (override)".to_owned(),
+            _ => format!("list \"{list}\" objects to the answer: {}", some_of(&because)),
+        };
         self.tell(Stage::Answer, "blocked", text);
     }
 
@@ -214,6 +234,7 @@ impl<P> Tracer<'_, P> {
 fn answered(how: Option<How>, ede: Option<Ede>, list: Option<&str>) -> String {
     let said = ede.map(|ede| ede.text).filter(|text| !text.is_empty());
     match (how, said) {
+        (Some(How::Blocked), _) if list == Some(OVERRIDES_NAME) => "blocked by hand".to_owned(),
         (Some(How::Blocked), _) => format!("blocked by list \"{}\"", list.unwrap_or_default()),
         (Some(How::Refused), Some(said)) => format!("refused ({said})"),
         (Some(How::Refused), None) => "refused".to_owned(),
