@@ -51,7 +51,8 @@ impl Filtering {
         let numbers = (0..=u8::MAX).take(self.lists.len());
         let of_one = |number| {
             let lists = Lists::from_iter([number]);
-            let decision = self.decide_for(folded, &Asker { lists: &lists, ..asker })?;
+            let asker = Asker { lists: &lists, ..asker };
+            let decision = self.decide_for(self.matcher(subject), folded, &asker)?;
             Some(Listed::of(&decision, in_force.contains(number)))
         };
         let is_other = |it: &Listed| deciding.is_none_or(|deciding| deciding.list != it.list);
