@@ -42,6 +42,7 @@ pub(super) async fn carry_out(
         }
         Action::Stats => Ok(stats(shared)),
         Action::Live => Ok(live(shared)),
+        Action::History => Ok(shared.rates.history()),
         Action::Upstreams => upstreams(shared).await,
         Action::Lookup => cache::look_up(parameters, shared).await,
         Action::Dump => cache::dump(parameters, shared),
@@ -114,6 +115,7 @@ fn status(shared: &Shared) -> Reply {
         "listen": about.listen,
         "cores": cores,
         "memory": about.memory,
+        "cache_bytes_max": about.cache_bytes_max,
         "io": about.io,
         "fallbacks": about.fallbacks,
         "optimizations": optimizations,
@@ -158,6 +160,7 @@ fn stats(shared: &Shared) -> Reply {
             "hit_rate": hit_rate,
             "stale": sum(|core| core.stale.value()),
             "local": sum(|core| core.local.value()),
+            "blocked": sum(|core| core.blocked.value()),
             "failures": sum(|core| core.failures.value()),
             "refreshes": sum(|core| core.refreshes.value()),
             "evictions": sum(|core| core.evictions.value()),
@@ -198,10 +201,23 @@ async fn upstreams(shared: &Shared) -> Result<Reply, Refusal> {
             }
         }
     }
+    let tallies = shared.node.upstream_tallies();
     let all: Vec<Value> = all
         .into_iter()
         .map(|(upstream, protocol, cores)| {
-            json!({ "upstream": upstream, "protocol": protocol, "cores": cores })
+            let tally = tallies.iter().find(|tally| tally.upstream == upstream).cloned();
+            let tally = tally.unwrap_or_default();
+            json!({
+                "upstream": upstream,
+                "protocol": protocol,
+                "useful": tally.useful,
+                "failed": tally.failed,
+                "late": tally.late,
+                "stream_queries": tally.stream_queries,
+                "stream_queries_reusing": tally.stream_queries_reusing,
+                "streams_opened": tally.streams_opened,
+                "cores": cores,
+            })
         })
         .collect();
     Ok(json(&json!({ "upstreams": all })))

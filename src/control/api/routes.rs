@@ -15,6 +15,7 @@ pub(super) enum Action {
     Config,
     Stats,
     Live,
+    History,
     Upstreams,
     Lookup,
     Dump,
@@ -143,7 +144,7 @@ const fn figures(
 }
 
 /// Everything that can be asked.
-pub(super) static ROUTES: [Route; 14] = [
+pub(super) static ROUTES: [Route; 15] = [
     figures(
         "/metrics",
         Action::Metrics,
@@ -174,6 +175,7 @@ pub(super) static ROUTES: [Route; 14] = [
             ("listen", "array"),
             ("cores", "array"),
             ("memory", "string"),
+            ("cache_bytes_max", "integer"),
             ("io", "string"),
             ("fallbacks", "array"),
             ("optimizations", "object"),
@@ -196,6 +198,12 @@ pub(super) static ROUTES: [Route; 14] = [
         Action::Live,
         "The figures of each second as a server-sent event, until the client leaves",
         Answer::Text(&[EVENTS]),
+    ),
+    figures(
+        "/api/v1/history",
+        Action::History,
+        "The figures of each of the last seconds, five minutes at most, the latest last",
+        Answer::Json(&[("seconds", "array")]),
     ),
     Route {
         access: Access::Control,
