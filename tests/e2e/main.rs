@@ -10,6 +10,7 @@
 mod access;
 mod api;
 mod authority;
+mod blocking;
 mod cache;
 mod certificates;
 mod client;

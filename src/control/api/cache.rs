@@ -17,7 +17,7 @@ use crate::control::desk::{Desk, Finding, Request, Row};
 use crate::wire::{NameBuf, Rtype};
 
 /// How long a core may take to answer: it looks at its desk between batches.
-const CORE_TIME_MAX: Duration = Duration::from_secs(5);
+pub(super) const CORE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Parts of a dump that may wait for the client.
 const PARTS_WAITING: usize = 4;
@@ -36,12 +36,12 @@ pub(super) async fn ask<T>(
     }
 }
 
-fn name(text: &str) -> Result<NameBuf, Refusal> {
+pub(super) fn name(text: &str) -> Result<NameBuf, Refusal> {
     NameBuf::from_text(text)
         .map_err(|error| Refusal::bad(format!("{text:?} is no domain name: {error:?}")))
 }
 
-fn rtype(parameters: &Parameters) -> Result<Option<Rtype>, Refusal> {
+pub(super) fn rtype(parameters: &Parameters) -> Result<Option<Rtype>, Refusal> {
     let Some(text) = parameters.text("type") else { return Ok(None) };
     let known = Rtype::from_text(text);
     known

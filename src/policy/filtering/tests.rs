@@ -185,7 +185,7 @@ fn objection(filtering: &Filtering, answer: impl Fn(Name<'_>) -> AnswerBuf) -> O
     let message = message("shop.example.", Rtype::A);
     let query = Query::parse(&message).unwrap();
     let answer = answer(query.qname);
-    let blocked = filtering.object(&query, &answer.view(SUBJECT.now), SUBJECT)?;
+    let blocked = filtering.object(&query, &answer.view(SUBJECT.now), SUBJECT, None)?;
     Some(outcome(&query, &blocked))
 }
 
