@@ -3,13 +3,14 @@
 
 import { createSocket } from "node:dgram";
 import { execFileSync, spawn } from "node:child_process";
+import { once } from "node:events";
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { ensurePrograms, eventually, launch, Node, Place, TOKEN } from "./support.mjs";
 
 const MINUTES = Number(process.env.MINUTES ?? 5.2);
 const IMAGES = new URL("../../docs/images/", import.meta.url).pathname;
-const NODE = "192.0.2.53";
+const NODES = ["192.0.2.53", "2001:db8::53"];
 const UPSTREAMS = ["198.51.100.7", "203.0.113.9"];
 // Nobody is there.
 const SILENT = "203.0.113.77";
@@ -22,10 +23,11 @@ const ADS = ["metrics.adnet.example", "pixel.tracker.example", "beacon.adnet.exa
 function network() {
   const ip = (...parameters) => execFileSync("ip", parameters);
   ip("link", "set", "lo", "up");
-  for (const net of ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/28"]) ip("route", "add", "local", net, "dev", "lo");
-  ip("-6", "route", "add", "local", "2001:db8::/64", "dev", "lo");
+  for (const own of [...NODES, ...CLIENTS, ...UPSTREAMS]) {
+    ip("addr", "add", own, "dev", "lo", ...(own.includes(":") ? ["nodad"] : []));
+  }
   // So that nothing comes back from there, not even that nobody is there.
-  ip("route", "add", "blackhole", `${SILENT}/32`);
+  ip("route", "add", "blackhole", SILENT);
 }
 
 /** An upstream that takes as long as one in the Internet: answers addresses, and denies what begins with `no`. */
@@ -51,12 +53,14 @@ function questions(seed) {
   for (const [place, zone] of ZONES.entries()) {
     for (const [rank, host] of HOSTS.entries()) {
       const times = Math.ceil(120 / ((1 + (rank + seed) % HOSTS.length) * (1 + place)));
-      for (let each = 0; each < times; each++) lines.push(`${host}.${zone} ${each % 3 ? "A" : "AAAA"}`);
+      for (let each = 0; each < 4 * times; each++) lines.push(`${host}.${zone} ${each % 3 ? "A" : "AAAA"}`);
     }
   }
-  for (const [rank, name] of ADS.entries()) for (let each = 0; each < 50 / (rank + 1); each++) lines.push(`${name} A`);
-  for (let each = 0; each < 110; each++) lines.push(`h${(each * 7919 + seed * 104729) % 65536}.${ZONES[each % ZONES.length]} A`);
-  for (let each = 0; each < 12; each++) lines.push(`no${each + 100 * seed}.${ZONES[each % 3]} A`);
+  for (const [rank, name] of ADS.entries()) for (let each = 0; each < 150 / (rank + 1); each++) lines.push(`${name} A`);
+  // Never asked before, and gone when they are asked again.
+  const random = () => Math.random().toString(36).slice(2, 8);
+  for (let each = 0; each < lines.length / 9; each++) lines.push(`h${random()}.${ZONES[each % ZONES.length]} A`);
+  for (let each = 0; each < lines.length / 60; each++) lines.push(`no${random()}.${ZONES[each % 3]} A`);
   for (let last = lines.length - 1; last > 0; last--) {
     const other = Math.floor(Math.random() * (last + 1));
     [lines[last], lines[other]] = [lines[other], lines[last]];
@@ -65,14 +69,14 @@ function questions(seed) {
 }
 
 async function ask(place, end) {
-  const files = CLIENTS.map((_, each) => place.write(`questions-${each}`, questions(each)));
   await Promise.all(CLIENTS.map(async (client, each) => {
-    const server = client.includes(":") ? "2001:db8::53" : NODE;
+    const [server, family] = client.includes(":") ? [NODES[1], "inet6"] : [NODES[0], "inet"];
     while (Date.now() < end) {
       const wave = 1.1 + Math.sin(Date.now() / 38000 + each / 9) + 0.25 * Math.random();
       const rate = Math.round((420 * wave) / (1 + each / 3)) + 20;
-      const child = spawn("dnsperf", ["-s", server, "-a", client, "-d", files[each], "-Q", String(rate), "-l", "7", "-c", "4", "-T", "1"], { stdio: "ignore" });
-      await new Promise((resolve) => child.once("exit", resolve));
+      const child = spawn("dnsperf", ["-f", family, "-s", server, "-a", client, "-d", place.write(`questions-${each}`, questions(each)), "-Q", String(rate), "-l", "7", "-c", "4", "-T", "1"], { stdio: "ignore" });
+      const [code] = await once(child, "exit");
+      if (code !== 0) throw new Error(`dnsperf from ${client}: exit code ${code}`);
     }
   }));
 }
@@ -83,11 +87,15 @@ function config(place) {
   const family = place.write("allow.txt", "stats.example.org\nshop.example.com\n");
   return `[api]
 token = "${TOKEN}"
+[acl]
+allow = ["192.0.2.0/24", "2001:db8::/64"]
 [cache]
 size = "64MiB"
 [query_log]
 path = "${place.path}/queries.sqlite"
 top = 200
+[filter]
+directory = "${place.path}/kept"
 [[list]]
 name = "ads"
 file = "${ads}"
@@ -102,7 +110,7 @@ kind = "allow"
 `;
 }
 
-async function shoot(browser, url, name, { colorScheme, viewport, scale = 1, scroll = null }) {
+async function shoot(browser, url, name, { colorScheme, viewport, scale = 1, below = null }) {
   const context = await browser.newContext({ colorScheme, viewport, deviceScaleFactor: scale, reducedMotion: "reduce" });
   const page = await context.newPage();
   await page.addInitScript((token) => sessionStorage.setItem("heimdall-token", token), TOKEN);
@@ -110,17 +118,17 @@ async function shoot(browser, url, name, { colorScheme, viewport, scale = 1, scr
   await page.locator("#log tbody tr").first().waitFor();
   await page.locator("#top-clients li").first().waitFor();
   await sleep(3500);
-  if (scroll) await page.locator(scroll).scrollIntoViewIfNeeded();
+  if (below) await page.click(`nav a[href="${below}"]`);
   await page.screenshot({ path: `${IMAGES}dashboard-${name}.png` });
   await context.close();
 }
 
 ensurePrograms();
 network();
-const place = new Place();
+const place = new Place(process.env.PLACE);
 try {
   UPSTREAMS.forEach((address, each) => startUpstream(address, [9, 16][each]));
-  const node = new Node(place, config(place), [...UPSTREAMS, SILENT], { dns: [`${NODE}:53`, "[2001:db8::53]:53"], api: "127.0.0.1:8053", cores: "0,1" });
+  const node = new Node(place, config(place), [...UPSTREAMS, SILENT], { dns: [`${NODES[0]}:53`, `[${NODES[1]}]:53`], api: "127.0.0.1:8053", cores: "0,1" });
   await node.run();
   await eventually("an answer", async () => (await node.dig("www.example.org")).addresses.length);
   const end = Date.now() + MINUTES * 60_000;
@@ -129,9 +137,8 @@ try {
   await sleep(Math.max(0, end - Date.now()));
   await node.command("overrides/add", { name: "count.stats.example", action: "allow", for: "1h" });
   await node.command("overrides/add", { name: "game.example.net", action: "block", subtree: true });
-  const wide = { width: 1280, height: 1060 };
-  await shoot(browser, node.url, "light", { colorScheme: "light", viewport: wide });
-  await shoot(browser, node.url, "dark", { colorScheme: "dark", viewport: { width: 1280, height: 2180 } });
+  await shoot(browser, node.url, "light", { colorScheme: "light", viewport: { width: 1280, height: 910 } });
+  await shoot(browser, node.url, "dark", { colorScheme: "dark", viewport: { width: 1280, height: 1330 }, below: "#blocking" });
   await shoot(browser, node.url, "phone", { colorScheme: "light", viewport: { width: 390, height: 844 }, scale: 1.5 });
   await browser.close();
   await load;

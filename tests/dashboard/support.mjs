@@ -16,7 +16,7 @@ export const TOKEN = "0123456789abcdef-of-the-tests";
 // Generous: the machine may be busy with other tests.
 export const PATIENCE_MS = 30_000;
 
-const BINARY = process.env.HEIMDALL_BINARY ?? new URL("../../target/debug/heimdall-uring", import.meta.url).pathname;
+const BINARY = process.env.DASHBOARD_BINARY ?? new URL("../../target/debug/heimdall-uring", import.meta.url).pathname;
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
 
 const run = promisify(execFile);
@@ -55,8 +55,8 @@ async function end(child, signal) {
 
 /** A temporary directory, and what ends with it. */
 export class Place {
-  constructor() {
-    this.path = mkdtempSync(join(tmpdir(), "heimdall-page-"));
+  constructor(path = mkdtempSync(join(tmpdir(), "heimdall-page-"))) {
+    this.path = path;
     this.children = [];
   }
 

@@ -69,7 +69,7 @@ function span(seconds) {
 
 // A countdown: 9:58, 1:02:03.
 function countdown(seconds) {
-  const left = Math.max(0, Math.ceil(seconds));
+  const left = Math.max(0, Math.floor(seconds));
   const two = (value) => String(value).padStart(2, "0");
   const [hours, minutes] = [Math.floor(left / 3600), Math.floor(left / 60) % 60];
   return hours ? `${hours}:${two(minutes)}:${two(left % 60)}` : `${minutes}:${two(left % 60)}`;

@@ -67,6 +67,9 @@ async function command(path, body = {}) {
   return reply.json();
 }
 
+// Whether it will be refused again, until the operator changes something: what asks for it makes room for the reason.
+const isLasting = (error) => [401, 403, 404, 409].includes(error.status);
+
 // Why something cannot be shown or done, in a sentence.
 function plainly(error) {
   if (!(error instanceof Refused)) return "The node does not answer.";

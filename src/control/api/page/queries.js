@@ -76,9 +76,9 @@ async function lookAndTell() {
     notice($("search-error"), "");
   } catch (error) {
     // What is wrong with the search stands beside it; what is wrong with the log takes its place.
-    if (error.status === 400) {
+    if (!isLasting(error)) {
       notice($("search-error"), plainly(error));
-      return REFUSED_SECONDS;
+      return null;
     }
     for (const id of ["queries-body", "follow-label"]) show($(id), false);
     notice($("queries-notice"), error.status === 409 ? `The query log is off: ${error.message}` : plainly(error));

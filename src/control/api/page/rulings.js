@@ -10,15 +10,18 @@ let pausedUntil = null;
 
 const rulingOn = (name) => overrides.get(bare(name).toLowerCase());
 
-// Carries out a command, says what came of it, and looks anew.
+// Carries out a command, says what came of it, looks anew, and tells whether it was done.
 async function carryOut(action, done, undo = null) {
+  let isDone = true;
   try {
     await action();
-    if (done) toast(done, { undo });
+    toast(done, { undo });
   } catch (error) {
+    isDone = false;
     toast(plainly(error), { tone: "bad" });
   }
   lookAtLists();
+  return isDone;
 }
 
 const put = (name, { action, subtree, span }) => command("overrides/add", { name, action, subtree, for: span });
@@ -48,9 +51,8 @@ function unrule(name) {
 $("override-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const [name, choice] = [$("override-name").value.trim(), $("override-for").selectedOptions[0]];
-  await rule(name, $("override-action").value, $("override-subtree").checked, choice.value, choice.text);
-  if (rulingOn(name) || !$("override-name").validity.valid) return;
-  $("override-name").value = "";
+  const isDone = await rule(name, $("override-action").value, $("override-subtree").checked, choice.value, choice.text);
+  if (isDone) $("override-name").value = "";
 });
 
 const LIST_TONES = { "in force": "good", missing: "bad" };
@@ -134,12 +136,14 @@ const lookAtLists = poll(3, async () => {
     show($("lists"), told.lists.length > 0);
     show($("lists-empty"), told.lists.length === 0);
     show($("overrides-empty"), told.overrides.length === 0);
+    show($("unkept"), !told.kept);
     show($("blocking-body"), true);
     show($("pause-tools"), true);
     notice($("blocking-notice"), "");
     tellPause();
     retellLog();
   } catch (error) {
+    if (!isLasting(error)) return null;
     for (const id of ["blocking-body", "pause-tools", "pause-state"]) show($(id), false);
     notice($("blocking-notice"), plainly(error));
     return REFUSED_SECONDS;
@@ -160,6 +164,7 @@ poll(5, async () => {
     show($("top-body"), true);
     show($("top-off"), false);
   } catch (error) {
+    if (!isLasting(error)) return null;
     show($("top-body"), false);
     show($("top-off"), true);
     notice($("top-notice"), error.status === 409 ? `What is asked most is not counted: ${error.message}` : plainly(error));
