@@ -517,6 +517,34 @@ fn live_events_come_second_by_second() {
 }
 
 #[test]
+fn live_events_carry_what_is_seen_most_for_those_alone_who_may_see_it() {
+    let upstream = upstream();
+    let keys = "[query_log]\ntop = 9\n";
+    for (keys, header, is_told) in [
+        (format!("{keys}[api]\ntoken = \"{TOKEN}\""), BEARER, true),
+        (keys.to_owned(), "X: y", false),
+    ] {
+        let api = ports::own();
+        let node = Setup::new().upstream(upstream.address).api(api).config(&keys).start();
+        is_served(&node);
+        let mut stream = TcpStream::connect(api).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let request = format!("GET /api/v1/live HTTP/1.1\r\nHost: localhost\r\n{header}\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut text = String::new();
+        eventually("events", || {
+            let mut buffer = [0; 4096];
+            let count = stream.read(&mut buffer).unwrap();
+            text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+            let events = text.matches("\"queries_per_second\":").count();
+            let wanted = if is_told { text.contains("\"key\":\"name.test\"") } else { events >= 3 };
+            wanted.then_some(())
+        });
+        assert_eq!(text.contains("127.0.0.1") || text.contains("name.test"), is_told, "{text}");
+    }
+}
+
+#[test]
 fn mistakes_in_the_config_are_told_before_anything_is_served() {
     let cases = [
         ("192.0.2.1:8053", "", "is reached by others: it needs api.token"),

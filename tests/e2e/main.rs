@@ -28,6 +28,7 @@ mod load;
 mod malformed;
 mod message;
 mod metrics;
+mod misuse;
 mod node;
 mod ports;
 mod process;

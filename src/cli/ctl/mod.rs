@@ -92,7 +92,7 @@ enum Command {
     Config,
     /// All counters, as a scraper sees them
     Metrics,
-    /// What each core's cache would answer to a client
+    /// What each core's cache holds, for each view; local data, lists and overrides are asked before it
     Cache {
         /// The owner name
         name: String,

@@ -57,7 +57,7 @@ pub(super) struct Search {
     #[arg(long, value_name = "TEXT")]
     name: Option<String>,
     /// This name and those below it
-    #[arg(long, value_name = "NAME", conflicts_with = "name")]
+    #[arg(long, value_name = "NAME")]
     under: Option<String>,
     /// Of this client
     #[arg(long, value_name = "ADDRESS")]

@@ -209,6 +209,7 @@ pub(super) fn upstreams(told: &Value) -> String {
 pub(super) fn lookup(told: &Value) -> String {
     let mut table = Table::new(&[
         ("core", Side::Right),
+        ("view", Side::Right),
         ("would answer", Side::Left),
         ("entry", Side::Left),
         ("RCODE", Side::Left),
@@ -234,6 +235,7 @@ pub(super) fn lookup(told: &Value) -> String {
         };
         table.row(vec![
             text(&core["core"]),
+            text(&core["view"]),
             outcome,
             of,
             text(&entry["rcode"]),
@@ -243,7 +245,7 @@ pub(super) fn lookup(told: &Value) -> String {
             text(&entry["bytes"]),
         ]);
     }
-    table.to_string()
+    format!("{table}What the caches hold; local data, lists and overrides are asked before them.\n")
 }
 
 /// The config in force.

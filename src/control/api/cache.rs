@@ -36,7 +36,16 @@ pub(super) async fn ask<T>(
     }
 }
 
+/// The name that `text` means.
+///
+/// # Errors
+/// The refusal; also for letters beyond ASCII, which would be taken as octets that nobody asks for.
 pub(super) fn name(text: &str) -> Result<NameBuf, Refusal> {
+    if !text.bytes().all(|octet| octet.is_ascii_graphic()) {
+        let advice =
+            "no domain name: other letters than ASCII are written as xn--…, other octets as \\ddd";
+        return Err(Refusal::bad(format!("{text:?} is {advice}")));
+    }
     NameBuf::from_text(text)
         .map_err(|error| Refusal::bad(format!("{text:?} is no domain name: {error:?}")))
 }
@@ -55,10 +64,12 @@ pub(super) async fn look_up(parameters: &Parameters, shared: &Shared) -> Result<
     let qtype = rtype(parameters)?.unwrap_or(Rtype::A);
     let mut cores = Vec::new();
     for (core, desk) in shared.node.desks().iter().enumerate() {
-        let Finding { outcome, row } =
+        let findings =
             ask(core, desk, |back| Request::Explain(Box::new(qname.clone()), qtype, back)).await?;
-        let entry = row.as_ref().map(describe);
-        cores.push(json!({ "core": core, "outcome": outcome, "entry": entry }));
+        for Finding { view, outcome, row } in findings {
+            let entry = row.as_ref().map(describe);
+            cores.push(json!({ "core": core, "view": view, "outcome": outcome, "entry": entry }));
+        }
     }
     let name = qname.as_name().to_string();
     Ok(json(&json!({ "name": name, "type": qtype.to_string(), "cores": cores })))
@@ -194,6 +205,9 @@ mod tests {
             (r#"{"all": false}"#, None),
             (r#"{"all": false, "name": "a"}"#, None),
             (r#"{"name": "a..b"}"#, None),
+            (r#"{"name": "m\u00fcller.example"}"#, None),
+            (r#"{"name": "a b.example"}"#, None),
+            (r#"{"name": "a\\032b.example"}"#, Some("a\\032b.example.")),
             (r#"{"name": "a", "type": "NONE"}"#, None),
         ] {
             assert_eq!(said(body).as_deref(), words, "{body}");

@@ -35,11 +35,12 @@ impl Guard {
         Self { token, is_socket: matches!(listen, ApiListen::Unix(_)) }
     }
 
-    /// Whether whoever sends `headers` may ask anything.
+    /// Whether whoever sends `headers` may ask anything. `authority` is the host in an absolute-form target, which counts before
+    /// the Host field (RFC 9112 §3.2.2).
     ///
     /// # Errors
     /// The refusal.
-    pub(super) fn know(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn know(&self, headers: &HeaderMap, authority: Option<&str>) -> Result<(), Refusal> {
         refuse_other_sites(headers)?;
         match &self.token {
             Some(token) => {
@@ -56,7 +57,7 @@ impl Guard {
                     .with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
             }
             None if self.is_socket => Ok(()),
-            None => refuse_other_hosts(headers),
+            None => refuse_other_hosts(headers, authority),
         }
     }
 
@@ -65,11 +66,19 @@ impl Guard {
     ///
     /// # Errors
     /// The refusal.
-    pub(super) fn know_reader(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn know_reader(
+        &self,
+        headers: &HeaderMap,
+        authority: Option<&str>,
+    ) -> Result<(), Refusal> {
         if !is_link(headers) {
             refuse_other_sites(headers)?;
         }
-        if self.token.is_some() || self.is_socket { Ok(()) } else { refuse_other_hosts(headers) }
+        if self.token.is_some() || self.is_socket {
+            Ok(())
+        } else {
+            refuse_other_hosts(headers, authority)
+        }
     }
 
     /// Whether a request that is known may have `access`.
@@ -123,10 +132,10 @@ fn refuse_other_sites(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Refuses names that lead to loopback without being its own (DNS rebinding).
-fn refuse_other_hosts(headers: &HeaderMap) -> Result<(), Refusal> {
+fn refuse_other_hosts(headers: &HeaderMap, authority: Option<&str>) -> Result<(), Refusal> {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if is_loopback(host) && hosts.next().is_none() {
+    if is_loopback(host) && hosts.next().is_none() && authority.is_none_or(is_loopback) {
         return Ok(());
     }
     Err(Refusal::new(
@@ -162,7 +171,7 @@ mod tests {
     }
 
     fn status(guard: &Guard, fields: &[(&'static str, &str)], access: Access) -> u16 {
-        let known = guard.know(&headers(fields)).and_then(|()| guard.permit(access));
+        let known = guard.know(&headers(fields), None).and_then(|()| guard.permit(access));
         known.map_or_else(|refusal| refusal.into_reply().status().as_u16(), |()| 200)
     }
 
@@ -220,7 +229,12 @@ mod tests {
             two.append("host", "evil.example".parse().unwrap());
             two
         };
-        assert!(guard.know(&two).is_err());
+        assert!(guard.know(&two, None).is_err());
+        let own = headers(&[("host", "localhost")]);
+        assert!(guard.know(&own, Some("[::1]:8053")).is_ok());
+        for other in ["evil.example", "", "localhost@evil.example:1", "evil.example:localhost"] {
+            assert!(guard.know(&own, Some(other)).is_err(), "{other}");
+        }
     }
 
     #[test]
@@ -247,7 +261,7 @@ mod tests {
     #[test]
     fn dashboard_is_for_all_who_mean_this_machine_or_know_the_token() {
         let read = |guard: &Guard, fields: &[(&'static str, &str)]| {
-            guard.know_reader(&headers(fields)).is_ok()
+            guard.know_reader(&headers(fields), None).is_ok()
         };
         let open = guard(None, "127.0.0.1:8053");
         let closed = guard(Some(TOKEN), "192.0.2.1:8053");

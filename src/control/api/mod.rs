@@ -37,7 +37,7 @@ use self::queries::Most;
 use self::rates::Rates;
 use super::desk::Desk;
 use super::log::Recorder;
-use super::switches::Switchboard;
+use super::switches::{self, Switchboard};
 use crate::config::{self, ApiListen, LogLevel, Token};
 use crate::observe::{Counter, Exposition, Kind, ListCounters, ServingCounters};
 use crate::time::CacheTime;
@@ -59,6 +59,7 @@ pub fn bytes_max(section: &config::Api, cores: usize) -> usize {
         ApiListen::Tcp(_) | ApiListen::Unix(_) => {
             connection::CONNECTIONS_MAX * (CONNECTION_BYTES + cores * CORE_TEXT_BYTES)
                 + rates::bytes_max(cores)
+                + switches::BYTES_MAX
         }
     }
 }

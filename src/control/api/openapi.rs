@@ -149,9 +149,19 @@ fn in_query(parameter: &Parameter) -> Value {
     })
 }
 
+/// Labels of visible characters of ASCII and escapes (RFC 1035 §5.1), or the root.
+fn name_pattern() -> String {
+    const PLAIN: &str = r"[!-\-/-\[\]-~]";
+    const ESCAPED: &str = r"\\[!-/:-~]|\\([01][0-9][0-9]|2[0-4][0-9]|25[0-5])";
+    let label = format!("({PLAIN}|{ESCAPED}){{1,63}}");
+    format!(r"^(\.|({label}\.)*{label}\.?)$")
+}
+
 fn schema(form: &Form) -> Value {
     match form {
-        Form::Name => json!({ "type": "string", "example": "www.example.com" }),
+        Form::Name => {
+            json!({ "type": "string", "example": "www.example.com", "pattern": name_pattern() })
+        }
         Form::Type => {
             json!({ "type": "string", "example": "AAAA", "pattern": "^(A|AAAA|CNAME|HTTPS|MX|NS|PTR|SOA|SRV|TXT|TYPE[0-9]{1,4})$" })
         }

@@ -393,8 +393,12 @@ pub(super) static ROUTES: [Route; 25] = [
         access: Access::Control,
         may_conflict: true,
         parameters: &[
-            optional("name", Form::Text, "a part of the name; not with under"),
-            optional("under", Form::Name, "this name and those below it; not with name"),
+            optional(
+                "name",
+                Form::Text,
+                "a part of the name; with under, pages may be shorter than limit",
+            ),
+            optional("under", Form::Name, "this name and those below it"),
             optional(
                 "client",
                 Form::Address,
@@ -457,7 +461,7 @@ pub(super) static ROUTES: [Route; 25] = [
         ..figures(
             "/api/v1/cache/lookup",
             Action::Lookup,
-            "What each core's cache would answer, and why",
+            "What each core's cache holds for each view, whatever local data, lists and overrides say before it is asked",
             Answer::Json(&[("name", "string"), ("type", "string"), ("cores", "array")]),
         )
     },

@@ -21,6 +21,13 @@ use crate::wire::{Name, NameBuf};
 /// Lists that are disabled at most: more names than a config can have would be mistakes that pile up.
 const DISABLED_MAX: usize = 1_000;
 
+/// A name that is overridden, of a common length: what is kept of it here and twice in policies (one may be on its way out), and its
+/// text while that is told or written.
+const OVERRIDE_BYTES: usize = 600;
+
+/// Bytes that all of this takes at most.
+pub const BYTES_MAX: usize = OVERRIDES_MAX * OVERRIDE_BYTES;
+
 /// The file by which a node keeps what it writes there to itself.
 const CLAIM: &str = "switches.lock";
 
