@@ -30,7 +30,7 @@ use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
 use super::topology::Topology;
 use super::warm::{self, WarmList};
 use super::worker::{self, Outfit, Upstreams, Worker};
-use super::{NodeError, claim, clock, desk, hosts, limits, pin};
+use super::{NodeError, claim, clock, desk, hosts, limits, pin, switches};
 use crate::cache::Shard;
 use crate::config::{self, Config, IoBackend, Upstream};
 use crate::control;
@@ -131,13 +131,14 @@ pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Resul
     warnings.extend(granted.warnings.into_iter().chain(memory::warnings(&memory)));
     warnings.extend([clock::warning(), schedule::warning(&config.groups)].into_iter().flatten());
     tracing::info!("memory: {memory}");
+    tracing::info!("switches: {}", switches::told(&config));
     warnings.extend(warm_list.complaints.iter().cloned().chain(complaints));
     let source_ports = SourcePorts::avoiding(&limits::reserved_ports());
     warnings.extend(source_ports.warning());
     let policy = policy_of(&config, local);
     let trust = trust_of(&config.forward)?;
     claim::all(&config.node.listen)?;
-    let api = Api::open(&config.api)?;
+    let api = claim::api(&config.api)?;
     let (sender, news) = channel();
     let snapshots = begin_snapshots(&config, seats.len(), sender.clone())?;
     warnings.extend(unwritable(&config.snapshot));
@@ -184,7 +185,8 @@ pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Resul
     if let Some(lists) = shared.lists.get() {
         lists.go_on();
     }
-    let reloader = Reloader::new((source, describe), Arc::clone(&shared), panel.clone(), in_force);
+    let known = (panel.clone(), api.as_ref().map(Api::credentials));
+    let reloader = Reloader::new((source, describe), Arc::clone(&shared), known, in_force);
     oversee(&shared, &panel, &drains, &news, ((reloader, asked), api))
 }
 
@@ -224,18 +226,9 @@ fn about(shared: &Shared, seats: &[Seat], config: Vec<(&'static str, String)>) -
             IoBackend::Mmsg => "mmsg",
         },
         fallbacks: Vec::new(),
-        optimizations: optimizations_of(&shared.config),
+        optimizations: switches::of(&shared.config),
         config,
     }
-}
-
-/// What can be switched off, and whether it is on.
-pub(super) fn optimizations_of(config: &Config) -> Vec<(&'static str, bool)> {
-    vec![
-        ("simd", config.optimizations.simd),
-        ("prefetch", config.cache.prefetch),
-        ("nxdomain_cut", config.cache.nxdomain_cut),
-    ]
 }
 
 /// The operator's view of `crew`, and the bells that tell each to drain.
@@ -279,6 +272,7 @@ fn begin_snapshots(
 pub(super) fn policy_of(config: &Config, local: LocalData) -> Policy {
     let policy = Policy::new(Acl::new(&config.acl), Identity::new(&config.identity), local);
     let policy = policy.grouped(Groups::new(&config.groups, &config.node.listen));
+    let policy = policy.pre_filtered(config.optimizations.filter_pre_filter);
     policy.against(Rebinding::new(&config.rebinding, &config.forward))
 }
 

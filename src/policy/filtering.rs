@@ -47,6 +47,8 @@ pub struct Subject<'a> {
     pub is_stream: bool,
     /// When: ready answers have no age.
     pub now: CacheTime,
+    /// His names are looked for in the table, whatever the filter before it says.
+    pub is_exact: bool,
 }
 
 /// What lists say to a question.
@@ -135,19 +137,24 @@ impl Filtering {
         subject: Subject<'_>,
     ) -> Option<Decision<'_>> {
         let asker = self.asker(qtype, subject);
-        let found = self.decide_for(folded, &asker);
+        let matcher = self.matcher(subject);
+        let found = self.decide_for(matcher, folded, &asker);
         // Whom a zone wants to come over a stream has come over one: then the other lists decide.
         match found {
             Some(decision) if decision.verb == Verb::TcpOnly && subject.is_stream => {
-                self.decide_without(folded, &asker, decision.list)
+                self.decide_without(matcher, folded, &asker, decision.list)
             }
             _ => found,
         }
     }
 
     #[inline]
-    fn decide_for(&self, folded: &[u8], asker: &Asker<'_>) -> Option<Decision<'_>> {
-        let matcher = self.matcher();
+    fn decide_for<'s>(
+        &self,
+        matcher: Matcher<'s>,
+        folded: &[u8],
+        asker: &Asker<'_>,
+    ) -> Option<Decision<'s>> {
         let named = matcher.decide(folded, asker);
         if !self.watches_addresses {
             return named;
@@ -161,13 +168,19 @@ impl Filtering {
     }
 
     #[cold]
-    fn decide_without(&self, folded: &[u8], asker: &Asker<'_>, list: u8) -> Option<Decision<'_>> {
+    fn decide_without<'s>(
+        &self,
+        matcher: Matcher<'s>,
+        folded: &[u8],
+        asker: &Asker<'_>,
+        list: u8,
+    ) -> Option<Decision<'s>> {
         let mut lists = *asker.lists;
         lists.remove(list);
-        let mut found = self.decide_for(folded, &Asker { lists: &lists, ..*asker })?;
+        let mut found = self.decide_for(matcher, folded, &Asker { lists: &lists, ..*asker })?;
         while found.verb == Verb::TcpOnly {
             lists.remove(found.list);
-            found = self.decide_for(folded, &Asker { lists: &lists, ..*asker })?;
+            found = self.decide_for(matcher, folded, &Asker { lists: &lists, ..*asker })?;
         }
         Some(found)
     }
@@ -217,7 +230,7 @@ impl Filtering {
         subject: Subject<'_>,
         overrides: Option<&'f Overrides>,
     ) -> Option<Blocked<'f>> {
-        let (matcher, asker) = (self.matcher(), self.asker(query.qtype, subject));
+        let (matcher, asker) = (self.matcher(subject), self.asker(query.qtype, subject));
         let mut addressed: Option<Decision<'_>> = None;
         for record in answer.records() {
             if record.rtype == Rtype::NS
@@ -260,8 +273,9 @@ impl Filtering {
         Some(self.blocked(decision, outcome))
     }
 
-    fn matcher(&self) -> Matcher<'_> {
-        self.image.matcher()
+    #[inline]
+    fn matcher(&self, subject: Subject<'_>) -> Matcher<'_> {
+        self.image.matcher().exact(subject.is_exact)
     }
 
     #[inline]

@@ -87,6 +87,8 @@ pub struct Policy {
     groups: Groups,
     filtering: Option<Arc<Filtering>>,
     switches: Switches,
+    /// Lists are asked without the filter before their tables.
+    is_exact: bool,
     rebinding: Rebinding,
     any: AnswerBuf,
     generation: u64,
@@ -103,6 +105,7 @@ impl Policy {
             groups: Groups::default(),
             filtering: None,
             switches: Switches::default(),
+            is_exact: false,
             rebinding: Rebinding::default(),
             any: local::any_answer(),
             generation: 0,
@@ -158,6 +161,13 @@ impl Policy {
     #[must_use]
     pub const fn switches(&self) -> &Switches {
         &self.switches
+    }
+
+    /// The same, with the filter before the tables of lists, or without it.
+    #[must_use]
+    pub const fn pre_filtered(mut self, is_on: bool) -> Self {
+        self.is_exact = !is_on;
+        self
     }
 
     /// The same, with `rebinding` for the answers of upstreams.
@@ -311,7 +321,8 @@ impl Policy {
     #[inline]
     fn subject(&self, asker: Asker, now: CacheTime) -> Subject<'_> {
         let Asker { address, place: Place { group, .. }, is_stream, .. } = asker;
-        Subject { address, group, name: self.groups.name(group), is_stream, now }
+        let name = self.groups.name(group);
+        Subject { address, group, name, is_stream, now, is_exact: self.is_exact }
     }
 
     /// Whether the answer to `qtype` at the name that is `folded` (lower case, wire form) is the operator's own: nobody

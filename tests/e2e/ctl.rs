@@ -358,3 +358,27 @@ fn completions_and_manual_pages_name_every_command() {
         }
     }
 }
+
+#[test]
+fn node_that_does_not_answer_in_time_is_told_with_what_to_do() {
+    let address = ports::own();
+    let silent = std::net::TcpListener::bind(address).unwrap();
+    let (code, _, error) = ctl(&["--api", &address.to_string(), "--timeout", "1", "status"]);
+    assert_eq!(code, 1);
+    assert!(error.contains(&format!("{address}: no answer within 1s: ")), "{error}");
+    assert!(error.contains("--timeout SECONDS"), "{error}");
+    drop(silent);
+    let (code, _, error) = ctl(&["--timeout", "0", "status"]);
+    assert!(code == 2 && error.contains("--timeout"), "{error}");
+}
+
+#[test]
+fn broken_name_is_told_in_words() {
+    let node = Commanded::start("");
+    let config = node.config();
+    for (name, words) in [("a..example", "a label is empty"), (&"a".repeat(64), "63 octets")] {
+        let (code, _, error) = ctl(&["--config", &config, "cache", name]);
+        assert!(code == 1 && error.contains(words), "{error}");
+        assert!(!error.contains("LabelType"), "{error}");
+    }
+}

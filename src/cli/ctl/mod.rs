@@ -46,6 +46,9 @@ pub(super) struct Arguments {
     /// PEM file with the certificate that the node must show: TLS
     #[arg(long, value_name = "FILE", global = true)]
     certificate: Option<PathBuf>,
+    /// Seconds that the node is waited for
+    #[arg(long, value_name = "SECONDS", global = true, default_value = "10", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    timeout: u64,
     /// Print what the node says as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -291,7 +294,8 @@ fn client_of(arguments: &Arguments) -> Result<Client, Refusal> {
     }
     let token = token_of(&section).map_err(CtlError::from)?;
     let certificate = arguments.certificate.clone().or(section.certificate);
-    Ok(Client { place: section.listen, token, certificate })
+    let patience = Duration::from_secs(arguments.timeout);
+    Ok(Client { place: section.listen, token, certificate, patience })
 }
 
 /// `[api]` of the config.

@@ -14,7 +14,7 @@ use super::reply::{Content, Refusal, Reply, json, with};
 use super::routes::{DUMP_DEFAULT, LINES};
 use crate::cache::{Flush, Scope, Segment, State};
 use crate::control::desk::{Desk, Finding, Request, Row};
-use crate::wire::{NameBuf, Rtype};
+use crate::wire::{NameBuf, NameError, Rtype};
 
 /// How long a core may take to answer: it looks at its desk between batches.
 pub(super) const CORE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -51,7 +51,19 @@ pub(super) fn name(text: &str) -> Result<NameBuf, Refusal> {
         return Err(Refusal::bad(format!("{text:?} is {advice}")));
     }
     NameBuf::from_text(text)
-        .map_err(|error| Refusal::bad(format!("{text:?} is no domain name: {error:?}")))
+        .map_err(|error| Refusal::bad(format!("{text:?} is no domain name: {}", flaw_of(error))))
+}
+
+/// What is wrong with a name that was written as text.
+const fn flaw_of(error: NameError) -> &'static str {
+    match error {
+        NameError::TooLong => {
+            "a label has more than 63 octets, or the name more than 255 with their lengths"
+        }
+        NameError::LabelType | NameError::Truncated | NameError::Pointer => {
+            "a label is empty, or a backslash stands before neither a character nor three digits up to 255"
+        }
+    }
 }
 
 pub(super) fn rtype(parameters: &Parameters) -> Result<Option<Rtype>, Refusal> {
