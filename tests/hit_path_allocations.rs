@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use heimdall_uring::cache::Shard;
 use heimdall_uring::config;
-use heimdall_uring::observe::Transport;
 use heimdall_uring::observe::log::{LogCounters, Octets, Tap, queue};
+use heimdall_uring::observe::{Decisions, Transport};
 use heimdall_uring::policy::filter::syntax::{self, Syntax};
 use heimdall_uring::policy::filter::{Compiler, Image, Kind, Lists, Rule};
 use heimdall_uring::policy::{
@@ -91,7 +91,8 @@ fn core_with(optimizations: config::Optimizations) -> Core<()> {
     let zones = [NameBuf::from_text("corp.test.").unwrap()];
     let sections =
         Sections { forward: &forward, zones: &zones, udp: &udp, cache: &cache, optimizations };
-    Core::new(Arc::new(policy), shard, sections, Arc::default())
+    let core = Core::new(Arc::new(policy), shard, sections, Arc::default());
+    core.recorded(Decisions::new(16, 1))
 }
 
 /// One name blocked by hand, and one with all below allowed that the list blocks.

@@ -68,7 +68,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Ask and command a node that runs
-    Ctl(ctl::Arguments),
+    Ctl(Box<ctl::Arguments>),
     /// Print completions for a shell, or a manual page
     #[command(hide = true)]
     Generate {
