@@ -112,6 +112,7 @@ shows("the log has pages", async (page) => {
   for (let each = 0; each < 30; each++) await node.dig(`page${each}.pages.test`);
   await page.fill("#search-text", ".pages.test");
   await page.press("#search-text", "Enter");
+  await line(page, "page29.pages.test").waitFor();
   await eventually("a full page", async () => (await page.locator("#log tbody tr").count()) === 25);
   await page.click("#older");
   await eventually("the rest", async () => (await page.locator("#log tbody tr").count()) === 5);

@@ -136,7 +136,10 @@ try {
   const end = Date.now() + MINUTES * 60_000;
   const load = ask(place);
   const browser = await launch();
-  await sleep(Math.max(0, end - Date.now()));
+  while (Date.now() < end) {
+    await sleep(1000);
+    if (node.child.exitCode !== null || node.child.signalCode) throw new Error(`the node has ended: ${node.log}`);
+  }
   await node.command("overrides/add", { name: "count.stats.example", action: "allow", for: "1h" });
   await node.command("overrides/add", { name: "game.example.net", action: "block", subtree: true });
   await shoot(browser, node.url, "light", { colorScheme: "light", viewport: { width: 1280, height: 910 } });

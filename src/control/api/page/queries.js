@@ -4,6 +4,7 @@ const PAGE = 25;
 const search = { text: "", answer: "", since: "" };
 let before = null;
 let older = null;
+let asked = 0;
 
 // An address is a client, `.name` or `*.name` all in and below a name, anything else a part of one.
 function meant(text) {
@@ -54,7 +55,10 @@ function retellLog() {
 
 async function look() {
   const since = search.since ? Math.floor(Date.now() / 1000) - Number(search.since) : null;
+  const turn = ++asked;
   const found = await ask("queries", { ...meant(search.text), answer: search.answer, since, before, limit: PAGE });
+  // Another page was asked for meanwhile.
+  if (turn !== asked) return;
   const body = $("log").tBodies[0];
   const wasEmpty = !body.firstElementChild;
   const known = new Set([...body.children].map((line) => line.dataset.key));
