@@ -14,6 +14,7 @@ use crate::cache::{Notice, SHARD_BYTES_MAX, Stored};
 use crate::config::{self, Config};
 use crate::control::{self, api};
 use crate::net;
+use crate::observe::Glimpses;
 use crate::policy::rate;
 use crate::resolve::inflight::{questions_in_all_max, waiters_in_all_max};
 use crate::upstream;
@@ -114,7 +115,7 @@ impl Plan {
         let base = PROCESS_BYTES
             + api
             + queries
-            + cores * (WORKER_BYTES + mesh + snapshot + upstreams + clients);
+            + cores * (WORKER_BYTES + Glimpses::BYTES + mesh + snapshot + upstreams + clients);
         let buffers = net::arena_bytes(&config.udp);
         let resolution = questions_in_all_max(forward) * QUESTION_BYTES
             + waiters_in_all_max(forward) * WAITER_BYTES;

@@ -18,9 +18,11 @@ mod queries;
 pub mod reload;
 mod snapshot;
 mod start;
+mod steering;
 mod succession;
 mod supervise;
 pub mod topology;
+mod vigil;
 pub mod warm;
 mod worker;
 

@@ -7,20 +7,23 @@ use tokio::sync::oneshot;
 use super::log;
 use super::reload::Requests;
 use super::start::Shared;
+use super::steering::Steering;
 use crate::config::LogLevel;
-use crate::control::api::{About, ApiCounters, Node, Reloaded};
+use crate::control::api::{About, ApiCounters, Node, Reloaded, Steered};
 use crate::control::desk::Desk;
 use crate::control::process;
 use crate::net::{tcp, udp};
 use crate::observe::log::LogCounters;
 use crate::observe::{
-    Exposition, Format, ForwardCounters, Kind, ReloadCounters, ServingCounters, UpstreamCounters,
+    Exposition, Format, ForwardCounters, Glimpses, Kind, ReloadCounters, ServingCounters,
+    UpstreamCounters,
 };
 
 /// All counters of one core.
 #[derive(Clone)]
 pub(super) struct Counters {
     pub(super) serving: Arc<ServingCounters>,
+    pub(super) glimpses: Arc<Glimpses>,
     pub(super) upstream: Arc<UpstreamCounters>,
     pub(super) forward: Arc<ForwardCounters>,
     pub(super) udp: Arc<udp::Counts>,
@@ -33,6 +36,7 @@ pub(super) struct Panel {
     pub(super) about: Mutex<Arc<About>>,
     pub(super) cores: Vec<Counters>,
     pub(super) desks: Vec<Desk>,
+    pub(super) steering: Steering,
     /// Where lists, the snapshot file and the policy in force are found.
     pub(super) shared: Arc<Shared>,
     /// Of queries written down, by core; empty where they are not.
@@ -81,6 +85,10 @@ impl Node for Panel {
         self.cores.iter().map(|core| &*core.serving).collect()
     }
 
+    fn steering(&self) -> Steered {
+        self.steering.told()
+    }
+
     fn kernel_drops(&self) -> Vec<u64> {
         self.cores.iter().map(|core| core.udp.snapshot().kernel_drops).collect()
     }
@@ -89,7 +97,7 @@ impl Node for Panel {
         let labels = [("version", env!("CARGO_PKG_VERSION"))];
         out.sample(Kind::Gauge, "heimdall_build_info", "What runs, by its labels; 1", &labels, 1);
         for (core, counters) in self.cores.iter().enumerate() {
-            let Counters { serving, upstream, forward, udp, tcp } = counters;
+            let Counters { serving, glimpses: _, upstream, forward, udp, tcp } = counters;
             if let Some(log) = self.queries.get(core) {
                 log.expose(core, out);
             }
@@ -106,6 +114,7 @@ impl Node for Panel {
             let help = "Queries of the busiest core by the mean of all, since the start; 1 is even";
             out.real(Kind::Gauge, name, help, &[], imbalance);
         }
+        self.steering.expose(out);
         self.reloads.expose(out);
         if let Some(snapshots) = &self.shared.snapshots {
             snapshots.counters().expose(out);

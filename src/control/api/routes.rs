@@ -176,6 +176,7 @@ pub(super) static ROUTES: [Route; 14] = [
             ("memory", "string"),
             ("io", "string"),
             ("fallbacks", "array"),
+            ("steering", "object"),
             ("optimizations", "object"),
             ("log_level", "string"),
         ]),

@@ -181,11 +181,14 @@ impl Reloader {
         is_other("forward", !trust.is_same(&self.shared.succession.newest().trust));
         (report.applied, report.unchanged) = (different, same);
         let is_applied = |name: &str| report.applied.contains(&name);
-        let is_of_lists = |name: &&str| matches!(*name, "filter" | "list" | "log");
+        let is_not_of_cores = |name: &&str| matches!(*name, "filter" | "list" | "log" | "node");
         if is_applied("log") {
             log::set_level(config.log.level);
         }
-        if !report.applied.iter().all(is_of_lists) {
+        if is_applied("node") {
+            report.warnings.extend(self.panel.steering.adopt(&config.node));
+        }
+        if !report.applied.iter().all(is_not_of_cores) {
             report.warnings.extend(self.exchange(&in_force.config, &config, local, trust));
         }
         let are_lists_other = is_applied("list") || is_applied("filter");
