@@ -30,7 +30,10 @@ pub use error::ConfigError;
 pub use forward::{Apex, Forward, ForwardZone, ROOT_VIEW, Selection};
 pub use group::{DEFAULT_GROUP, Days, GROUPS_MAX, Group, Period};
 pub use keys::{KEYS, Key};
-pub use list::{Filter, LISTS_MAX, List, ListAnswer, ListKind, ListReason, ListSource, ListSyntax};
+pub use list::{
+    Filter, LISTS_MAX, List, ListAnswer, ListKind, ListReason, ListSource, ListSyntax,
+    OVERRIDES_NAME,
+};
 pub use load::{FILE_BYTES_MAX, File, Flag};
 pub use query_log::{Dnstap, QueryLog};
 pub use rate::Rate;

@@ -56,6 +56,11 @@ impl Queries {
         taps.get_mut(core).and_then(Option::take)
     }
 
+    /// Where they are searched, and what is seen most of is counted.
+    pub(super) const fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
     /// What is counted, by core.
     pub(super) fn counters(&self) -> Vec<Arc<LogCounters>> {
         self.counters.clone()

@@ -38,6 +38,7 @@ use crate::control;
 use crate::control::api::{About, AboutCore, Api};
 use crate::control::desk::Desk;
 use crate::control::schedule::{self, Timetable};
+use crate::control::switches::Switchboard;
 use crate::mesh::{self, Ends};
 use crate::net::tcp::{self, Tcp};
 use crate::net::udp::{Plane, Setup};
@@ -67,9 +68,11 @@ const TCP_BACKLOG: u32 = 1_024;
 /// What a worker and the main thread share.
 pub(super) struct Shared {
     pub(super) published: Arc<Published>,
-    queries: Option<Queries>,
+    pub(super) queries: Option<Queries>,
     /// There are none, or none yet, in a node without lists.
     pub(super) lists: OnceLock<Lists>,
+    /// What the operator switches by hand.
+    pub(super) switchboard: Switchboard,
     /// That of the start.
     config: Config,
     pub(super) succession: Arc<Succession>,
@@ -137,12 +140,16 @@ pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Resul
     warnings.extend(unwritable(&config.snapshot));
     let published = Arc::new(Published::new(policy));
     let clock = MonotonicClock::start();
-    let lists = Lists::begin(&config, Clocks::new(clock).read().cache, &published)?;
+    let now = Clocks::new(clock).read().cache;
+    let lists = Lists::begin(&config, now, &published)?;
+    let directory = config.filter.directory.as_deref();
+    let switchboard = Switchboard::begin(directory, Arc::clone(&published), now);
     let queries = Queries::begin(&config, seats.len(), &published)?;
     let settings = Settings { generation: 0, config: config.clone(), trust, flushes: Vec::new() };
     let shared = Arc::new(Shared {
         published,
         queries,
+        switchboard,
         lists: lists.map_or_else(OnceLock::new, OnceLock::from),
         succession: Arc::new(Succession::new(settings)),
         source_ports: Arc::new(source_ports),
@@ -412,7 +419,9 @@ fn watch(
         if let Some(snapshots) = &shared.snapshots {
             snapshots.tick(now);
         }
-        timetable.apply(clocks.read().cache, &shared.published);
+        let cache_now = clocks.read().cache;
+        timetable.apply(cache_now, &shared.published);
+        shared.switchboard.tick(cache_now);
         panel.steering.look(now);
         for order in supervisor.handle(event, now) {
             match order {

@@ -10,6 +10,7 @@
 mod access;
 mod api;
 mod authority;
+mod blocking;
 mod cache;
 mod certificates;
 mod client;
@@ -27,6 +28,7 @@ mod load;
 mod malformed;
 mod message;
 mod metrics;
+mod misuse;
 mod node;
 mod numa;
 mod ports;

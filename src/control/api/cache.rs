@@ -17,7 +17,7 @@ use crate::control::desk::{Desk, Finding, Request, Row};
 use crate::wire::{NameBuf, Rtype};
 
 /// How long a core may take to answer: it looks at its desk between batches.
-const CORE_TIME_MAX: Duration = Duration::from_secs(5);
+pub(super) const CORE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Parts of a dump that may wait for the client.
 const PARTS_WAITING: usize = 4;
@@ -36,12 +36,21 @@ pub(super) async fn ask<T>(
     }
 }
 
-fn name(text: &str) -> Result<NameBuf, Refusal> {
+/// The name that `text` means.
+///
+/// # Errors
+/// The refusal; also for letters beyond ASCII, which would be taken as octets that nobody asks for.
+pub(super) fn name(text: &str) -> Result<NameBuf, Refusal> {
+    if !text.bytes().all(|octet| octet.is_ascii_graphic()) {
+        let advice =
+            "no domain name: other letters than ASCII are written as xn--…, other octets as \\ddd";
+        return Err(Refusal::bad(format!("{text:?} is {advice}")));
+    }
     NameBuf::from_text(text)
         .map_err(|error| Refusal::bad(format!("{text:?} is no domain name: {error:?}")))
 }
 
-fn rtype(parameters: &Parameters) -> Result<Option<Rtype>, Refusal> {
+pub(super) fn rtype(parameters: &Parameters) -> Result<Option<Rtype>, Refusal> {
     let Some(text) = parameters.text("type") else { return Ok(None) };
     let known = Rtype::from_text(text);
     known
@@ -55,10 +64,12 @@ pub(super) async fn look_up(parameters: &Parameters, shared: &Shared) -> Result<
     let qtype = rtype(parameters)?.unwrap_or(Rtype::A);
     let mut cores = Vec::new();
     for (core, desk) in shared.node.desks().iter().enumerate() {
-        let Finding { outcome, row } =
+        let findings =
             ask(core, desk, |back| Request::Explain(Box::new(qname.clone()), qtype, back)).await?;
-        let entry = row.as_ref().map(describe);
-        cores.push(json!({ "core": core, "outcome": outcome, "entry": entry }));
+        for Finding { view, outcome, row } in findings {
+            let entry = row.as_ref().map(describe);
+            cores.push(json!({ "core": core, "view": view, "outcome": outcome, "entry": entry }));
+        }
     }
     let name = qname.as_name().to_string();
     Ok(json(&json!({ "name": name, "type": qtype.to_string(), "cores": cores })))
@@ -194,6 +205,9 @@ mod tests {
             (r#"{"all": false}"#, None),
             (r#"{"all": false, "name": "a"}"#, None),
             (r#"{"name": "a..b"}"#, None),
+            (r#"{"name": "m\u00fcller.example"}"#, None),
+            (r#"{"name": "a b.example"}"#, None),
+            (r#"{"name": "a\\032b.example"}"#, Some("a\\032b.example.")),
             (r#"{"name": "a", "type": "NONE"}"#, None),
         ] {
             assert_eq!(said(body).as_deref(), words, "{body}");

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
@@ -104,7 +105,7 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Reply {
 async fn act(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Reply, Refusal> {
     let (head, body) = request.into_parts();
     let guard = &shared.guard;
-    guard.know(&head.headers)?;
+    guard.know(&head.headers, head.uri.authority().map(Authority::as_str))?;
     let of_path = || ROUTES.iter().filter(|route| route.path == head.uri.path());
     let Some(route) = of_path().find(|route| *route.verb.method() == head.method) else {
         let allowed: Vec<&str> = of_path().map(|route| route.verb.method().as_str()).collect();

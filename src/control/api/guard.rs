@@ -35,11 +35,12 @@ impl Guard {
         Self { token, is_socket: matches!(listen, ApiListen::Unix(_)) }
     }
 
-    /// Whether whoever sends `headers` may ask anything.
+    /// Whether whoever sends `headers` may ask anything. `authority` is the host in an absolute-form target, which counts before
+    /// the Host field (RFC 9112 §3.2.2).
     ///
     /// # Errors
     /// The refusal.
-    pub(super) fn know(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn know(&self, headers: &HeaderMap, authority: Option<&str>) -> Result<(), Refusal> {
         refuse_other_sites(headers)?;
         match &self.token {
             Some(token) => {
@@ -56,7 +57,7 @@ impl Guard {
                     .with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
             }
             None if self.is_socket => Ok(()),
-            None => refuse_other_hosts(headers),
+            None => refuse_other_hosts(headers, authority),
         }
     }
 
@@ -103,10 +104,10 @@ fn refuse_other_sites(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Refuses names that lead to loopback without being its own (DNS rebinding).
-fn refuse_other_hosts(headers: &HeaderMap) -> Result<(), Refusal> {
+fn refuse_other_hosts(headers: &HeaderMap, authority: Option<&str>) -> Result<(), Refusal> {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if is_loopback(host) && hosts.next().is_none() {
+    if is_loopback(host) && hosts.next().is_none() && authority.is_none_or(is_loopback) {
         return Ok(());
     }
     Err(Refusal::new(
@@ -142,7 +143,7 @@ mod tests {
     }
 
     fn status(guard: &Guard, fields: &[(&'static str, &str)], access: Access) -> u16 {
-        let known = guard.know(&headers(fields)).and_then(|()| guard.permit(access));
+        let known = guard.know(&headers(fields), None).and_then(|()| guard.permit(access));
         known.map_or_else(|refusal| refusal.into_reply().status().as_u16(), |()| 200)
     }
 
@@ -200,7 +201,12 @@ mod tests {
             two.append("host", "evil.example".parse().unwrap());
             two
         };
-        assert!(guard.know(&two).is_err());
+        assert!(guard.know(&two, None).is_err());
+        let own = headers(&[("host", "localhost")]);
+        assert!(guard.know(&own, Some("[::1]:8053")).is_ok());
+        for other in ["evil.example", "", "localhost@evil.example:1", "evil.example:localhost"] {
+            assert!(guard.know(&own, Some(other)).is_err(), "{other}");
+        }
     }
 
     #[test]

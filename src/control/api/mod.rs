@@ -2,12 +2,14 @@
 //! its own, which no core waits for. What comes in is as hostile as a datagram: bounded in size, time and number.
 
 mod actions;
+mod blocking;
 mod cache;
 mod connection;
 mod guard;
 mod listen;
 mod openapi;
 mod parameters;
+mod queries;
 mod rates;
 mod reply;
 mod routes;
@@ -29,10 +31,14 @@ use tokio_rustls::rustls::{ServerConfig, crypto};
 
 use self::guard::Guard;
 use self::listen::Listening;
+use self::queries::Most;
 use self::rates::Rates;
 use super::desk::Desk;
+use super::log::Recorder;
+use super::switches::{self, Switchboard};
 use crate::config::{self, ApiListen, LogLevel, Token};
-use crate::observe::{Counter, Exposition, Kind, ServingCounters};
+use crate::observe::{Counter, Exposition, Kind, ListCounters, ServingCounters};
+use crate::time::CacheTime;
 
 /// Longest token file that is read, in bytes.
 const TOKEN_FILE_BYTES_MAX: u64 = 1_024;
@@ -50,6 +56,7 @@ pub fn bytes_max(section: &config::Api, cores: usize) -> usize {
         ApiListen::Off => 0,
         ApiListen::Tcp(_) | ApiListen::Unix(_) => {
             connection::CONNECTIONS_MAX * (CONNECTION_BYTES + cores * CORE_TEXT_BYTES)
+                + switches::BYTES_MAX
         }
     }
 }
@@ -144,6 +151,16 @@ pub trait Node: Send + Sync + 'static {
     fn expose(&self, out: &mut Exposition);
     /// Where requests to each core are handed in.
     fn desks(&self) -> &[Desk];
+    /// The time on the cache clock.
+    fn now(&self) -> CacheTime;
+    /// What is switched by hand.
+    fn switchboard(&self) -> &Switchboard;
+    /// The lists of the config in force, and what is counted of each, once it is kept.
+    fn lists(&self) -> Vec<(config::List, Option<Arc<ListCounters>>)>;
+    /// Has the list with this name looked at, or all of them.
+    fn refresh_lists(&self, one: Option<&str>);
+    /// What writes queries down, if anything does.
+    fn recorder(&self) -> Option<&Recorder>;
     /// Has a snapshot written; `false` when the config names no file for it.
     fn snapshot(&self) -> bool;
     /// Has the config read anew, and told what came of it; `false` when a reload waits already.
@@ -179,6 +196,12 @@ struct Shared {
     since: Instant,
     /// One dump at a time.
     dumping: Arc<Semaphore>,
+    /// One change of what is switched by hand at a time.
+    switching: Arc<Semaphore>,
+    /// So many searches of the query log at a time.
+    searching: Arc<Semaphore>,
+    /// What is seen most, as it was told last.
+    most: Most,
 }
 
 /// What the API counts of itself. Its thread alone writes.
@@ -251,6 +274,9 @@ impl Api {
             rates: Rates::default(),
             since: Instant::now(),
             dumping: Arc::new(Semaphore::new(1)),
+            switching: Arc::new(Semaphore::new(1)),
+            searching: Arc::new(Semaphore::new(queries::SEARCHES_MAX)),
+            most: Most::default(),
         });
         let keeper = Arc::clone(&shared);
         let run = move || {

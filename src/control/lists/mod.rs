@@ -68,6 +68,8 @@ pub enum Order {
     Begin,
     /// To look at all lists now.
     Refresh,
+    /// To look at the list with this name now.
+    RefreshOne(String),
     /// To keep these lists from now on, by this `[filter]`.
     Keep(config::Filter, Vec<config::List>),
 }
@@ -168,11 +170,18 @@ impl Keeper {
                     self.counters.asked.bump();
                     self.schedule.all(monotonic());
                 }
+                Ok(Order::RefreshOne(name)) => {
+                    let number = self.lists.iter().position(|list| list.name == name);
+                    number
+                        .into_iter()
+                        .for_each(|number| self.schedule.at_once(number, monotonic()));
+                }
                 Ok(Order::Keep(filter, lists)) => self.keep_others(filter, lists),
                 Ok(Order::Begin) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.look_at_due();
+            self.note_turns();
             let rest = if self.published.reap() > 0 { REAP_PAUSE } else { SLEEP_MAX };
             order = orders.recv_timeout(self.schedule.rest(monotonic()).min(rest));
         }
@@ -222,6 +231,15 @@ impl Keeper {
                     self.publish(image);
                 }
             }
+        }
+    }
+
+    /// Notes for whoever asks when each list is looked at next.
+    fn note_turns(&self) {
+        let (now, at) = (monotonic(), wall());
+        for (number, counters) in self.list_counters.iter().enumerate() {
+            let due = self.schedule.rest_of(number, now).and_then(|rest| at.checked_add(rest));
+            counters.due.set(due.map_or(0, |due| since_epoch(due) / 1_000));
         }
     }
 

@@ -222,7 +222,8 @@ impl Reloader {
                 let groups = schedule::in_force(&new.groups, filtering.lists(), now);
                 Arc::new(filtering.regrouped(groups))
             };
-            Policy::clone(&policy).filtered(current.filtering().map(regrouped))
+            let switched = Policy::clone(&policy).switched(current.switches().clone());
+            switched.filtered(current.filtering().map(regrouped))
         });
         let late = self.wait_for_cores();
         if late == 0 {
