@@ -3,6 +3,7 @@
 mod ctl;
 mod generate;
 mod plan;
+mod queries;
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
@@ -14,9 +15,10 @@ use clap::{Parser, Subcommand};
 use thiserror::Error;
 
 use crate::config::{
-    self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, LogLevel, Upstream, Value,
+    self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, Upstream, Value,
     resolv::{self, NameServers},
 };
+use crate::control::log::BeginError;
 use crate::node::reload::Reading;
 use crate::node::{self, NodeError, log};
 use crate::sys::interfaces;
@@ -67,7 +69,9 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Ask and command a node that runs
-    Ctl(ctl::Arguments),
+    Ctl(Box<ctl::Arguments>),
+    /// Print what stands in a store of queries
+    Queries(queries::Arguments),
     /// Print completions for a shell, or a manual page
     #[command(hide = true)]
     Generate {
@@ -82,6 +86,7 @@ Examples:
   heimdall-uring --cores 0-15 --listen 0.0.0.0:53 --listen [::]:53 --upstream 192.0.2.1
   heimdall-uring --config /etc/heimdall-uring/node.toml --check
   heimdall-uring ctl stats
+  heimdall-uring queries /var/lib/heimdall-uring/queries.sqlite --under example.com
 
 Every key of the config can be set by a variable: HEIMDALL_CACHE_SIZE=2GiB sets cache.size.
 Flags win over variables, variables over the file.
@@ -109,12 +114,15 @@ enum Refusal {
     Node(#[from] NodeError),
     #[error("{0}")]
     Ctl(#[from] ctl::CtlError),
+    #[error("{0}")]
+    Queries(#[from] queries::QueriesError),
 }
 
 impl Refusal {
     const fn exit_code(&self) -> u8 {
         match self {
             Self::Ctl(error) if !error.is_usage() => EXIT_FAILURE,
+            Self::Queries(_) => EXIT_FAILURE,
             Self::Ctl(_) => EXIT_USAGE,
             Self::Node(
                 NodeError::Local(_)
@@ -123,7 +131,8 @@ impl Refusal {
                 | NodeError::Api(_)
                 | NodeError::Memory(_)
                 | NodeError::Trust(_)
-                | NodeError::WarmUp(_),
+                | NodeError::WarmUp(_)
+                | NodeError::QueryLog(BeginError::Store { .. }),
             ) => EXIT_USAGE,
             Self::Node(_) => EXIT_FAILURE,
             Self::Unreadable { .. }
@@ -141,7 +150,7 @@ pub fn run() -> ExitCode {
     let code = match carry_out(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(refusal) => {
-            log::say(&format!("heimdall-uring: {refusal}\n"));
+            log::say(tracing::Level::ERROR, &format!("heimdall-uring: {refusal}\n"));
             ExitCode::from(refusal.exit_code())
         }
     };
@@ -152,6 +161,7 @@ pub fn run() -> ExitCode {
 fn carry_out(arguments: Arguments) -> Result<(), Refusal> {
     match arguments.command {
         Some(Command::Ctl(arguments)) => return ctl::run(&arguments),
+        Some(Command::Queries(arguments)) => return Ok(queries::run(&arguments)?),
         Some(Command::Generate { what }) => {
             generate::print(what);
             return Ok(());
@@ -170,10 +180,11 @@ fn carry_out(arguments: Arguments) -> Result<(), Refusal> {
         let warnings: String = warnings.map(|text| format!("warning: {text}\n")).collect();
         let plan = plan::describe(&config, &upstream_source, &checked.memory);
         let steering = format!("here:      datagrams find their cores by {}\n", checked.steering);
-        print(&format!("{plan}{steering}\n{machine}\n{warnings}config is good\n"));
+        let lists: String = checked.lists.iter().map(|text| format!("{text}\n")).collect();
+        print(&format!("{plan}{steering}\n{machine}\n{lists}{warnings}config is good\n"));
         return Ok(());
     }
-    log_to_stderr(config.log.level)?;
+    log_to_stderr(config.log)?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let source = move || assemble(&arguments).map_err(|refusal| refusal.to_string());
     let reading = Reading { config, upstream_source, warnings };
@@ -291,9 +302,9 @@ fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-fn log_to_stderr(level: LogLevel) -> Result<(), NodeError> {
+fn log_to_stderr(section: config::Log) -> Result<(), NodeError> {
     log::start().map_err(|cause| NodeError::System { what: "cannot start a thread", cause })?;
-    log::begin(level, io::stderr().is_terminal());
+    log::begin(section, io::stderr().is_terminal());
     Ok(())
 }
 

@@ -21,6 +21,7 @@ mod start;
 mod steering;
 mod succession;
 mod supervise;
+pub(crate) mod switches;
 pub mod topology;
 mod vigil;
 pub mod warm;

@@ -60,7 +60,7 @@ impl Panel {
     pub(super) fn dump(&self) {
         let mut out = Exposition::default();
         self.expose(&mut out);
-        log::say(&out.finish(Format::Classic));
+        log::say(tracing::Level::INFO, &out.finish(Format::Classic));
     }
 
     /// Tells the operator of another config from now on, where that says something else.

@@ -31,7 +31,7 @@ use super::topology::Topology;
 use super::vigil::{beat, leave, save_when_asked, wait_for_drain};
 use super::warm::{self, WarmList};
 use super::worker::{self, Outfit, Upstreams, Worker};
-use super::{NodeError, claim, clock, desk, hosts, limits, pin};
+use super::{NodeError, claim, clock, desk, hosts, limits, pin, switches};
 use crate::cache::Shard;
 use crate::config::{self, Config, IoBackend, Upstream};
 use crate::control;
@@ -42,7 +42,7 @@ use crate::control::switches::Switchboard;
 use crate::mesh::{self, Ends};
 use crate::net::tcp::{self, Tcp};
 use crate::net::udp::{Plane, Setup};
-use crate::observe::ReloadCounters;
+use crate::observe::{Decisions, ReloadCounters};
 use crate::policy::{Acl, Groups, Identity, LocalData, Policy, Published, RateLimiter, Rebinding};
 use crate::resolve::{CookieSecret, Forwarder};
 use crate::serve::{Core, Sections};
@@ -90,6 +90,19 @@ pub(super) struct Shared {
     pub(super) snapshots: Option<Snapshots>,
 }
 
+impl Shared {
+    /// Waits until the workers have read the snapshot; their silence counts from now on, and lists are looked after.
+    fn wait_for_workers(&self) {
+        self.start.wait();
+        for heartbeat in &self.heartbeats {
+            heartbeat.beat(self.clock.monotonic());
+        }
+        if let Some(lists) = self.lists.get() {
+            lists.go_on();
+        }
+    }
+}
+
 /// One worker as the main thread sees it.
 struct Crew {
     counters: Counters,
@@ -128,13 +141,14 @@ pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Resul
     warnings.extend(granted.warnings.into_iter().chain(memory::warnings(&memory)));
     warnings.extend([clock::warning(), schedule::warning(&config.groups)].into_iter().flatten());
     tracing::info!("memory: {memory}");
+    tracing::info!("switches: {}", switches::told(&config));
     warnings.extend(warm_list.complaints.iter().cloned().chain(complaints));
     let source_ports = SourcePorts::avoiding(&limits::reserved_ports());
     warnings.extend(source_ports.warning());
     let policy = policy_of(&config, local);
     let trust = trust_of(&config.forward)?;
     claim::all(&config.node.listen)?;
-    let api = Api::open(&config.api)?;
+    let api = claim::api(&config.api)?;
     let (sender, news) = channel();
     let snapshots = begin_snapshots(&config, seats.len(), sender.clone())?;
     warnings.extend(unwritable(&config.snapshot));
@@ -177,15 +191,9 @@ pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Resul
     let (panel, drains) =
         furnish((crew, steering), about, (&shared, requests), api.as_ref(), sender.clone());
     forward_signals(sender)?;
-    // Here the workers are waited for until they have read the snapshot; their silence counts from now on.
-    shared.start.wait();
-    for heartbeat in &shared.heartbeats {
-        heartbeat.beat(shared.clock.monotonic());
-    }
-    if let Some(lists) = shared.lists.get() {
-        lists.go_on();
-    }
-    let reloader = Reloader::new((source, describe), Arc::clone(&shared), panel.clone(), in_force);
+    shared.wait_for_workers();
+    let known = (panel.clone(), api.as_ref().map(Api::credentials));
+    let reloader = Reloader::new((source, describe), Arc::clone(&shared), known, in_force);
     oversee(&shared, &panel, &drains, &news, ((reloader, asked), api))
 }
 
@@ -224,18 +232,9 @@ fn about(shared: &Shared, seats: &[Seat], config: Vec<(&'static str, String)>) -
             IoBackend::Mmsg => "mmsg",
         },
         fallbacks: Vec::new(),
-        optimizations: optimizations_of(&shared.config),
+        optimizations: switches::of(&shared.config),
         config,
     }
-}
-
-/// What can be switched off, and whether it is on.
-pub(super) fn optimizations_of(config: &Config) -> Vec<(&'static str, bool)> {
-    vec![
-        ("simd", config.optimizations.simd),
-        ("prefetch", config.cache.prefetch),
-        ("nxdomain_cut", config.cache.nxdomain_cut),
-    ]
 }
 
 /// What steers the datagrams of `crew`, whose sockets stand in their groups in the order of the cores. The first core gives its
@@ -295,6 +294,7 @@ fn begin_snapshots(
 pub(super) fn policy_of(config: &Config, local: LocalData) -> Policy {
     let policy = Policy::new(Acl::new(&config.acl), Identity::new(&config.identity), local);
     let policy = policy.grouped(Groups::new(&config.groups, &config.node.listen));
+    let policy = policy.pre_filtered(config.optimizations.filter_pre_filter);
     policy.against(Rebinding::new(&config.rebinding, &config.forward))
 }
 
@@ -595,7 +595,8 @@ fn assemble(
     let peers = shared.heartbeats.len() - 1;
     let rate = RateLimiter::new(&config.rate, shared.hasher.clone());
     let tap = shared.queries.as_ref().and_then(|queries| queries.tap(number));
-    let core = Core::new(policy, shard, sections, serving).among(peers).limited(rate).tapped(tap);
+    let core = Core::new(policy, shard, sections, serving).among(peers).limited(rate);
+    let core = core.tapped(tap).recorded(Decisions::new(config.explain.decisions, number));
     let entropy = ChaCha::from_kernel();
     let entropy = entropy.map_err(no_entropy)?;
     let sockets = config.forward.sockets;

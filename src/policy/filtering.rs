@@ -1,6 +1,8 @@
 //! Hot path. What lists say now: whose lists count for which group of clients, and what those get who ask for a blocked
 //! name. Asked of each question, and of the names and addresses in its answer.
 
+mod explain;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use crate::config;
 use crate::time::CacheTime;
 use crate::wire::answer::AnswerRecord;
 use crate::wire::{Answer, Name, NameBuf, Query, Rtype};
+pub use explain::{Listed, Part};
 
 /// The lists in force; immutable, shared by all cores, replaced as a whole.
 #[derive(Debug)]
@@ -47,6 +50,8 @@ pub struct Subject<'a> {
     pub is_stream: bool,
     /// When: ready answers have no age.
     pub now: CacheTime,
+    /// His names are looked for in the table, whatever the filter before it says.
+    pub is_exact: bool,
 }
 
 /// What lists say to a question.
@@ -125,6 +130,12 @@ impl Filtering {
         self.manners.iter().map(|manner| manner.name).collect()
     }
 
+    /// What the operator calls the list with this number.
+    #[must_use]
+    pub fn list_name(&self, list: u8) -> Option<&'static str> {
+        self.manners.get(usize::from(list)).map(|manner| manner.name)
+    }
+
     /// The rule that decides over `qtype` at the name that is `folded`, if there is one: for the client himself, or for the
     /// name.
     #[must_use]
@@ -135,19 +146,24 @@ impl Filtering {
         subject: Subject<'_>,
     ) -> Option<Decision<'_>> {
         let asker = self.asker(qtype, subject);
-        let found = self.decide_for(folded, &asker);
+        let matcher = self.matcher(subject);
+        let found = self.decide_for(matcher, folded, &asker);
         // Whom a zone wants to come over a stream has come over one: then the other lists decide.
         match found {
             Some(decision) if decision.verb == Verb::TcpOnly && subject.is_stream => {
-                self.decide_without(folded, &asker, decision.list)
+                self.decide_without(matcher, folded, &asker, decision.list)
             }
             _ => found,
         }
     }
 
     #[inline]
-    fn decide_for(&self, folded: &[u8], asker: &Asker<'_>) -> Option<Decision<'_>> {
-        let matcher = self.matcher();
+    fn decide_for<'s>(
+        &self,
+        matcher: Matcher<'s>,
+        folded: &[u8],
+        asker: &Asker<'_>,
+    ) -> Option<Decision<'s>> {
         let named = matcher.decide(folded, asker);
         if !self.watches_addresses {
             return named;
@@ -161,13 +177,19 @@ impl Filtering {
     }
 
     #[cold]
-    fn decide_without(&self, folded: &[u8], asker: &Asker<'_>, list: u8) -> Option<Decision<'_>> {
+    fn decide_without<'s>(
+        &self,
+        matcher: Matcher<'s>,
+        folded: &[u8],
+        asker: &Asker<'_>,
+        list: u8,
+    ) -> Option<Decision<'s>> {
         let mut lists = *asker.lists;
         lists.remove(list);
-        let mut found = self.decide_for(folded, &Asker { lists: &lists, ..*asker })?;
+        let mut found = self.decide_for(matcher, folded, &Asker { lists: &lists, ..*asker })?;
         while found.verb == Verb::TcpOnly {
             lists.remove(found.list);
-            found = self.decide_for(folded, &Asker { lists: &lists, ..*asker })?;
+            found = self.decide_for(matcher, folded, &Asker { lists: &lists, ..*asker })?;
         }
         Some(found)
     }
@@ -197,7 +219,7 @@ impl Filtering {
         overrides: Option<&'f Overrides>,
     ) -> Option<Blocked<'f>> {
         if self.may_object(query, answer) {
-            self.object_to_parts(query, answer, subject, overrides)
+            self.object_to_parts(query, answer, subject, overrides, |_, _| {})
         } else {
             None
         }
@@ -216,14 +238,16 @@ impl Filtering {
         answer: &Answer<'_>,
         subject: Subject<'_>,
         overrides: Option<&'f Overrides>,
+        mut note: impl FnMut(Part<'_>, &Decision<'_>),
     ) -> Option<Blocked<'f>> {
-        let (matcher, asker) = (self.matcher(), self.asker(query.qtype, subject));
+        let (matcher, asker) = (self.matcher(subject), self.asker(query.qtype, subject));
         let mut addressed: Option<Decision<'_>> = None;
         for record in answer.records() {
             if record.rtype == Rtype::NS
                 && let Some(server) = name_in(&record, query.qname)
                 && let Some(decision) = matcher.decide_nsdname(server.as_name().as_bytes(), &asker)
             {
+                note(Part::Name(server.as_name()), &decision);
                 return self.objection_of(&decision, query, subject);
             }
             if let Some(target) = target_of(&record, query.qname) {
@@ -237,12 +261,16 @@ impl Filtering {
                 let decision = matcher.decide(folded, &asker);
                 // What is allowed is so with everything behind it.
                 if let Some(decision) = decision {
+                    note(Part::Name(target.as_name()), &decision);
                     return self.objection_of(&decision, query, subject);
                 }
             }
             if self.watches_addresses {
                 for address in addresses(record.rtype, record.rdata) {
                     let found = matcher.decide_address(address, &asker);
+                    if let Some(found) = &found {
+                        note(Part::Address(address), found);
+                    }
                     addressed = first_of(addressed, found);
                 }
             }
@@ -260,8 +288,9 @@ impl Filtering {
         Some(self.blocked(decision, outcome))
     }
 
-    fn matcher(&self) -> Matcher<'_> {
-        self.image.matcher()
+    #[inline]
+    fn matcher(&self, subject: Subject<'_>) -> Matcher<'_> {
+        self.image.matcher().exact(subject.is_exact)
     }
 
     #[inline]

@@ -10,11 +10,11 @@ use super::reply;
 use crate::cache::{Explanation, Failures, Key, Lookup, Outbox, Shard};
 use crate::config::{self, ROOT_VIEW};
 use crate::observe::log::{Account, How, Tap};
-use crate::observe::{ServingCounters, Transport};
+use crate::observe::{Decisions, ServingCounters, Transport};
 use crate::policy::{Asker, Excess, Filtering, Policy, RateLimiter, Ruling};
 use crate::time::Now;
 use crate::wire::case::Folding;
-use crate::wire::{AnswerBuf, Ede, NameBuf, Query, Rcode};
+use crate::wire::{AnswerBuf, CopiedQuery, Ede, Malformed, NameBuf, Query, Rcode};
 
 /// Messages that are looked at ahead of time.
 pub const FORESEEN_MAX: usize = 64;
@@ -82,10 +82,14 @@ pub struct Core<P> {
     pub(super) outbox: Outbox,
     pub(super) stale_after: Duration,
     pub(super) folding: Folding,
+    /// Queries are copied by the checking reader, not viewed in place.
+    is_copying: bool,
     pub(super) key: Key,
     /// What is to be told of the query at hand.
     pub(super) account: Account,
     pub(super) tap: Option<Tap>,
+    /// What was decided last.
+    pub(super) decisions: Decisions,
     /// Tells questions in flight from those of a config before, whose views have the same numbers.
     pub(super) salt: u64,
 }
@@ -118,7 +122,9 @@ impl<P> Core<P> {
         Self {
             policy,
             rate: None,
-            shard: shard.divided_at(sections.zones),
+            shard: shard
+                .divided_at(sections.zones)
+                .with_hot_segment(sections.optimizations.hot_cache),
             waiting: Waiting::new(sections.forward),
             counters,
             limits: reply::Limits::new(sections.udp),
@@ -126,9 +132,11 @@ impl<P> Core<P> {
             outbox: Outbox::new(0),
             stale_after: sections.cache.stale_after,
             folding: folding_of(sections.optimizations),
+            is_copying: !sections.optimizations.zero_copy_parsing,
             key: Key::default(),
             account: Account::default(),
             tap: None,
+            decisions: Decisions::new(0, 0),
             salt: 0,
         }
     }
@@ -154,6 +162,19 @@ impl<P> Core<P> {
         self
     }
 
+    /// The same, noting in `decisions` what it decides.
+    #[must_use]
+    pub fn recorded(mut self, decisions: Decisions) -> Self {
+        self.decisions = decisions;
+        self
+    }
+
+    /// What was decided last.
+    #[must_use]
+    pub const fn decisions(&self) -> &Decisions {
+        &self.decisions
+    }
+
     /// Goes by `policy` from now on. What the cache holds is the truth of upstreams, so nothing of it has to go.
     pub fn go_by(&mut self, policy: Arc<Policy>) {
         self.counters.filter.follow(list_names(&policy));
@@ -169,6 +190,8 @@ impl<P> Core<P> {
         self.failures.adopt(sections.cache.failure_ttl_max);
         self.stale_after = sections.cache.stale_after;
         self.folding = folding_of(sections.optimizations);
+        self.is_copying = !sections.optimizations.zero_copy_parsing;
+        self.shard.keep_hot_segment(sections.optimizations.hot_cache);
     }
 
     /// Limits clients to what `rate` grants them, from now on.
@@ -178,9 +201,10 @@ impl<P> Core<P> {
 
     /// Fetches from memory what answering `messages` will need, all at once, so that each does not wait for its own.
     ///
-    /// Worth nothing while the cache fits the processor's, and then does nothing. Looks at [`FORESEEN_MAX`] at most.
+    /// Worth nothing while the cache fits the processor's, and then does nothing, nor while queries are to be copied before they
+    /// are looked at. Looks at [`FORESEEN_MAX`] at most.
     pub fn foresee<'m>(&mut self, messages: impl Iterator<Item = &'m [u8]>) {
-        if !self.shard.is_large() {
+        if !self.shard.is_large() || self.is_copying {
             return;
         }
         let mut hashes = [0; FORESEEN_MAX];
@@ -219,19 +243,44 @@ impl<P> Core<P> {
     /// clock or, but for a miss, allocates: every transport calls it in place.
     #[inline]
     pub fn answer(&mut self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
-        let verdict = self.find(message, client, now, out);
-        if self.tap.is_none() { verdict } else { self.tell_now(verdict, message, client, now, out) }
+        let verdict = if self.is_copying {
+            self.find_copied(message, client, now, out)
+        } else {
+            self.find(message, || Query::parse(message), client, now, out)
+        };
+        let is_noted = !self.account.is_plain() || self.decisions.is_due();
+        if self.tap.is_none() && !is_noted {
+            return verdict;
+        }
+        self.tell_now((verdict, is_noted), message, client, now, out)
     }
 
+    /// As [`Core::find`], from a query that holds nothing of its message.
+    #[cold]
+    fn find_copied(&mut self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
+        self.counters.copied.bump();
+        let copy = CopiedQuery::read(message);
+        let read = || copy.as_ref().map(CopiedQuery::view).map_err(|&malformed| malformed);
+        self.find(message, read, client, now, out)
+    }
+
+    /// `read` takes `message` apart.
     #[inline(always)]
-    fn find(&mut self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
+    fn find<'m>(
+        &mut self,
+        message: &[u8],
+        read: impl FnOnce() -> Result<Query<'m>, Malformed>,
+        client: Client,
+        now: Now,
+        out: &mut [u8],
+    ) -> Verdict {
         let asker = client.asker(&self.policy);
         self.account = Account { group: asker.place.group, ..Account::default() };
         if let Some(excess) = self.charge(client, asker, now) {
             self.counters.query(client.transport, None);
-            return self.answer_excess(excess, message, client, now, out);
+            return self.answer_excess(excess, (message, read()), client, now, out);
         }
-        let query = match Query::parse(message) {
+        let query = match read() {
             Ok(query) => query,
             Err(malformed) => {
                 self.counters.query(client.transport, None);
@@ -251,12 +300,12 @@ impl<P> Core<P> {
             }
             Ruling::Block(blocked) => {
                 self.counters.filter.blocked(blocked.list);
-                self.account.block(blocked.list);
+                self.account.block(blocked.list, Some(blocked.ede));
                 let written = reply.write_blocked(blocked, now, &self.counters, out);
                 return written.unwrap_or_else(|other| self.follow(reply, other, now, out));
             }
             Ruling::Refuse(rcode, ede) => {
-                self.account.refuse(rcode.0);
+                self.account.refuse(rcode.0, ede);
                 let refusal = AnswerBuf::empty(rcode);
                 let refusal = refusal.view(now.cache);
                 return reply.write(&refusal, ede, now, &self.counters, out);
@@ -295,12 +344,15 @@ impl<P> Core<P> {
                     && let Some(blocked) = self.policy.objection(query, asker, &answer, now.cache)
                 {
                     self.counters.filter.blocked_answer(blocked.list);
-                    self.account.block(blocked.list);
+                    self.account.block(blocked.list, Some(blocked.ede));
                     let written = reply.write_blocked(blocked, now, &self.counters, out);
                     return written.unwrap_or_else(|other| self.follow(reply, other, now, out));
                 }
                 self.counters.hits.bump();
                 let reason = Policy::reason(&answer);
+                if reason.is_some() {
+                    self.account.ede = reason;
+                }
                 let verdict = reply.write(&answer, reason, now, &self.counters, out);
                 if is_due { self.refresh(verdict, query, now) } else { verdict }
             }
@@ -315,6 +367,7 @@ impl<P> Core<P> {
                     self.counters.failures_cached.bump();
                     let failure = AnswerBuf::empty(Rcode::SERVFAIL);
                     let ede = Some(Ede::CACHED_ERROR.with_text(reason));
+                    self.account.ede = ede;
                     return reply.write(&failure.view(now.cache), ede, now, &self.counters, out);
                 }
                 self.counters.misses.bump();
@@ -332,10 +385,10 @@ impl<P> Core<P> {
         excess
     }
 
-    /// For the question whose key is set, and to which only a stale answer is there: whether it is vain to ask, because that
-    /// has just failed or is slow, and whether the client has to wait for what comes of it.
-    pub(super) fn prospects(&self, now: Now) -> (bool, bool) {
-        let key = self.key.as_bytes();
+    /// For the question with this key, to which only a stale answer is there: whether it is vain to ask, because that has just
+    /// failed or is slow, and whether the client has to wait for what comes of it.
+    pub(super) fn prospects(&self, key: &Key, now: Now) -> (bool, bool) {
+        let key = key.as_bytes();
         let hash = self.shard.hash(key);
         let is_vain = self.failures.recent(hash, now.cache).is_some()
             || self.waiting.is_slow(hash ^ self.salt, key);
@@ -345,7 +398,7 @@ impl<P> Core<P> {
     /// When only a stale answer is there: somebody is asked first, unless that is known to be vain or slow (RFC 8767 §5).
     #[cold]
     fn answer_late(&mut self, reply: reply::Reply<'_, '_>, now: Now, out: &mut [u8]) -> Verdict {
-        let (is_vain, must_wait) = self.prospects(now);
+        let (is_vain, must_wait) = self.prospects(&self.key, now);
         if must_wait {
             self.counters.misses.bump();
             let patience = Some(self.stale_after);
@@ -357,11 +410,12 @@ impl<P> Core<P> {
         let asker = reply.client.asker(&self.policy);
         if let Some(blocked) = self.policy.late_objection(reply.query, asker, &answer, now.cache) {
             self.counters.filter.blocked_answer(blocked.list);
-            self.account.block(blocked.list);
+            self.account.block(blocked.list, Some(blocked.ede));
             let written = reply.write_blocked(blocked, now, &self.counters, out);
             return written.unwrap_or_else(|other| self.follow(reply, other, now, out));
         }
         self.account.how = Some(How::Stale);
+        self.account.ede = Some(reply::stale_ede(&answer));
         let verdict = reply.write_stale(&answer, &self.counters, out);
         if is_vain { verdict } else { self.refresh(verdict, reply.query, now) }
     }

@@ -69,7 +69,8 @@ fn every_documented_path_answers_as_documented() {
         if path.ends_with("/live") {
             continue;
         }
-        let query = if path.ends_with("/lookup") { "?name=name.test" } else { "" };
+        let is_about_a_name = path.ends_with("/lookup") || path.ends_with("/explain");
+        let query = if is_about_a_name { "?name=name.test" } else { "" };
         let reply = get(api, &format!("{path}{query}"), &[BEARER]);
         assert_eq!(reply.status, 200, "{path}");
         let content = &operation["responses"]["200"]["content"];
@@ -227,6 +228,8 @@ fn loopback_without_a_token_sees_figures_and_commands_nothing() {
         "/api/v1/lists",
         "/api/v1/queries",
         "/api/v1/top",
+        "/api/v1/explain?name=name.test",
+        "/api/v1/decisions",
     ] {
         assert_eq!(get(api, path, &[]).status, 403, "{path}");
     }
@@ -575,4 +578,49 @@ fn mistakes_in_the_config_are_told_before_anything_is_served() {
             assert!(node.log().contains(words), "{}", node.log());
         }
     }
+}
+
+#[test]
+fn renewed_token_and_certificate_are_taken_up_by_a_reload_and_said() {
+    let upstream = upstream();
+    let (directory, api) = (Directory::create(), ports::own());
+    let (old, new) = (Authority::create(), Authority::create());
+    let put = |authority: &Authority, token: &str| {
+        let [key, certificate] = authority.files(&authority.certify(&["127.0.0.1"]));
+        std::fs::copy(certificate, directory.path().join("cert.pem")).unwrap();
+        std::fs::copy(key, directory.path().join("key.pem")).unwrap();
+        directory.write("token", token);
+        // What the node must show, for `ctl`.
+        std::fs::read_to_string(directory.path().join("cert.pem")).unwrap()
+    };
+    let first_shown = directory.write("old.pem", &put(&old, TOKEN));
+    let place = directory.path().display();
+    let config = format!(
+        "[api]\ntoken_file = '{place}/token'\ncertificate = '{place}/cert.pem'\nkey = '{place}/key.pem'\n"
+    );
+    let node = Setup::new().upstream(upstream.address).api(api).config(&config).start();
+    let told = |certificate: &PathBuf, token: &str| {
+        let token = directory.write("shown", token);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_heimdall-uring"));
+        command.args(["ctl", "--api", &api.to_string(), "--token-file", token.to_str().unwrap()]);
+        command.args(["--certificate", certificate.to_str().unwrap(), "status"]);
+        command.output().unwrap().status.success()
+    };
+    assert!(told(&first_shown, TOKEN) && !told(&first_shown, "fedcba9876543210"));
+    let line = node.reload();
+    assert!(line.ends_with("reload: nothing to apply"), "{line}");
+    let second_shown = directory.write("new.pem", &put(&new, "fedcba9876543210"));
+    assert!(told(&first_shown, TOKEN), "not before it is asked for");
+    let line = node.reload();
+    assert!(line.ends_with("reload: applied api"), "{line}");
+    node.wait_for_line("api: from now on it goes by another token and another certificate");
+    assert!(
+        told(&second_shown, "fedcba9876543210")
+            && !told(&second_shown, TOKEN)
+            && !told(&first_shown, "fedcba9876543210")
+    );
+    directory.write("token", "short");
+    let line = node.reload();
+    assert!(line.contains("reload refused") && line.contains("api.token_file"), "{line}");
+    assert!(told(&second_shown, "fedcba9876543210"));
 }

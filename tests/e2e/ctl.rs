@@ -300,6 +300,28 @@ fn top_shows_the_figures_anew_until_the_node_is_gone() {
 }
 
 #[test]
+fn top_shows_who_asks_most_or_why_it_does_not() {
+    let counting = Commanded::start("[query_log]\ntop = 9\n");
+    counting.asks();
+    let silent = Commanded::start("");
+    for (commanded, words) in [
+        (&counting, &["names", "name.test", "127.0.0.1"][..]),
+        (&silent, &["no names and clients: query_log.top is 0 in the config"]),
+    ] {
+        let mut command = Command::new(PROGRAM);
+        command.args(["ctl", "--config", &commanded.config(), "top"]);
+        command.env_remove("HEIMDALL_API_LISTEN").stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut top = command.spawn().unwrap();
+        let mut lines = BufReader::new(top.stdout.take().unwrap()).lines().map_while(Result::ok);
+        for words in words {
+            assert!(lines.any(|line| line.contains(words)), "{words}");
+        }
+        top.kill().unwrap();
+        top.wait().unwrap();
+    }
+}
+
+#[test]
 fn node_is_found_at_its_socket_without_a_token() {
     let directory = Directory::create();
     let place = format!("unix:{}", directory.path().join("api.sock").display());
@@ -334,5 +356,29 @@ fn completions_and_manual_pages_name_every_command() {
         for command in commands {
             assert!(text.contains(command), "{what} lacks {command}");
         }
+    }
+}
+
+#[test]
+fn node_that_does_not_answer_in_time_is_told_with_what_to_do() {
+    let address = ports::own();
+    let silent = std::net::TcpListener::bind(address).unwrap();
+    let (code, _, error) = ctl(&["--api", &address.to_string(), "--timeout", "1", "status"]);
+    assert_eq!(code, 1);
+    assert!(error.contains(&format!("{address}: no answer within 1s: ")), "{error}");
+    assert!(error.contains("--timeout SECONDS"), "{error}");
+    drop(silent);
+    let (code, _, error) = ctl(&["--timeout", "0", "status"]);
+    assert!(code == 2 && error.contains("--timeout"), "{error}");
+}
+
+#[test]
+fn broken_name_is_told_in_words() {
+    let node = Commanded::start("");
+    let config = node.config();
+    for (name, words) in [("a..example", "a label is empty"), (&"a".repeat(64), "63 octets")] {
+        let (code, _, error) = ctl(&["--config", &config, "cache", name]);
+        assert!(code == 1 && error.contains(words), "{error}");
+        assert!(!error.contains("LabelType"), "{error}");
     }
 }

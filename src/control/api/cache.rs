@@ -14,7 +14,7 @@ use super::reply::{Content, Refusal, Reply, json, with};
 use super::routes::{DUMP_DEFAULT, LINES};
 use crate::cache::{Flush, Scope, Segment, State};
 use crate::control::desk::{Desk, Finding, Request, Row};
-use crate::wire::{NameBuf, Rtype};
+use crate::wire::{NameBuf, NameError, Rtype};
 
 /// How long a core may take to answer: it looks at its desk between batches.
 pub(super) const CORE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -39,15 +39,31 @@ pub(super) async fn ask<T>(
 /// The name that `text` means.
 ///
 /// # Errors
-/// The refusal; also for letters beyond ASCII, which would be taken as octets that nobody asks for.
+/// The refusal; also for nothing, which would be the root, and for letters beyond ASCII, which would be taken as octets that
+/// nobody asks for.
 pub(super) fn name(text: &str) -> Result<NameBuf, Refusal> {
+    if text.is_empty() {
+        return Err(Refusal::bad("a name is empty: the root is written as its dot"));
+    }
     if !text.bytes().all(|octet| octet.is_ascii_graphic()) {
         let advice =
             "no domain name: other letters than ASCII are written as xn--…, other octets as \\ddd";
         return Err(Refusal::bad(format!("{text:?} is {advice}")));
     }
     NameBuf::from_text(text)
-        .map_err(|error| Refusal::bad(format!("{text:?} is no domain name: {error:?}")))
+        .map_err(|error| Refusal::bad(format!("{text:?} is no domain name: {}", flaw_of(error))))
+}
+
+/// What is wrong with a name that was written as text.
+const fn flaw_of(error: NameError) -> &'static str {
+    match error {
+        NameError::TooLong => {
+            "a label has more than 63 octets, or the name more than 255 with their lengths"
+        }
+        NameError::LabelType | NameError::Truncated | NameError::Pointer => {
+            "a label is empty, or a backslash stands before neither a character nor three digits up to 255"
+        }
+    }
 }
 
 pub(super) fn rtype(parameters: &Parameters) -> Result<Option<Rtype>, Refusal> {
@@ -205,6 +221,8 @@ mod tests {
             (r#"{"all": false}"#, None),
             (r#"{"all": false, "name": "a"}"#, None),
             (r#"{"name": "a..b"}"#, None),
+            (r#"{"name": "", "subtree": true}"#, None),
+            (r#"{"name": ".", "subtree": true}"#, Some(". and below")),
             (r#"{"name": "m\u00fcller.example"}"#, None),
             (r#"{"name": "a b.example"}"#, None),
             (r#"{"name": "a\\032b.example"}"#, Some("a\\032b.example.")),

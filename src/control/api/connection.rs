@@ -16,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::credentials::Credentials;
 use super::listen::Listening;
 use super::parameters::Parameters;
 use super::reply::{Refusal, Reply};
@@ -50,7 +51,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Accepts connections for ever, and serves each in a task of its own.
 pub(super) async fn accept_all(
     listening: &Listening,
-    tls: Option<&TlsAcceptor>,
+    credentials: &Credentials,
     shared: &Arc<Shared>,
 ) {
     let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -63,7 +64,7 @@ pub(super) async fn accept_all(
             shared.counters.refused.bump();
             continue;
         };
-        let (tls, shared) = (tls.cloned(), Arc::clone(shared));
+        let (tls, shared) = (credentials.acceptor(), Arc::clone(shared));
         tokio::spawn(async move {
             if let Some(stream) = shake_hands(stream, tls).await {
                 serve(stream, shared).await;

@@ -8,8 +8,9 @@ use std::net::IpAddr;
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
 
+use super::credentials::Credentials;
 use super::reply::Refusal;
-use crate::config::{ApiListen, Token};
+use crate::config::ApiListen;
 
 /// How browsers say from where a page asks.
 const FETCH_SITE: &str = "sec-fetch-site";
@@ -26,13 +27,13 @@ pub(super) enum Access {
 /// Decides about requests.
 #[derive(Debug)]
 pub(super) struct Guard {
-    token: Option<Token>,
+    credentials: Credentials,
     is_socket: bool,
 }
 
 impl Guard {
-    pub(super) const fn new(token: Option<Token>, listen: &ApiListen) -> Self {
-        Self { token, is_socket: matches!(listen, ApiListen::Unix(_)) }
+    pub(super) const fn new(credentials: Credentials, listen: &ApiListen) -> Self {
+        Self { credentials, is_socket: matches!(listen, ApiListen::Unix(_)) }
     }
 
     /// Whether whoever sends `headers` may ask anything. `authority` is the host in an absolute-form target, which counts before
@@ -42,7 +43,7 @@ impl Guard {
     /// The refusal.
     pub(super) fn know(&self, headers: &HeaderMap, authority: Option<&str>) -> Result<(), Refusal> {
         refuse_other_sites(headers)?;
-        match &self.token {
+        self.credentials.judge(|token| match token {
             Some(token) => {
                 let shown = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer);
                 if shown.is_some_and(|shown| is_same(shown, token.as_bytes())) {
@@ -58,7 +59,7 @@ impl Guard {
             }
             None if self.is_socket => Ok(()),
             None => refuse_other_hosts(headers, authority),
-        }
+        })
     }
 
     /// Whether a request that is known may have `access`.
@@ -67,10 +68,12 @@ impl Guard {
     /// The refusal.
     pub(super) fn permit(&self, access: Access) -> Result<(), Refusal> {
         match access {
-            Access::Control if self.token.is_none() && !self.is_socket => Err(Refusal::new(
-                StatusCode::FORBIDDEN,
-                "this needs api.token or api.token_file in the config, or a Unix socket as api.listen",
-            )),
+            Access::Control if !self.credentials.has_token() && !self.is_socket => {
+                Err(Refusal::new(
+                    StatusCode::FORBIDDEN,
+                    "this needs api.token or api.token_file in the config, or a Unix socket as api.listen",
+                ))
+            }
             Access::Control | Access::Figures => Ok(()),
         }
     }
@@ -132,7 +135,8 @@ mod tests {
     const TOKEN: &str = "0123456789abcdef";
 
     fn guard(token: Option<&str>, listen: &str) -> Guard {
-        Guard::new(token.and_then(Token::from_text), &ApiListen::from_text(listen).unwrap())
+        let credentials = Credentials::of(token.and_then(crate::config::Token::from_text));
+        Guard::new(credentials, &ApiListen::from_text(listen).unwrap())
     }
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {

@@ -5,6 +5,8 @@ mod actions;
 mod blocking;
 mod cache;
 mod connection;
+mod credentials;
+mod explain;
 mod guard;
 mod listen;
 mod openapi;
@@ -15,7 +17,7 @@ mod reply;
 mod routes;
 mod stream;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::{fs, io};
 
@@ -24,11 +26,8 @@ use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ServerConfig, crypto};
 
+pub use self::credentials::{Credentials, Papers, token_of};
 use self::guard::Guard;
 use self::listen::Listening;
 use self::queries::Most;
@@ -36,12 +35,9 @@ use self::rates::Rates;
 use super::desk::Desk;
 use super::log::Recorder;
 use super::switches::{self, Switchboard};
-use crate::config::{self, ApiListen, LogLevel, Token};
+use crate::config::{self, ApiListen, LogLevel};
 use crate::observe::{Counter, Exposition, Kind, ListCounters, ServingCounters};
 use crate::time::CacheTime;
-
-/// Longest token file that is read, in bytes.
-const TOKEN_FILE_BYTES_MAX: u64 = 1_024;
 
 /// What one connection takes beside its reply: request, body, TLS.
 const CONNECTION_BYTES: usize = 112 << 10;
@@ -93,6 +89,14 @@ pub enum ApiError {
     /// The system grants no thread.
     #[error("api: no thread to serve it: {0}")]
     Thread(io::Error),
+}
+
+impl ApiError {
+    /// Whether somebody else has the place.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Listen { cause, .. } if cause.kind() == io::ErrorKind::AddrInUse)
+    }
 }
 
 /// What a node is, from the start or a reload to the next reload.
@@ -176,7 +180,7 @@ pub struct Api {
     runtime: Runtime,
     listening: Listening,
     guard: Guard,
-    tls: Option<TlsAcceptor>,
+    credentials: Credentials,
     counters: Arc<ApiCounters>,
     served: Served,
 }
@@ -243,8 +247,8 @@ impl Api {
         if section.listen == ApiListen::Off {
             return Ok(None);
         }
-        let guard = Guard::new(token_of(section)?, &section.listen);
-        let tls = tls_of(section)?;
+        let credentials = Credentials::read(section)?;
+        let guard = Guard::new(credentials.clone(), &section.listen);
         let runtime =
             Builder::new_current_thread().enable_all().build().map_err(ApiError::Thread)?;
         let entered = runtime.enter();
@@ -252,7 +256,13 @@ impl Api {
             .map_err(|cause| ApiError::Listen { place: section.listen.to_string(), cause })?;
         drop(entered);
         let served = Served { socket: listening.socket_path() };
-        Ok(Some(Self { runtime, listening, guard, tls, counters: Arc::default(), served }))
+        Ok(Some(Self { runtime, listening, guard, credentials, counters: Arc::default(), served }))
+    }
+
+    /// What requests are checked by, and what shows that it is this node; shared, so that it can be exchanged.
+    #[must_use]
+    pub fn credentials(&self) -> Credentials {
+        self.credentials.clone()
     }
 
     /// What it counts of itself.
@@ -266,7 +276,7 @@ impl Api {
     /// # Errors
     /// [`ApiError::Thread`].
     pub fn serve(self, node: Arc<dyn Node>) -> Result<Served, ApiError> {
-        let Self { runtime, listening, guard, tls, counters, served } = self;
+        let Self { runtime, listening, guard, credentials, counters, served } = self;
         let shared = Arc::new(Shared {
             node,
             guard,
@@ -281,7 +291,7 @@ impl Api {
         let keeper = Arc::clone(&shared);
         let run = move || {
             runtime.spawn(async move { keeper.rates.keep(&*keeper.node).await });
-            runtime.block_on(connection::accept_all(&listening, tls.as_ref(), &shared));
+            runtime.block_on(connection::accept_all(&listening, &credentials, &shared));
         };
         let thread = std::thread::Builder::new().name("api".into());
         thread.spawn(run).map_err(ApiError::Thread)?;
@@ -309,8 +319,7 @@ impl Drop for Served {
 /// # Errors
 /// [`ApiError`], as of [`Api::open`].
 pub fn check(section: &config::Api) -> Result<Option<String>, ApiError> {
-    token_of(section)?;
-    tls_of(section)?;
+    Credentials::read(section)?;
     let in_use = |cause: &io::Error| cause.kind() == io::ErrorKind::AddrInUse;
     match listen::probe(&section.listen) {
         Err(cause) if in_use(&cause) => Ok(Some(format!(
@@ -320,58 +329,6 @@ pub fn check(section: &config::Api) -> Result<Option<String>, ApiError> {
         Err(cause) => Err(ApiError::Listen { place: section.listen.to_string(), cause }),
         Ok(()) => Ok(None),
     }
-}
-
-/// The token that requests must carry.
-///
-/// # Errors
-/// [`ApiError::TokenFile`].
-pub fn token_of(section: &config::Api) -> Result<Option<Token>, ApiError> {
-    let Some(path) = &section.token_file else { return Ok(section.token.clone()) };
-    let fail = |cause: String| ApiError::TokenFile { path: path.clone(), cause };
-    let text = read_bounded(path).map_err(|cause| fail(cause.to_string()))?;
-    let token = Token::from_text(text.trim_ascii());
-    token
-        .map(Some)
-        .ok_or_else(|| fail("expected one line of 16 to 256 visible ASCII characters".to_owned()))
-}
-
-fn read_bounded(path: &Path) -> io::Result<String> {
-    use io::Read as _;
-    #[expect(clippy::disallowed_methods, reason = "control opens the files of a node")]
-    let file = fs::File::open(path)?;
-    let mut text = String::new();
-    file.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-fn tls_of(section: &config::Api) -> Result<Option<TlsAcceptor>, ApiError> {
-    let (Some(certificate), Some(key)) = (&section.certificate, &section.key) else {
-        return Ok(None);
-    };
-    let fail = |name: &'static str, path: &Path, cause: String| ApiError::Tls {
-        key: name,
-        path: path.to_owned(),
-        cause,
-    };
-    let of_certificate = |cause: String| fail("api.certificate", certificate, cause);
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| of_certificate(error.to_string()))?;
-    if chain.is_empty() {
-        return Err(of_certificate("no certificate in it".to_owned()));
-    }
-    let of_key = |cause: String| fail("api.key", key, cause);
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| of_key(error.to_string()))?;
-    let provider = crypto::ring::default_provider();
-    let mut tls = ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()
-        .expect("ring speaks TLS 1.2 and 1.3")
-        .with_no_client_auth()
-        .with_single_cert(chain, secret)
-        .map_err(|error| of_key(error.to_string()))?;
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Some(TlsAcceptor::from(Arc::new(tls))))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! block; nobody waits for it but the start of a node, and that for what lies on this machine only.
 
 mod compile;
+mod contents;
 mod copies;
 mod download;
 #[cfg(test)]
@@ -23,6 +24,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use siphasher::sip::SipHasher24;
+
+pub use self::contents::contents;
 
 use self::compile::{Compiled, Press, Reading};
 use self::copies::Copies;
@@ -401,11 +404,12 @@ impl Keeper {
         let Some(Reading { report, bytes }) = reading else { return };
         if is_changed {
             tracing::info!(
-                "list {name:?}: {} rules, {} bad lines{}, {} lines skipped, {bytes} bytes, from {}",
+                "list {name:?}: {} rules, {} bad lines{}, {} lines skipped{}, {bytes} bytes, from {}",
                 report.rules,
                 report.bad.count,
                 first(&report.bad),
                 report.skipped.count,
+                first(&report.skipped),
                 list.source
             );
         }

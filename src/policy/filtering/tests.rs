@@ -48,6 +48,7 @@ const SUBJECT: Subject<'static> = Subject {
     name: None,
     is_stream: false,
     now: CacheTime::from_millis(5_000),
+    is_exact: false,
 };
 
 /// An answer's records: RCODE, then types and data of answer and authority section.
