@@ -28,4 +28,4 @@ pub use serving::{Fault, ServingCounters, Transport};
 pub use snapshot::SnapshotCounters;
 pub use steering::SteeringCounters;
 pub use text::{Exposition, Format, Kind};
-pub use upstream::{LineCounters, StreamCounters, UpstreamCounters};
+pub use upstream::{LineCounters, StreamCounters, UpstreamCounters, UpstreamLine};
