@@ -145,8 +145,8 @@ mod tests {
     }
 
     #[test]
-    fn two_percent_either_way_pass_without_a_word() {
-        for now in [980.0, 1_000.0, 1_020.0] {
+    fn less_than_two_percent_either_way_passes_without_a_word() {
+        for now in [981.0, 1_000.0, 1_019.0] {
             assert!(compared(1_000.0, now).is_unchanged(), "{now}");
         }
     }
