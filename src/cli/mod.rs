@@ -169,7 +169,8 @@ fn carry_out(arguments: Arguments) -> Result<(), Refusal> {
         let machine = node::topology_report(&config.node.cores)?;
         let warnings: String = warnings.map(|text| format!("warning: {text}\n")).collect();
         let plan = plan::describe(&config, &upstream_source, &checked.memory);
-        print(&format!("{plan}\n{machine}\n{warnings}config is good\n"));
+        let tuning = checked.tuning;
+        print(&format!("{plan}\n{machine}\n{warnings}config is good\ntuning: {tuning}\n"));
         return Ok(());
     }
     log_to_stderr(config.log.level)?;

@@ -21,6 +21,7 @@ mod start;
 mod succession;
 mod supervise;
 pub mod topology;
+mod tuning;
 pub mod warm;
 mod worker;
 
