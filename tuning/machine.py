@@ -5,24 +5,18 @@ run finds it again without the options of the first:
 
     file:/proc/sys/net/core/rmem_max        the whole file
     choice:/sys/kernel/mm/.../enabled       the word in brackets, as in `always [madvise] never`
-    ethtool:eth0:channels:combined          one figure of a NIC; parts: channels, ring, coalesce, feature, hash
+    ethtool:eth0:channels:combined          one figure of a NIC (see ethtool.py)
 
 Everything lies below `root`, ethtool included, so that tests can have a machine of their own.
 """
 import os
 import pathlib
 import re
-import shutil
-import subprocess
+
+from ethtool import Ethtool, KnobError
 
 # Where a knob may lie: a state file can make nobody write elsewhere.
 WRITABLE = ("/proc/sys/", "/proc/irq/", "/sys/")
-# ethtool answers at once; a driver that resets its hardware takes seconds.
-ETHTOOL_SECONDS_MAX = 60
-
-
-class KnobError(Exception):
-    """A knob could not be written; the text says why, for the operator."""
 
 
 class Machine:
@@ -31,12 +25,7 @@ class Machine:
     def __init__(self, root="/"):
         self.root = pathlib.Path(root)
         self.is_real = self.root == pathlib.Path("/")
-        fake = self.root / "usr/sbin/ethtool"
-        # The packages of some systems keep it outside of an ordinary user's PATH.
-        path = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
-        # What ethtool has said since something was last written: a NIC has many knobs, and each question takes a process.
-        self.said = {}
-        self.ethtool_path = shutil.which("ethtool", path=path) if self.is_real else str(fake) if fake.exists() else None
+        self.ethtool = Ethtool(self.root, self.is_real)
 
     def path(self, absolute):
         """Where `absolute` lies below the root."""
@@ -69,7 +58,7 @@ class Machine:
         """The present value; None where this machine has no such knob, or one that nobody may write."""
         kind, _, rest = knob.partition(":")
         if kind == "ethtool":
-            return self._read_ethtool(*rest.split(":"))
+            return self.ethtool.read(*rest.split(":"))
         path = self.path(rest)
         if not path.exists() or not path.stat().st_mode & 0o222:
             return None
@@ -81,10 +70,9 @@ class Machine:
 
     def write(self, knob, value):
         """Writes it, or raises KnobError."""
-        self.said.clear()
         kind, _, rest = knob.partition(":")
         if kind == "ethtool":
-            self._write_ethtool(*rest.split(":"), value)
+            self.ethtool.write(*rest.split(":"), value)
             return
         if kind not in ("file", "choice") or ".." in rest or not rest.startswith(WRITABLE):
             raise KnobError(f"{knob} is no knob of this program")
@@ -97,80 +85,3 @@ class Machine:
                 os.close(descriptor)
         except OSError as error:
             raise KnobError(error.strerror) from error
-
-    def ethtool(self, *arguments):
-        """What ethtool prints, or KnobError."""
-        if arguments not in self.said:
-            self.said[arguments] = self._run_ethtool(*arguments)
-        return self.said[arguments]
-
-    def _run_ethtool(self, *arguments):
-        if self.ethtool_path is None:
-            raise KnobError("ethtool is not installed")
-        try:
-            done = subprocess.run(
-                [self.ethtool_path, *arguments], capture_output=True, text=True, timeout=ETHTOOL_SECONDS_MAX, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise KnobError(f"ethtool {' '.join(arguments)}: {error}") from error
-        if done.returncode != 0:
-            said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
-            raise KnobError(f"ethtool {' '.join(arguments)}: {said[-1]}")
-        return done.stdout
-
-    def _read_ethtool(self, nic, part, name):
-        try:
-            return READERS[part](self, nic, name)
-        except KnobError:
-            return None
-
-    def _write_ethtool(self, nic, part, name, value):
-        if part not in WRITERS or not re.fullmatch(r"[\w.@-]{1,15}", nic) or nic.startswith("-"):
-            raise KnobError(f"ethtool:{nic}:{part}:{name} is no knob of this program")
-        self._run_ethtool(WRITERS[part], nic, *((name, value) if part != "hash" else ("rx-flow-hash", name, value)))
-
-
-def figures(text):
-    """`Pre-set maximums` and `Current hardware settings` of ethtool -l and -g: two tables of numbers."""
-    most, now = {}, {}
-    table = most
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name.startswith("Current"):
-            table = now
-        elif value.strip().isdigit():
-            table[name.strip().lower()] = value.strip()
-    return most, now
-
-
-def _read_channels(machine, nic, name):
-    return figures(machine.ethtool("-l", nic))[1].get(name)
-
-
-def _read_ring(machine, nic, name):
-    return figures(machine.ethtool("-g", nic))[1].get(name)
-
-
-def _read_coalesce(machine, nic, name):
-    text = machine.ethtool("-c", nic)
-    if name == "adaptive-rx":
-        found = re.search(r"^Adaptive RX: (on|off)\b", text, re.M)
-    else:
-        found = re.search(rf"^{re.escape(name)}:\s*(\d+)\s*$", text, re.M)
-    return found and found.group(1)
-
-
-def _read_feature(machine, nic, name):
-    # Features that the hardware holds fast are printed with [fixed] behind them: they are no knobs.
-    found = re.search(rf"^\s*{re.escape(name)}: (on|off)\s*$", machine.ethtool("-k", nic), re.M)
-    return found and found.group(1)
-
-
-def _read_hash(machine, nic, name):
-    text = machine.ethtool("-n", nic, "rx-flow-hash", name)
-    fields = (("IP SA", "s"), ("IP DA", "d"), ("L4 bytes 0 & 1", "f"), ("L4 bytes 2 & 3", "n"))
-    return "".join(letter for words, letter in fields if re.search(rf"^\s*{words}", text, re.M)) or None
-
-
-READERS = {"channels": _read_channels, "ring": _read_ring, "coalesce": _read_coalesce, "feature": _read_feature,
-           "hash": _read_hash}
-WRITERS = {"channels": "-L", "ring": "-G", "coalesce": "-C", "feature": "-K", "hash": "-N"}

@@ -1,5 +1,5 @@
 """Check, apply, revert."""
-from machine import KnobError
+from ethtool import KnobError
 from state import Entry
 from steps import Finding, Step, look
 from topics import ALL
@@ -78,8 +78,8 @@ def _turn(machine, state, finding):
 def revert(machine, topics, state, dry_run, force):
     """Gives back every old value, but for what somebody else has changed since."""
     found, reset = [], set()
-    # Numbers of queues first: changing them resets what belongs to the queues.
-    for entry in sorted(state.entries.values(), key=lambda entry: not entry.resets):
+    # The last comes first; but numbers of queues before all, as changing them resets what belongs to the queues.
+    for entry in sorted(reversed(state.entries.values()), key=lambda entry: not entry.resets):
         if entry.topic not in topics:
             continue
         now = machine.read(entry.knob)

@@ -1,7 +1,7 @@
 """The NIC: one queue per worker, each served by the worker's own core."""
 import re
 
-from machine import KnobError, figures
+from ethtool import KnobError, figures
 from steps import Step, at_least, same_mask
 
 RING_WANTED = 4096
@@ -39,6 +39,11 @@ def share(cores, index, count):
     return cores[index::count]
 
 
+def is_others(wishes, queue):
+    """With --keep-queues, those beyond the workers' are left as others have them."""
+    return wishes.keep_queues and queue >= len(wishes.cores)
+
+
 def queues(machine, nic, kind):
     """Numbers of the queues of a kind, rx or tx."""
     found = [re.fullmatch(rf"{kind}-(\d+)", name) for name in machine.names(f"/sys/class/net/{nic}/queues")]
@@ -48,7 +53,7 @@ def queues(machine, nic, kind):
 def number_of_queues(machine, wishes, nic):
     """As many queues as workers."""
     try:
-        most, now = figures(machine.ethtool("-l", nic))
+        most, now = figures(machine.ethtool.show("-l", nic))
     except KnobError as error:
         yield Step("nic", f"{nic}: queues", str(len(wishes.cores)), "one queue per worker", absent=str(error))
         return
@@ -80,7 +85,7 @@ def spread(machine, nic):
 def rings(machine, nic):
     """Room between NIC and kernel."""
     try:
-        most, _ = figures(machine.ethtool("-g", nic))
+        most, _ = figures(machine.ethtool.show("-g", nic))
     except KnobError as error:
         yield Step("nic", f"{nic}: ring", str(RING_WANTED), "room for bursts", absent=str(error))
         return
@@ -137,6 +142,8 @@ def affinity(machine, wishes, nic):
     found = interrupts(machine, nic)
     count = len({queue for _, _, queue in found})
     for number, name, queue in found:
+        if is_others(wishes, queue):
+            continue
         core = share(wishes.cores, queue, count)[0]
         yield Step("nic", f"{nic}: interrupt {number} ({name})", str(core),
                    "a datagram is handled on the core whose worker answers it, its data still in that core's cache",
@@ -155,6 +162,8 @@ def steering(machine, wishes, nic):
     """What the kernel steers by itself: out through the own queue; in by the NIC, or by software where it has too few queues."""
     count = len(queues(machine, nic, "tx"))
     for index in queues(machine, nic, "tx"):
+        if is_others(wishes, index):
+            continue
         cores = share(wishes.cores, index, count)
         yield Step("nic", f"{nic}: tx-{index} is used by (XPS)", mask(cores),
                    "a worker's replies leave through its own queue: no lock is shared, and the queue is cleaned on the same core",
@@ -162,6 +171,8 @@ def steering(machine, wishes, nic):
                    absent="one queue: there is no choice")
     count = len(queues(machine, nic, "rx"))
     for index in queues(machine, nic, "rx"):
+        if is_others(wishes, index):
+            continue
         cores = share(wishes.cores, index, count)
         wanted, reason = "0", "the NIC has spread datagrams over the cores already: a second time only moves them between caches"
         if len(cores) > 1:
@@ -180,24 +191,11 @@ def port_53(machine, wishes, nic):
         yield Step("nic", f"{nic}: port 53 to the workers' queues", "", "queues for others would take queries away from the workers",
                    absent="every queue belongs to a worker: the spread by addresses and ports is all it takes")
         return
-    ntuple = f"ethtool:{nic}:feature:ntuple-filters"
     yield Step("nic", f"{nic}: filters by port", "on", f"{count} queues for {len(wishes.cores)} workers: without a rule most queries"
-               " arrive at queues of other cores", ntuple, absent="the NIC has no filters by port")
-    try:
-        rules = machine.ethtool("-n", nic)
-    except KnobError as error:
-        yield Step("nic", f"{nic}: port 53 to the workers' queues", "", "queues for others", absent=str(error))
-        return
-    ruled = {line.split(":")[1].strip().split()[0] for line in rules.splitlines()
-             if re.match(r"\s*Dest port:\s*53\b", line)}
-    workers = len(wishes.cores)
-    # A rule names a set of queues that the driver numbers when it is made: nothing that could be taken back by its value.
-    yield Step("nic", f"{nic}: port 53 to the workers' queues", "ruled",
-               f"queries to the {workers} queues whose interrupts go to the workers, everything else to the other queues",
-               now="ruled" if ruled else "not ruled",
-               by_hand=f"ethtool -X {nic} context new equal {workers} (prints the context's number C); ethtool -N {nic} flow-type udp4"
-               f" dst-port 53 context C; the same for udp6, tcp4 and tcp6; back by ethtool -N {nic} delete RULE and"
-               f" ethtool -X {nic} context C delete")
+               " arrive at queues of other cores", f"ethtool:{nic}:feature:ntuple-filters", absent="the NIC has no filters by port")
+    yield Step("nic", f"{nic}: port 53 to the workers' queues", "on",
+               f"queries over UDP and TCP to the first {len(wishes.cores)} queues, whose interrupts go to the workers",
+               f"ethtool:{nic}:steer:{len(wishes.cores)}", absent="the NIC shows no rules")
 
 
 def steps(machine, wishes):
