@@ -155,13 +155,15 @@ fn version(body: &[u8], ttls: &[u8]) -> u32 {
     u32::from_be_bytes(body[ttl_at + 6..ttl_at + 10].try_into().unwrap())
 }
 
-fn empty_shard(seed: u64) -> Shard {
+fn empty_shard(seed: u64, is_hot: bool) -> Shard {
     let section = config::Cache {
         stale_max: std::time::Duration::from_secs(STALE_SECONDS),
         ..Default::default()
     };
     let zones = APEXES.map(|apex| name_buf(&apex.to_vec()));
-    Shard::new(&section, 1 << 20, RandomState::with_seeds(seed, 2, 3, 4)).divided_at(&zones)
+    Shard::new(&section, 1 << 20, RandomState::with_seeds(seed, 2, 3, 4))
+        .divided_at(&zones)
+        .with_hot_segment(is_hot)
 }
 
 /// The snapshot of `shard`.
@@ -195,13 +197,17 @@ struct Run {
     /// Longest RDATA.
     len_max: u64,
     seed: u64,
+    /// There is a hot segment.
+    is_hot: bool,
+    /// Entries that moved there, before the last restart.
+    promoted: u64,
     /// Entries that had to make room or were left behind, before the last restart.
     lost: u64,
 }
 
 impl Run {
     fn new(seed: u64, len_max: u64) -> Self {
-        let shard = empty_shard(seed);
+        let shard = empty_shard(seed, true);
         let dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
         Self {
             dice,
@@ -212,6 +218,8 @@ impl Run {
             flushed_until: 0,
             len_max,
             seed,
+            is_hot: true,
+            promoted: 0,
             lost: 0,
         }
     }
@@ -253,7 +261,7 @@ impl Run {
         self.now += 1;
         let file = written(&self.shard, self.now().cache);
         let tally = self.shard.tally();
-        self.shard = empty_shard(self.dice.below(1 << 30));
+        self.shard = empty_shard(self.dice.below(1 << 30), self.is_hot);
         let read = |at: u64, buffer: &mut [u8]| {
             let at = usize::try_from(at).unwrap();
             buffer.copy_from_slice(&file[at..at + buffer.len()]);
@@ -262,6 +270,7 @@ impl Run {
         let contents = Contents::survey(file.len() as u64, read).unwrap();
         let restored = self.shard.restore(&contents, 0, 1, self.now().cache, read).unwrap();
         assert_eq!((restored.untimely, restored.known), (0, 0), "seed {}", self.seed);
+        self.promoted += tally.promotions;
         self.lost += tally.evictions + tally.expirations + restored.crowded;
         let now = self.now;
         let survives = |held: &Held| held.stored < now && held.is_fresh(now);
@@ -375,6 +384,36 @@ fn run(seeds: std::ops::Range<u64>, len_max: u64) -> u64 {
         evictions += run.lost + run.shard.tally().evictions;
     }
     evictions
+}
+
+/// What shards keep, in two halves of each run, with the hot segment as `halves` say; gives entries lost and promoted by half.
+fn run_switched(seeds: std::ops::Range<u64>, halves: [bool; 2]) -> (u64, [u64; 2]) {
+    let (mut lost, mut promoted) = (0, [0; 2]);
+    for seed in seeds {
+        let mut run = Run::new(seed, 9_000);
+        for (half, is_hot) in halves.into_iter().enumerate() {
+            let before = run.promoted + run.shard.tally().promotions;
+            run.is_hot = is_hot;
+            run.shard.keep_hot_segment(is_hot);
+            for _ in 0..STEPS / 2 {
+                run.step();
+            }
+            promoted[half] += run.promoted + run.shard.tally().promotions - before;
+        }
+        lost += run.lost + run.shard.tally().evictions;
+    }
+    (lost, promoted)
+}
+
+#[test]
+fn shard_is_as_true_without_its_hot_segment_and_while_that_is_switched() {
+    let (lost, promoted) = run_switched(9..11, [false, false]);
+    assert!(lost > 15_000, "many had to make room: {lost}");
+    assert_eq!(promoted, [0, 0]);
+    let (_, promoted) = run_switched(11..13, [true, false]);
+    assert!(promoted[0] > 0 && promoted[1] == 0, "{promoted:?}");
+    let (_, promoted) = run_switched(13..15, [false, true]);
+    assert!(promoted[0] == 0 && promoted[1] > 0, "{promoted:?}");
 }
 
 #[test]

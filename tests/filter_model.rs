@@ -223,11 +223,17 @@ fn decide<'a>(image: &'a Image<Vec<u8>>, question: &Question) -> Option<Decision
     let address = [192, 0, 2, 1].into();
     let asker = Asker { lists: &lists, qtype: question.qtype, address, name: question.client };
     let folded = name.as_name().as_bytes();
-    match question.trigger {
-        Trigger::Qname => image.matcher().decide(folded, &asker),
-        Trigger::Nsdname => image.matcher().decide_nsdname(folded, &asker),
-        Trigger::Client => None,
-    }
+    let decide = |is_exact| {
+        let matcher = image.matcher().exact(is_exact);
+        match question.trigger {
+            Trigger::Qname => matcher.decide(folded, &asker),
+            Trigger::Nsdname => matcher.decide_nsdname(folded, &asker),
+            Trigger::Client => None,
+        }
+    };
+    let (decided, exactly) = (decide(false), decide(true));
+    assert_eq!(format!("{decided:?}"), format!("{exactly:?}"), "without the filter: {question:?}");
+    decided
 }
 
 proptest! {

@@ -52,6 +52,10 @@ const CLIENT: Client = Client {
 };
 
 fn core() -> Core<()> {
+    core_with(config::Optimizations::default())
+}
+
+fn core_with(optimizations: config::Optimizations) -> Core<()> {
     let forward = config::Forward::default();
     let local = config::LocalZone {
         zone: "local.test.".into(),
@@ -79,10 +83,10 @@ fn core() -> Core<()> {
         LocalData::compile(&sections).unwrap().0,
     );
     let policy = policy.filtered(Some(Arc::new(filtering())));
+    let policy = policy.pre_filtered(optimizations.filter_pre_filter);
     let shard =
         Shard::new(&config::Cache::default(), 1 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
     let (udp, cache) = (config::Udp::default(), config::Cache::default());
-    let optimizations = config::Optimizations::default();
     let zones = [NameBuf::from_text("corp.test.").unwrap()];
     let sections =
         Sections { forward: &forward, zones: &zones, udp: &udp, cache: &cache, optimizations };
@@ -159,7 +163,21 @@ fn resolve(core: &mut Core<()>, message: &[u8], addresses: u8) {
 
 #[test]
 fn hits_local_answers_refusals_and_malformed_messages_allocate_nothing() {
-    let mut core = core();
+    assert_all_free(core());
+}
+
+#[test]
+fn they_allocate_nothing_either_with_everything_switched_off() {
+    let optimizations = config::Optimizations {
+        zero_copy_parsing: false,
+        simd: false,
+        hot_cache: false,
+        filter_pre_filter: false,
+    };
+    assert_all_free(core_with(optimizations));
+}
+
+fn assert_all_free(mut core: Core<()>) {
     resolve(&mut core, &query("www.example.com.", Rtype::A, false), 1);
     resolve(&mut core, &query("many.example.com.", Rtype::A, false), 90);
     resolve(&mut core, &query("fine.ads.test.", Rtype::A, false), 1);

@@ -44,7 +44,7 @@ class Step:
     # Advice is told, but does not count: it is a choice, not a fault.
     is_advice: bool = False
     # Why a machine may not have it.
-    absent: str = "this machine has no such setting"
+    absent: str = "this machine has no such setting, or lets nobody write it"
     # Undoing these resets others of the same NIC, which are then restored, too.
     resets: str = ""
 

@@ -144,9 +144,13 @@ impl Shard {
         match segment {
             Segment::Probation | Segment::Protected if accesses == 0 => Fate::Leaves,
             Segment::Probation => Fate::Moves(Segment::Protected),
-            Segment::Protected if accesses >= self.border.hot_after => Fate::Moves(Segment::Hot),
+            Segment::Protected if accesses >= self.border.hot_after && self.border.is_hot_kept => {
+                Fate::Moves(Segment::Hot)
+            }
             Segment::Protected => Fate::Moves(Segment::Protected),
-            Segment::Hot if accesses == 0 => Fate::Moves(Segment::Protected),
+            Segment::Hot if accesses == 0 || !self.border.is_hot_kept => {
+                Fate::Moves(Segment::Protected)
+            }
             Segment::Hot => Fate::Moves(Segment::Hot),
         }
     }
@@ -160,10 +164,12 @@ impl Shard {
         let Some(to) = queue.append(&mut self.slab, len) else { return false };
         self.slab.copy(from, to, len);
         let bytes = self.slab.entry_mut(to);
+        let was_hot = entry::mark(bytes).segment() == Segment::Hot.number();
         let mark = entry::mark(bytes).moved(segment.number(), 0);
         entry::set_mark(bytes, mark);
         self.index.replace(self.hash_at(to), from, to);
         self.tally.moves += 1;
+        self.tally.promotions += u64::from(segment == Segment::Hot && !was_hot);
         true
     }
 

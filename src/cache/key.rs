@@ -63,8 +63,14 @@ impl Key {
     /// The key of a plain question, as a client without wishes in the view of the root would ask it.
     #[must_use]
     pub fn plain(qname: Name<'_>, qtype: Rtype) -> Self {
+        Self::plain_in(ROOT_VIEW, qname, qtype)
+    }
+
+    /// As [`Key::plain`], of a client of that view.
+    #[must_use]
+    pub fn plain_in(view: u8, qname: Name<'_>, qtype: Rtype) -> Self {
         let mut key = Self::default();
-        key.set_parts(qname, qtype, Class::IN, ROOT_VIEW, 0, Folding::WORDS);
+        key.set_parts(qname, qtype, Class::IN, view, 0, Folding::WORDS);
         key
     }
 

@@ -143,6 +143,8 @@ pub(super) struct Border {
     pub(super) share: f64,
     /// Accesses that lead from the protected segment to the hot one.
     pub(super) hot_after: u8,
+    /// There is a hot segment.
+    pub(super) is_hot_kept: bool,
     /// How far one entry that came back moves the border.
     step: f64,
     /// Protected entries drained since a hot one was.
@@ -171,6 +173,7 @@ impl Border {
         Self {
             share: f64::from(section.probation_percent) / 100.0,
             hot_after: section.hot_after,
+            is_hot_kept: true,
             step: Self::STEPS / entries.max(1) as f64,
             turns: 0,
             hot_bytes: capacity_bytes / 100 * usize::from(section.hot_percent),
@@ -213,7 +216,7 @@ impl Border {
 
     /// Bytes that the hot segment may fill.
     pub(super) const fn hot_bytes(&self) -> usize {
-        self.hot_bytes
+        if self.is_hot_kept { self.hot_bytes } else { 0 }
     }
 }
 

@@ -82,6 +82,8 @@ pub struct Tally {
     pub superseded: u64,
     /// Entries that were copied within the slab, to stay.
     pub moves: u64,
+    /// Those of them that came to the hot segment.
+    pub promotions: u64,
 }
 
 /// One core's cache.
@@ -153,6 +155,18 @@ impl Shard {
     /// Divides what is there at other `zones`, as [`Shard::divided_at`] does at the start.
     pub fn divide_at(&mut self, zones: &[NameBuf]) {
         self.apexes = Apexes::new(zones, &self.hasher);
+    }
+
+    /// The same, with or without a segment for entries that are asked for often.
+    #[must_use]
+    pub const fn with_hot_segment(mut self, is_kept: bool) -> Self {
+        self.keep_hot_segment(is_kept);
+        self
+    }
+
+    /// Keeps a segment for entries that are asked for often, or has what is there go back to the protected one, as room is made.
+    pub const fn keep_hot_segment(&mut self, is_kept: bool) {
+        self.border.is_hot_kept = is_kept;
     }
 
     /// Goes by the switches and bounds of `section` from now on that have nothing to do with the layout of its memory.

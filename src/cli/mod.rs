@@ -14,9 +14,10 @@ use clap::{Parser, Subcommand};
 use thiserror::Error;
 
 use crate::config::{
-    self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, LogLevel, Upstream, Value,
+    self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, Upstream, Value,
     resolv::{self, NameServers},
 };
+use crate::control::log::BeginError;
 use crate::node::reload::Reading;
 use crate::node::{self, NodeError, log};
 use crate::sys::interfaces;
@@ -123,7 +124,8 @@ impl Refusal {
                 | NodeError::Api(_)
                 | NodeError::Memory(_)
                 | NodeError::Trust(_)
-                | NodeError::WarmUp(_),
+                | NodeError::WarmUp(_)
+                | NodeError::QueryLog(BeginError::Store { .. }),
             ) => EXIT_USAGE,
             Self::Node(_) => EXIT_FAILURE,
             Self::Unreadable { .. }
@@ -141,7 +143,7 @@ pub fn run() -> ExitCode {
     let code = match carry_out(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(refusal) => {
-            log::say(&format!("heimdall-uring: {refusal}\n"));
+            log::say(tracing::Level::ERROR, &format!("heimdall-uring: {refusal}\n"));
             ExitCode::from(refusal.exit_code())
         }
     };
@@ -169,11 +171,12 @@ fn carry_out(arguments: Arguments) -> Result<(), Refusal> {
         let machine = node::topology_report(&config.node.cores)?;
         let warnings: String = warnings.map(|text| format!("warning: {text}\n")).collect();
         let plan = plan::describe(&config, &upstream_source, &checked.memory);
+        let lists: String = checked.lists.iter().map(|text| format!("{text}\n")).collect();
         let tuning = checked.tuning;
-        print(&format!("{plan}\n{machine}\n{warnings}config is good\ntuning: {tuning}\n"));
+        print(&format!("{plan}\n{machine}\n{lists}{warnings}config is good\ntuning: {tuning}\n"));
         return Ok(());
     }
-    log_to_stderr(config.log.level)?;
+    log_to_stderr(config.log)?;
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let source = move || assemble(&arguments).map_err(|refusal| refusal.to_string());
     let reading = Reading { config, upstream_source, warnings };
@@ -291,9 +294,9 @@ fn print(text: &str) {
     let _ = io::stdout().write_all(text.as_bytes());
 }
 
-fn log_to_stderr(level: LogLevel) -> Result<(), NodeError> {
+fn log_to_stderr(section: config::Log) -> Result<(), NodeError> {
     log::start().map_err(|cause| NodeError::System { what: "cannot start a thread", cause })?;
-    log::begin(level, io::stderr().is_terminal());
+    log::begin(section, io::stderr().is_terminal());
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use crate::config::{
     self, Config, IoBackend, ListAnswer, ListKind, ListReason, RewriteTarget, Selection,
 };
 use crate::control;
-use crate::node::memory::Plan;
+use crate::node::{self, memory::Plan};
 
 /// What is done against forged answers: told in the second line about asking.
 const DEFENCE: &str = "defence";
@@ -52,7 +52,7 @@ pub(super) fn lines(
         groups: _,
         query_log,
         dnstap,
-        optimizations,
+        optimizations: _,
         api,
         log,
     } = config;
@@ -85,11 +85,11 @@ pub(super) fn lines(
         ("lists", listed(lists)),
         ("queries", written_down(query_log)),
         ("dnstap", told_of(dnstap)),
-        ("simd", switch(optimizations.simd).to_owned()),
+        ("switches", node::switches::told(config)),
         ("identity", format!("id {}, version {}", told(&identity.id), told(&identity.version))),
         ("drain", format!("{:?}", node.drain)),
         ("API", commanded(api)),
-        ("log", format!("{:?}", log.level).to_lowercase()),
+        ("log", format!("{}, as {}", log.level.as_text(), log.format.as_text())),
     ]
 }
 

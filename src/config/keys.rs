@@ -1,7 +1,7 @@
 //! The one table of everything that can be set: by file, by environment, by flag; docs/CONFIGURATION.md is held against it.
 
 use super::value::{self, Value};
-use super::{ApiListen, Config, CoreSelection, Token, Upstream, forward};
+use super::{ApiListen, Config, CoreSelection, LogFormat, Token, Upstream, forward};
 
 /// One thing that can be set.
 #[derive(Clone, Copy)]
@@ -268,8 +268,14 @@ keys! {
     dnstap.anonymize = "false", "true or false",
         |c, v| assign(&mut c.dnstap.anonymize, v.switch());
 
+    optimizations.zero_copy_parsing = "true", "true or false",
+        |c, v| assign(&mut c.optimizations.zero_copy_parsing, v.switch());
     optimizations.simd = "true", "true or false",
         |c, v| assign(&mut c.optimizations.simd, v.switch());
+    optimizations.hot_cache = "true", "true or false",
+        |c, v| assign(&mut c.optimizations.hot_cache, v.switch());
+    optimizations.filter_pre_filter = "true", "true or false",
+        |c, v| assign(&mut c.optimizations.filter_pre_filter, v.switch());
 
     api.listen = "\"127.0.0.1:8053\"",
         "\"off\", an address with its port such as \"[::1]:8053\", or a Unix socket such as \"unix:/run/heimdall-uring/api.sock\"",
@@ -285,4 +291,6 @@ keys! {
 
     log.level = "\"info\"", "\"error\", \"warn\", \"info\" or \"debug\"",
         |c, v| assign(&mut c.log.level, value::log_level(v.text()?));
+    log.format = "\"text\"", "\"text\" or \"json\"",
+        |c, v| assign(&mut c.log.format, LogFormat::from_text(v.text()?));
 }

@@ -7,8 +7,11 @@ use std::time::Duration;
 
 use super::{Apex, forward};
 
-/// Most lists of a node: they are told apart by one octet.
-pub const LISTS_MAX: usize = 256;
+/// Most lists of a node: they are told apart by one octet, of which one value is for what the operator overrides by hand.
+pub const LISTS_MAX: usize = 255;
+
+/// What stands in the place of a list's name where the operator's own word has decided, not a list; no list is called so.
+pub const OVERRIDES_NAME: &str = "overrides";
 
 /// Longest URL that is taken, in bytes; servers mostly take 8 000.
 const URL_BYTES_MAX: usize = 2_048;

@@ -205,7 +205,12 @@ impl Config {
                     names.push("zone".into());
                 }
                 let place = file.place(name.span().start);
-                return Err(unknown(place, "key", &format!("{table}.{}", name.get_ref()), &names));
+                let written = format!("{table}.{}", name.get_ref());
+                if let Some((_, known)) = ELSEWHERE.iter().find(|(other, _)| *other == written) {
+                    let problem = format!("{place}: {written} is called {known}");
+                    return Err(ConfigError::Conflict(problem));
+                }
+                return Err(unknown(place, "key", &written, &names));
             };
             let place = || file.place(value.span().start);
             self.set(key, &plain(value, file), place)?;
@@ -447,6 +452,13 @@ fn read_zone(file: &Source<'_>, keys: &DeTable<'_>) -> Result<ForwardZone, Confi
     }
     Ok(ForwardZone { apexes, ..zone })
 }
+
+/// Switches that are looked for among the optimizations, and where they are.
+const ELSEWHERE: [(&str, &str); 3] = [
+    ("optimizations.io", "node.io"),
+    ("optimizations.nxdomain_cut", "cache.nxdomain_cut"),
+    ("optimizations.prefetch", "cache.prefetch"),
+];
 
 fn unknown(place: String, what: &'static str, name: &str, allowed: &[String]) -> ConfigError {
     let last = name.rsplit('.').next().unwrap_or(name);

@@ -30,7 +30,10 @@ pub use error::ConfigError;
 pub use forward::{Apex, Forward, ForwardZone, ROOT_VIEW, Selection};
 pub use group::{DEFAULT_GROUP, Days, GROUPS_MAX, Group, Period};
 pub use keys::{KEYS, Key};
-pub use list::{Filter, LISTS_MAX, List, ListAnswer, ListKind, ListReason, ListSource, ListSyntax};
+pub use list::{
+    Filter, LISTS_MAX, List, ListAnswer, ListKind, ListReason, ListSource, ListSyntax,
+    OVERRIDES_NAME,
+};
 pub use load::{FILE_BYTES_MAX, File, Flag};
 pub use query_log::{Dnstap, QueryLog};
 pub use rate::Rate;
@@ -324,13 +327,19 @@ pub struct Rebinding {
 /// `[optimizations]`: what can be switched off, to compare or to be safe.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Optimizations {
+    /// Queries are viewed in place instead of being copied by the checking reader.
+    pub zero_copy_parsing: bool,
     /// Names are folded by vectors where the processor has them.
     pub simd: bool,
+    /// Answers that are asked for often go to a segment of their own.
+    pub hot_cache: bool,
+    /// Names are looked for in the lists' tables only where a filter says that they may be there.
+    pub filter_pre_filter: bool,
 }
 
 impl Default for Optimizations {
     fn default() -> Self {
-        Self { simd: true }
+        Self { zero_copy_parsing: true, simd: true, hot_cache: true, filter_pre_filter: true }
     }
 }
 
@@ -381,9 +390,37 @@ impl LogLevel {
     }
 }
 
+/// How lines of the log look.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object in each line.
+    Json,
+}
+
+impl LogFormat {
+    /// Its word.
+    #[must_use]
+    pub const fn as_text(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+
+    /// The format of this word.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        [Self::Text, Self::Json].into_iter().find(|format| format.as_text() == text)
+    }
+}
+
 /// `[log]`
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Log {
+    /// How its lines look.
+    pub format: LogFormat,
     /// The least important level that is printed.
     pub level: LogLevel,
 }
@@ -474,6 +511,6 @@ impl Default for Acl {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { level: LogLevel::Info }
+        Self { format: LogFormat::Text, level: LogLevel::Info }
     }
 }

@@ -21,8 +21,8 @@ pub enum Request {
     TakeUp(Sender<()>),
     /// Forget answers, here and on all cores.
     Flush(Box<Flush>, oneshot::Sender<()>),
-    /// What a look-up would find.
-    Explain(Box<NameBuf>, Rtype, oneshot::Sender<Finding>),
+    /// What a look-up would find, in each view.
+    Explain(Box<NameBuf>, Rtype, oneshot::Sender<Vec<Finding>>),
     /// The entries in and below a name, a part of the shard at a time. A receiver that is gone ends it.
     Dump(Box<NameBuf>, mpsc::Sender<Vec<Row>>),
     /// What the core knows of the upstreams.
@@ -32,6 +32,8 @@ pub enum Request {
 /// What a look-up would find, and what it would be good for.
 #[derive(Clone, Debug)]
 pub struct Finding {
+    /// Whose answers were looked at.
+    pub view: u8,
     /// In one word: `fresh`, `denied`, `stale`, `useless` or `absent`.
     pub outcome: &'static str,
     /// Which entry.

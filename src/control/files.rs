@@ -74,6 +74,16 @@ pub fn probe(path: &Path, magic: &[u8]) -> io::Result<()> {
     fs::remove_file(probe)
 }
 
+/// Says whether a file could be made beside `path`.
+///
+/// # Errors
+/// What the system says.
+pub fn probe_beside(path: &Path) -> io::Result<()> {
+    let probe = beside(path, &format!("check-{}", std::process::id()));
+    create(&probe)?;
+    fs::remove_file(probe)
+}
+
 /// Makes the directory at `path`, for this user alone, if only its last part is missing.
 ///
 /// # Errors

@@ -9,3 +9,4 @@ pub mod log;
 pub mod process;
 pub mod schedule;
 pub mod snapshot;
+pub mod switches;

@@ -42,6 +42,14 @@ pub fn warning(groups: &[Group]) -> Option<String> {
     ))
 }
 
+/// A warning when `TZ` names no time zone that is known here: schedules, which there may be later, would go by UTC.
+#[must_use]
+pub fn misnamed() -> Option<String> {
+    let name = std::env::var_os("TZ")?;
+    let cause = TimeZone::try_system().err()?;
+    Some(format!("TZ = {name:?} is no time zone that is known here: {cause}"))
+}
+
 fn minute_in(zone: &TimeZone, at: CacheTime) -> LocalMinute {
     let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
     let local = zone.to_datetime(Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX));

@@ -9,12 +9,14 @@ use super::topology::Topology;
 use super::warm::WarmList;
 use super::{NodeError, claim, hosts, limits, pin, queries, start, tuning};
 use crate::config::Config;
-use crate::control::{self, api};
+use crate::control::{self, api, schedule};
 use crate::net::udp::{Plane, Setup};
 
 /// What a check found.
 #[derive(Debug)]
 pub struct Checked {
+    /// What stands in the lists.
+    pub lists: Vec<String>,
     /// What an operator should know.
     pub warnings: Vec<String>,
     /// How the memory is split.
@@ -47,12 +49,15 @@ pub fn check(config: &Config) -> Result<Checked, NodeError> {
     }
     warnings.extend(start::unwritable(&config.snapshot));
     queries::check(config.query_log.path.as_deref())?;
+    warnings.extend(queries::unusable(&config.dnstap));
     warnings.extend(control::lists::warnings(&config.filter, &config.lists));
+    let lists = control::lists::contents(&config.filter, &config.lists);
+    warnings.extend(schedule::warning(&config.groups).or_else(schedule::misnamed));
     warnings.extend(api::check(&config.api)?);
     if let Some(seat) = seats.first() {
         warnings.extend(try_worker(seat, &config)?);
     }
-    Ok(Checked { warnings, memory, tuning: tuning::glance(&config, &seats) })
+    Ok(Checked { lists, warnings, memory, tuning: tuning::glance(&config, &seats) })
 }
 
 /// Binds `address` as a node would before it shares it among its cores, and lets it go at once.

@@ -7,6 +7,8 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use super::NodeError;
+use crate::config;
+use crate::control::api::Api;
 use crate::net::udp::{self, OpenError};
 use crate::sys::listen;
 use crate::time::Deadline;
@@ -42,6 +44,30 @@ pub(super) fn all(addresses: &[SocketAddr]) -> Result<(), NodeError> {
     Ok(())
 }
 
+/// The API at its place, which is waited for as the addresses of the listeners are.
+///
+/// # Errors
+/// [`NodeError::Api`].
+pub(super) fn api(section: &config::Api) -> Result<Option<Api>, NodeError> {
+    let clock = MonotonicClock::start();
+    let deadline = Deadline::after(clock.monotonic(), PATIENCE);
+    let mut is_said = false;
+    loop {
+        let refusal = match Api::open(section) {
+            Err(refusal) if refusal.is_in_use() => refusal,
+            outcome => return Ok(outcome?),
+        };
+        if deadline.remaining(clock.monotonic()).is_none() {
+            return Err(refusal.into());
+        }
+        if !is_said {
+            tracing::info!("{refusal}; waiting up to {PATIENCE:?} for it");
+            is_said = true;
+        }
+        sleep(STEP);
+    }
+}
+
 /// Binds `address` for UDP and TCP, as nobody else then can, and lets it go at once.
 pub(super) fn ensure_free(address: SocketAddr) -> Result<(), NodeError> {
     udp::ensure_free(address).map_err(|cause| NodeError::Udp { core: 0, cause })?;
@@ -75,6 +101,21 @@ mod tests {
             drop(bound);
         });
         all(&[address]).unwrap();
+        holder.join().unwrap();
+    }
+
+    #[test]
+    fn place_of_the_api_is_waited_for_too() {
+        let bound = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = bound.local_addr().unwrap();
+        let section =
+            config::Api { listen: config::ApiListen::Tcp(address), ..config::Api::default() };
+        assert!(Api::open(&section).unwrap_err().is_in_use());
+        let holder = std::thread::spawn(move || {
+            sleep(10 * STEP);
+            drop(bound);
+        });
+        assert!(api(&section).unwrap().is_some());
         holder.join().unwrap();
     }
 

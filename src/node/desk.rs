@@ -15,7 +15,7 @@ use crate::control::desk::{Finding, Inbox, Request, Row, UpstreamState};
 use crate::resolve::{Reason, State};
 use crate::sys::adopt::adopt;
 use crate::time::CacheTime;
-use crate::wire::{Name, NameBuf, Rtype};
+use crate::wire::{Name, NameBuf};
 
 /// How long others have the core after each part of a dump.
 const PART_PAUSE: Duration = Duration::from_micros(200);
@@ -60,8 +60,12 @@ fn carry_out(worker: &Rc<Worker>, request: Request) {
             let _ = done.send(());
         }
         Request::Explain(qname, qtype, back) => {
-            let finding = worker.change_shard(|shard, now| explain(shard, &qname, qtype, now));
-            let _ = back.send(finding);
+            let key = |view| Key::plain_in(view, qname.as_name(), qtype);
+            let keys: Vec<Key> = worker.views().map(key).collect();
+            let findings = worker.change_shard(|shard, now| {
+                keys.into_iter().map(|key| explain(shard, key, now)).collect()
+            });
+            let _ = back.send(findings);
         }
         Request::Dump(under, rows) => {
             glommio::spawn_local(dump(Rc::clone(worker), under, rows)).detach();
@@ -81,16 +85,16 @@ async fn take_up(worker: Rc<Worker>, done: Sender<()>) {
     let _ = done.send(());
 }
 
-fn explain(shard: &Shard, qname: &NameBuf, qtype: Rtype, now: CacheTime) -> Finding {
-    let mut key = Key::plain(qname.as_name(), qtype);
+fn explain(shard: &Shard, mut key: Key, now: CacheTime) -> Finding {
+    let view = key.view();
     let (outcome, it) = match shard.explain(&mut key, now) {
         Explanation::Fresh(it) => ("fresh", it),
         Explanation::Denied(it) => ("denied", it),
         Explanation::Stale(it) => ("stale", it),
         Explanation::Useless(it) => ("useless", it),
-        Explanation::Absent => return Finding { outcome: "absent", row: None },
+        Explanation::Absent => return Finding { view, outcome: "absent", row: None },
     };
-    Finding { outcome, row: Some(row(&it, now)) }
+    Finding { view, outcome, row: Some(row(&it, now)) }
 }
 
 fn row(it: &Inspection<'_>, now: CacheTime) -> Row {

@@ -1,14 +1,14 @@
 //! The lists of a node: in force, as far as they lie on this machine, before the first answer; kept by a thread of their own
 //! from then on.
 
-use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::NodeError;
-use crate::config::Config;
+use crate::config::{Config, List};
 use crate::control::lists::{Keeper, Order, Setup};
 use crate::control::schedule::in_force;
-use crate::observe::FilterCounters;
+use crate::observe::{FilterCounters, ListCounters};
 use crate::policy::Published;
 use crate::sys::priority;
 use crate::time::CacheTime;
@@ -19,6 +19,8 @@ pub(super) struct Lists {
     /// It ends when this does.
     orders: Sender<Order>,
     counters: Arc<FilterCounters>,
+    /// Those of the config in force.
+    kept: Mutex<Vec<List>>,
 }
 
 impl Lists {
@@ -46,7 +48,7 @@ impl Lists {
         };
         let spawned = std::thread::Builder::new().name("lists".into()).spawn(keep);
         spawned.map_err(|cause| NodeError::System { what: "cannot start a thread", cause })?;
-        Ok(Some(Self { orders, counters }))
+        Ok(Some(Self { orders, counters, kept: Mutex::new(config.lists.clone()) }))
     }
 
     /// Has the lists looked at when it is time: the node serves.
@@ -59,8 +61,25 @@ impl Lists {
         self.tell(Order::Refresh);
     }
 
+    /// Has the list with this name looked at.
+    pub(super) fn refresh_one(&self, name: &str) {
+        self.tell(Order::RefreshOne(name.to_owned()));
+    }
+
+    /// The lists of the config in force, each with what is counted of it.
+    pub(super) fn all(&self) -> Vec<(List, Option<Arc<ListCounters>>)> {
+        let counters = self.counters.lists();
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let counted = |list: List| {
+            let own = counters.iter().find(|own| own.name() == list.name).map(Arc::clone);
+            (list, own)
+        };
+        kept.into_iter().map(counted).collect()
+    }
+
     /// Has those of `config` kept from now on, and all of them looked at.
     pub(super) fn keep(&self, config: &Config) {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.lists);
         self.tell(Order::Keep(config.filter.clone(), config.lists.clone()));
         self.refresh();
     }

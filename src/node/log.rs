@@ -4,19 +4,26 @@
 //! What does not fit into the queue is dropped and counted; what cannot be written is dropped. Nothing here panics, and
 //! nobody but the writing thread waits for the descriptor.
 
+mod form;
+mod limit;
+
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
+use tracing::{Event, Level as Importance, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::fmt::MakeWriter;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use crate::config::LogLevel;
+use self::form::{Form, Record, time};
+use self::limit::{Limiter, PERIOD};
+use crate::config::{self, LogFormat, LogLevel};
+use crate::upstream::MonotonicClock;
 
 /// Most bytes that wait to be written: room for the counters of a few hundred cores.
 const QUEUE_BYTES_MAX: usize = 4 << 20;
@@ -35,19 +42,55 @@ struct Level {
     change: Box<dyn Fn(LevelFilter) + Send + Sync>,
 }
 
-/// Sends what is logged from `level` on to standard error, coloured if `is_coloured`. Once per process.
-pub fn begin(level: LogLevel, is_coloured: bool) {
+/// How lines look now, once something is logged.
+static FORM: OnceLock<Shape> = OnceLock::new();
+
+/// Whether lines are JSON; the rest of their form is that of the place they go to.
+struct Shape {
+    form: Form,
+    is_json: AtomicBool,
+}
+
+/// What was told of late, by place.
+static LIMITER: LazyLock<Mutex<Limiter>> = LazyLock::new(Mutex::default);
+
+/// When lines of one place came.
+static CLOCK: LazyLock<MonotonicClock> = LazyLock::new(MonotonicClock::start);
+
+/// Sends what is logged as `section` says to standard error, coloured if `is_terminal`. Once per process.
+pub fn begin(section: config::Log, is_terminal: bool) {
+    let config::Log { level, format } = section;
+    let form = Form { format, is_coloured: is_terminal, is_for_journal: is_journal() };
+    FORM.get_or_init(|| Shape { form, is_json: AtomicBool::new(format == LogFormat::Json) });
     let (filter, handle) = reload::Layer::new(filter_of(level));
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(Lines)
-        // It would tell standard error, and panic when that fails.
-        .log_internal_errors(false)
-        .with_ansi(is_coloured)
-        .with_target(false);
     // It fails only when nothing is logged any more.
     let change = Box::new(move |filter| drop(handle.reload(filter)));
     LEVEL.get_or_init(|| Level { now: AtomicUsize::new(place(level)), change });
-    tracing_subscriber::registry().with(filter).with(lines).init();
+    tracing_subscriber::registry().with(filter).with(Lines).init();
+}
+
+/// Whether standard error is the journal of systemd, which tells so by the number of the file (systemd.exec(5)).
+fn is_journal() -> bool {
+    let Ok(told) = std::env::var("JOURNAL_STREAM") else { return false };
+    let meta = std::fs::metadata("/proc/self/fd/2");
+    meta.is_ok_and(|meta| told == format!("{}:{}", meta.dev(), meta.ino()))
+}
+
+/// How lines look now; as text before anything is logged.
+fn form() -> Form {
+    let plain = Form { format: LogFormat::Text, is_coloured: false, is_for_journal: false };
+    FORM.get().map_or(plain, |shape| {
+        let is_json = shape.is_json.load(Ordering::Relaxed);
+        let format = if is_json { LogFormat::Json } else { LogFormat::Text };
+        Form { format, ..shape.form }
+    })
+}
+
+/// Changes how lines look.
+pub fn set_format(to: LogFormat) {
+    if let Some(shape) = FORM.get() {
+        shape.is_json.store(to == LogFormat::Json, Ordering::Relaxed);
+    }
 }
 
 /// How much is logged.
@@ -105,8 +148,10 @@ impl Waiting {
         }
         if self.dropped > 0 {
             let dropped = std::mem::take(&mut self.dropped);
-            let note =
-                format!("heimdall-uring: {dropped} log line(s) found no room and are lost\n");
+            let note = told(
+                Importance::WARN,
+                &format!("heimdall-uring: {dropped} log line(s) found no room and are lost\n"),
+            );
             self.bytes += note.len();
             self.texts.push_back(note.into_bytes());
         }
@@ -130,8 +175,9 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Waits for the next text; the one before it has then left.
-    fn next(&self) -> Vec<u8> {
+    /// Waits for the next text; the one before it has then left. `None` when there has been none for a while, and lines are held
+    /// back.
+    fn next(&self) -> Option<Vec<u8>> {
         let mut waiting = self.lock();
         waiting.is_writing = false;
         self.changed.notify_all();
@@ -139,9 +185,18 @@ impl Queue {
             if let Some(text) = waiting.texts.pop_front() {
                 waiting.bytes -= text.len();
                 waiting.is_writing = true;
-                return text;
+                return Some(text);
             }
-            waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+            if !limiter().is_holding() {
+                waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            let waited = self.changed.wait_timeout(waiting, PERIOD);
+            let (guard, outcome) = waited.unwrap_or_else(PoisonError::into_inner);
+            if outcome.timed_out() {
+                return None;
+            }
+            waiting = guard;
         }
     }
 
@@ -161,7 +216,13 @@ pub fn start() -> io::Result<()> {
     let write = || {
         let queue = QUEUE.get_or_init(Queue::default);
         loop {
-            write_through(&queue.next());
+            if let Some(text) = queue.next() {
+                write_through(&text);
+            }
+            let overdue = limiter().overdue(Some(CLOCK.monotonic()));
+            for record in overdue {
+                write_through(form().line(&record, &time()).as_bytes());
+            }
         }
     };
     if QUEUE.get().is_none() {
@@ -171,16 +232,43 @@ pub fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// Sends `text` to standard error.
-pub fn say(text: &str) {
+/// Sends `text` to standard error as it is; where lines are JSON, as one of `importance` for each of its lines but comments.
+pub fn say(importance: Importance, text: &str) {
+    send(&told(importance, text));
+}
+
+/// `text` as it is sent.
+fn told(importance: Importance, text: &str) -> String {
+    let form = form();
+    if form.format == LogFormat::Text {
+        return text.to_owned();
+    }
+    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
+    let lines = lines.map(|line| {
+        let message = line.strip_prefix("heimdall-uring: ").unwrap_or(line);
+        form.line(&Record::new(importance, module_path!(), message.to_owned()), &time())
+    });
+    lines.collect()
+}
+
+fn send(text: &str) {
     match QUEUE.get() {
         Some(queue) => queue.put(text.as_bytes()),
         None => write_through(text.as_bytes()),
     }
 }
 
+fn limiter() -> MutexGuard<'static, Limiter> {
+    // Nothing that is done under the lock leaves it half done.
+    LIMITER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Gives what waits a moment to be written, before the process ends.
 pub fn flush() {
+    let held_back = limiter().overdue(None);
+    for record in held_back {
+        send(&form().line(&record, &time()));
+    }
     if let Some(queue) = QUEUE.get() {
         queue.flush();
     }
@@ -201,29 +289,29 @@ fn write_through(mut text: &[u8]) {
     }
 }
 
-/// Where `tracing` writes its lines; it never fails.
+/// What becomes of the events of `tracing`: lines, so many from each place.
 #[derive(Clone, Copy, Debug)]
-pub struct Lines;
+struct Lines;
 
-impl io::Write for Lines {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        match QUEUE.get() {
-            Some(queue) => queue.put(line),
-            None => write_through(line),
+impl<S: Subscriber> Layer<S> for Lines {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let record = Record::of(event);
+        let place = event.metadata().callsite();
+        let mut limiter = limiter();
+        let was_holding = limiter.is_holding();
+        let (is_told, before) = limiter.admit(place, &record, CLOCK.monotonic());
+        let begins_to_hold = limiter.is_holding() && !was_holding;
+        drop(limiter);
+        if let Some(before) = before {
+            send(&form().line(&before, &time()));
         }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl MakeWriter<'_> for Lines {
-    type Writer = Self;
-
-    fn make_writer(&self) -> Self {
-        *self
+        if is_told {
+            send(&form().line(&record, &time()));
+        } else if let Some(queue) = QUEUE.get().filter(|_| begins_to_hold) {
+            // The writing thread has to look after what is held back. It looks under this lock before it waits.
+            drop(queue.lock());
+            queue.changed.notify_all();
+        }
     }
 }
 
@@ -236,8 +324,8 @@ mod tests {
         let queue = Queue::default();
         queue.put(b"first");
         queue.put(b"second");
-        assert_eq!(queue.next(), b"first");
-        assert_eq!(queue.next(), b"second");
+        assert_eq!(queue.next().unwrap(), b"first");
+        assert_eq!(queue.next().unwrap(), b"second");
         assert!(!queue.lock().is_idle(), "the second is still being written");
     }
 
@@ -247,11 +335,11 @@ mod tests {
         queue.put(&vec![b'x'; QUEUE_BYTES_MAX]);
         queue.put(b"lost");
         queue.put(b"lost, too");
-        assert_eq!(queue.next().len(), QUEUE_BYTES_MAX);
+        assert_eq!(queue.next().unwrap().len(), QUEUE_BYTES_MAX);
         queue.put(b"kept");
-        let note = String::from_utf8(queue.next()).unwrap();
+        let note = String::from_utf8(queue.next().unwrap()).unwrap();
         assert!(note.contains("2 log line(s)"), "{note}");
-        assert_eq!(queue.next(), b"kept");
+        assert_eq!(queue.next().unwrap(), b"kept");
         assert_eq!(queue.lock().bytes, 0);
     }
 

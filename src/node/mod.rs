@@ -20,6 +20,7 @@ mod snapshot;
 mod start;
 mod succession;
 mod supervise;
+pub(crate) mod switches;
 pub mod topology;
 mod tuning;
 pub mod warm;

@@ -4,18 +4,25 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::oneshot;
 
+use super::clock::Clocks;
+use super::lists::Lists;
 use super::log;
+use super::queries::Queries;
 use super::reload::Requests;
 use super::start::Shared;
-use crate::config::LogLevel;
+use crate::config::{List, LogLevel};
 use crate::control::api::{About, ApiCounters, Node, Reloaded};
 use crate::control::desk::Desk;
+use crate::control::log::Recorder;
 use crate::control::process;
+use crate::control::switches::Switchboard;
 use crate::net::{tcp, udp};
 use crate::observe::log::LogCounters;
 use crate::observe::{
-    Exposition, Format, ForwardCounters, Kind, ReloadCounters, ServingCounters, UpstreamCounters,
+    Exposition, Format, ForwardCounters, Kind, ListCounters, ReloadCounters, ServingCounters,
+    UpstreamCounters,
 };
+use crate::time::CacheTime;
 
 /// All counters of one core.
 #[derive(Clone)]
@@ -50,7 +57,7 @@ impl Panel {
     pub(super) fn dump(&self) {
         let mut out = Exposition::default();
         self.expose(&mut out);
-        log::say(&out.finish(Format::Classic));
+        log::say(tracing::Level::INFO, &out.finish(Format::Classic));
     }
 
     /// Tells the operator of another config from now on, where that says something else.
@@ -107,6 +114,7 @@ impl Node for Panel {
             out.real(Kind::Gauge, name, help, &[], imbalance);
         }
         self.reloads.expose(out);
+        self.shared.switchboard.expose(out);
         if let Some(snapshots) = &self.shared.snapshots {
             snapshots.counters().expose(out);
         }
@@ -121,6 +129,28 @@ impl Node for Panel {
 
     fn desks(&self) -> &[Desk] {
         &self.desks
+    }
+
+    fn now(&self) -> CacheTime {
+        Clocks::new(self.shared.clock).read().cache
+    }
+
+    fn switchboard(&self) -> &Switchboard {
+        &self.shared.switchboard
+    }
+
+    fn lists(&self) -> Vec<(List, Option<Arc<ListCounters>>)> {
+        self.shared.lists.get().map(Lists::all).unwrap_or_default()
+    }
+
+    fn refresh_lists(&self, one: Option<&str>) {
+        if let Some(lists) = self.shared.lists.get() {
+            one.map_or_else(|| lists.refresh(), |name| lists.refresh_one(name));
+        }
+    }
+
+    fn recorder(&self) -> Option<&Recorder> {
+        self.shared.queries.as_ref().map(Queries::recorder)
     }
 
     fn snapshot(&self) -> bool {

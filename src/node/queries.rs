@@ -1,10 +1,12 @@
 //! Queries written down: a tap for each core, and the threads behind them.
 
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::NodeError;
-use crate::config::Config;
+use crate::config::{Config, Dnstap};
+use crate::control::files;
 use crate::control::log::{self, Recorder, Setup};
 use crate::observe::log::{LogCounters, Tap, queue};
 use crate::policy::Published;
@@ -56,6 +58,11 @@ impl Queries {
         taps.get_mut(core).and_then(Option::take)
     }
 
+    /// Where they are searched, and what is seen most of is counted.
+    pub(super) const fn recorder(&self) -> &Recorder {
+        &self.recorder
+    }
+
     /// What is counted, by core.
     pub(super) fn counters(&self) -> Vec<Arc<LogCounters>> {
         self.counters.clone()
@@ -74,4 +81,55 @@ impl Queries {
 pub(super) fn check(path: Option<&Path>) -> Result<(), NodeError> {
     let Some(path) = path else { return Ok(()) };
     log::probe(path).map_err(|cause| log::BeginError::Store { path: path.to_owned(), cause }.into())
+}
+
+/// What receivers of dnstap that are files or sockets lack now. A receiver may come later, so it is no mistake.
+pub(super) fn unusable(section: &Dnstap) -> Vec<String> {
+    let socket = section.socket.as_deref().and_then(|path| {
+        let problem = match std::fs::metadata(path) {
+            Err(error) => format!("{error}; it is tried again until a receiver has made it"),
+            Ok(meta) if meta.file_type().is_socket() => return None,
+            Ok(_) => "something stands there that is no socket".to_owned(),
+        };
+        Some(format!("dnstap.socket: {}: {problem}", path.display()))
+    });
+    let file = section.file.as_deref().and_then(|path| {
+        let place = path.display();
+        let problem = match std::fs::metadata(path) {
+            Ok(meta) if !meta.is_file() => "something stands there that is no file".to_owned(),
+            // A node sets a file that is there aside, and writes to a fresh one beside it.
+            _ => files::probe_beside(path).err()?.to_string(),
+        };
+        Some(format!("dnstap.file: {place}: {problem}: nothing could be written there"))
+    });
+    socket.into_iter().chain(file).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn receivers_that_are_not_there_are_told() {
+        let here = std::env::temp_dir();
+        let with = |socket: &str, file: &str| {
+            let place = |name: &str| (!name.is_empty()).then(|| here.join(name));
+            unusable(&Dnstap { socket: place(socket), file: place(file), ..Dnstap::default() })
+        };
+        assert_eq!(with("", ""), [""; 0]);
+        let fresh = format!("heimdall-{}.dnstap", std::process::id());
+        assert_eq!(with("", &fresh), [""; 0]);
+        assert!(!here.join(&fresh).exists(), "a check leaves nothing behind");
+        let told = with("no/such/socket", "no/such/file");
+        assert!(
+            told[0].starts_with("dnstap.socket: ") && told[0].contains("tried again"),
+            "{told:?}"
+        );
+        assert!(
+            told[1].starts_with("dnstap.file: ") && told[1].contains("No such file"),
+            "{told:?}"
+        );
+        let told = with(".", ".");
+        assert!(told.iter().all(|text| text.contains("something stands there")), "{told:?}");
+    }
 }

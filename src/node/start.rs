@@ -30,13 +30,14 @@ use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
 use super::topology::Topology;
 use super::warm::{self, WarmList};
 use super::worker::{self, Outfit, Upstreams, Worker};
-use super::{NodeError, claim, clock, desk, hosts, limits, pin};
+use super::{NodeError, claim, clock, desk, hosts, limits, pin, switches};
 use crate::cache::Shard;
 use crate::config::{self, Config, IoBackend, Upstream};
 use crate::control;
 use crate::control::api::{About, AboutCore, Api};
 use crate::control::desk::Desk;
 use crate::control::schedule::{self, Timetable};
+use crate::control::switches::Switchboard;
 use crate::mesh::{self, Ends};
 use crate::net::tcp::{self, Tcp};
 use crate::net::udp::{Plane, Setup};
@@ -73,9 +74,11 @@ const TCP_BACKLOG: u32 = 1_024;
 /// What a worker and the main thread share.
 pub(super) struct Shared {
     pub(super) published: Arc<Published>,
-    queries: Option<Queries>,
+    pub(super) queries: Option<Queries>,
     /// There are none, or none yet, in a node without lists.
     pub(super) lists: OnceLock<Lists>,
+    /// What the operator switches by hand.
+    pub(super) switchboard: Switchboard,
     /// That of the start.
     config: Config,
     pub(super) succession: Arc<Succession>,
@@ -128,24 +131,29 @@ pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Resul
     warnings.extend(granted.warnings.into_iter().chain(memory::warnings(&memory)));
     warnings.extend([clock::warning(), schedule::warning(&config.groups)].into_iter().flatten());
     tracing::info!("memory: {memory}");
+    tracing::info!("switches: {}", switches::told(&config));
     warnings.extend(warm_list.complaints.iter().cloned().chain(complaints));
     let source_ports = SourcePorts::avoiding(&limits::reserved_ports());
     warnings.extend(source_ports.warning());
     let policy = policy_of(&config, local);
     let trust = trust_of(&config.forward)?;
     claim::all(&config.node.listen)?;
-    let api = Api::open(&config.api)?;
+    let api = claim::api(&config.api)?;
     let (sender, news) = channel();
     let snapshots = begin_snapshots(&config, seats.len(), sender.clone())?;
     warnings.extend(unwritable(&config.snapshot));
     let published = Arc::new(Published::new(policy));
     let clock = MonotonicClock::start();
-    let lists = Lists::begin(&config, Clocks::new(clock).read().cache, &published)?;
+    let now = Clocks::new(clock).read().cache;
+    let lists = Lists::begin(&config, now, &published)?;
+    let directory = config.filter.directory.as_deref();
+    let switchboard = Switchboard::begin(directory, Arc::clone(&published), now);
     let queries = Queries::begin(&config, seats.len(), &published)?;
     let settings = Settings { generation: 0, config: config.clone(), trust, flushes: Vec::new() };
     let shared = Arc::new(Shared {
         published,
         queries,
+        switchboard,
         lists: lists.map_or_else(OnceLock::new, OnceLock::from),
         succession: Arc::new(Succession::new(settings)),
         source_ports: Arc::new(source_ports),
@@ -177,7 +185,8 @@ pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Resul
     if let Some(lists) = shared.lists.get() {
         lists.go_on();
     }
-    let reloader = Reloader::new((source, describe), Arc::clone(&shared), panel.clone(), in_force);
+    let known = (panel.clone(), api.as_ref().map(Api::credentials));
+    let reloader = Reloader::new((source, describe), Arc::clone(&shared), known, in_force);
     oversee(&shared, &panel, &drains, &news, ((reloader, asked), api))
 }
 
@@ -216,18 +225,9 @@ fn about(shared: &Shared, seats: &[Seat], config: Vec<(&'static str, String)>) -
             IoBackend::Mmsg => "mmsg",
         },
         fallbacks: Vec::new(),
-        optimizations: optimizations_of(&shared.config),
+        optimizations: switches::of(&shared.config),
         config,
     }
-}
-
-/// What can be switched off, and whether it is on.
-pub(super) fn optimizations_of(config: &Config) -> Vec<(&'static str, bool)> {
-    vec![
-        ("simd", config.optimizations.simd),
-        ("prefetch", config.cache.prefetch),
-        ("nxdomain_cut", config.cache.nxdomain_cut),
-    ]
 }
 
 /// The operator's view of `crew`, and the bells that tell each to drain.
@@ -271,6 +271,7 @@ fn begin_snapshots(
 pub(super) fn policy_of(config: &Config, local: LocalData) -> Policy {
     let policy = Policy::new(Acl::new(&config.acl), Identity::new(&config.identity), local);
     let policy = policy.grouped(Groups::new(&config.groups, &config.node.listen));
+    let policy = policy.pre_filtered(config.optimizations.filter_pre_filter);
     policy.against(Rebinding::new(&config.rebinding, &config.forward))
 }
 
@@ -395,7 +396,9 @@ fn watch(
         if let Some(snapshots) = &shared.snapshots {
             snapshots.tick(now);
         }
-        timetable.apply(clocks.read().cache, &shared.published);
+        let cache_now = clocks.read().cache;
+        timetable.apply(cache_now, &shared.published);
+        shared.switchboard.tick(cache_now);
         for order in supervisor.handle(event, now) {
             match order {
                 Order::Drain => {

@@ -217,7 +217,8 @@ pub(super) fn make_panics_fatal() {
             BacktraceStatus::Captured => format!("{trace}\n"),
             _ => String::new(),
         };
-        log::say(&format!("heimdall-uring: {place} died: {panic}; the node stops\n{trace}"));
+        let text = format!("heimdall-uring: {place} died: {panic}; the node stops\n{trace}");
+        log::say(tracing::Level::ERROR, &text);
         log::flush();
         std::process::abort();
     }));

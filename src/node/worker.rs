@@ -3,6 +3,7 @@
 mod exchange;
 
 use std::cell::{Cell, RefCell};
+use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -15,6 +16,7 @@ pub(super) use self::exchange::{Outfit, Upstreams, apexes};
 use super::clock::Clocks;
 use super::succession::Settings;
 use crate::cache::{Batch, Flush, Shard};
+use crate::config::{self, ROOT_VIEW};
 use crate::mesh::{Bell, Correspondent, Ends};
 use crate::net::udp::Plane;
 use crate::net::{Path, Respond, SocketId};
@@ -135,6 +137,13 @@ impl Worker {
     /// Questions being resolved now.
     pub(super) fn in_flight(&self) -> usize {
         self.core.borrow().in_flight()
+    }
+
+    /// The views whose answers this core keeps.
+    pub(super) fn views(&self) -> RangeInclusive<u8> {
+        let settings = self.settings.borrow();
+        let own = config::Group::views(&settings.config.groups).len();
+        ROOT_VIEW..=u8::try_from(own).unwrap_or(u8::MAX)
     }
 
     /// Lets `work` look at what this core holds, or change it, at the present time.

@@ -5,15 +5,21 @@ use std::sync::{Mutex, PoisonError};
 use super::Counter;
 use super::text::{Exposition, Kind};
 
+/// The number that stands for no list, but for what the operator blocks or allows by hand.
+pub const OVERRIDES: u8 = u8::MAX;
+
 /// Most lists that are told apart; as many as a config may have.
-const LISTS_MAX: usize = 256;
+const LISTS_MAX: usize = OVERRIDES as usize;
+
+/// What the operator's own words are called among the lists.
+const OVERRIDES_NAME: &str = "overrides";
 
 /// The counters of one core's lists, by number. Made once for all there may be; when other lists come into force,
 /// [`FilterHits::follow`] has each counter go with the name of its list.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct FilterHits {
-    lists: Box<[Hits; LISTS_MAX]>,
+    lists: Box<[Hits; LISTS_MAX + 1]>,
     /// Whose counters they are, by number. Held while they change places.
     names: Mutex<Vec<&'static str>>,
 }
@@ -68,7 +74,7 @@ impl FilterHits {
         };
         let counts: Vec<Option<[u64; 3]>> = names.iter().map(counts).collect();
         let counts = counts.into_iter().chain(std::iter::repeat(None));
-        for (hits, counts) in self.lists.iter().zip(counts) {
+        for (hits, counts) in self.lists[..LISTS_MAX].iter().zip(counts) {
             for (counter, count) in hits.all().into_iter().zip(counts.unwrap_or_default()) {
                 counter.become_another(count);
             }
@@ -76,11 +82,14 @@ impl FilterHits {
         *known = names;
     }
 
-    /// What was counted of each list, as of one moment. The names are held for no longer than that: the core must not wait for
-    /// whoever writes them down.
-    fn counts(&self) -> Vec<(&'static str, [u64; 3])> {
+    /// What was counted of each list, as of one moment, and last of what the operator overrides: questions blocked, answers
+    /// blocked, questions allowed. The names are held for no longer than that: the core must not wait for whoever writes
+    /// them down.
+    #[must_use]
+    pub fn counts(&self) -> Vec<(&'static str, [u64; 3])> {
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        let lists = names.iter().zip(self.lists.iter());
+        let overrides = std::iter::once((&OVERRIDES_NAME, &self.lists[usize::from(OVERRIDES)]));
+        let lists = names.iter().zip(self.lists.iter()).chain(overrides);
         lists.map(|(name, hits)| (*name, hits.all().map(Counter::value))).collect()
     }
 
@@ -138,8 +147,18 @@ mod tests {
         hits.follow(vec!["ads"]);
         hits.blocked(0);
         hits.follow(Vec::new());
-        assert_eq!(exposed(&hits), "");
+        assert!(!exposed(&hits).contains("list=\"ads\""));
         hits.follow(vec!["ads"]);
-        assert!(exposed(&hits).contains("outcome=\"blocked\",core=\"0\"} 0"));
+        assert!(exposed(&hits).contains("list=\"ads\",outcome=\"blocked\",core=\"0\"} 0"));
+    }
+
+    #[test]
+    fn overrides_count_on_whatever_lists_come_and_go() {
+        let hits = FilterHits::default();
+        hits.blocked(OVERRIDES);
+        hits.follow(vec!["ads"]);
+        hits.blocked(OVERRIDES);
+        hits.follow(Vec::new());
+        assert_eq!(hits.counts(), [("overrides", [2, 0, 0])]);
     }
 }

@@ -27,6 +27,10 @@ pub struct ListCounters {
     pub unchanged: Counter,
     /// Times that it could not be had.
     pub failed: Counter,
+    /// When it is looked at next, in seconds since 1970; 0 for when told only.
+    pub due: Gauge,
+    /// Why it could not be had the last time, if so.
+    problem: Mutex<Option<String>>,
 }
 
 /// The counters of all lists.
@@ -51,6 +55,23 @@ pub struct FilterCounters {
 }
 
 impl ListCounters {
+    /// The name of the list.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Notes why the list could not be had, or that it could.
+    pub fn note_problem(&self, problem: Option<String>) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    /// Why the list could not be had the last time, if so.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn expose(&self, out: &mut Exposition) {
         let Self { name, rules, bad_lines, skipped_lines, .. } = self;
         let Self { left_out_lines, bytes, confirmed, .. } = self;

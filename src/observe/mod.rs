@@ -15,7 +15,7 @@ mod upstream;
 
 pub use counter::{Counter, Gauge};
 pub use durations::{Durations, Sampling, Spread};
-pub use filter::FilterHits;
+pub use filter::{FilterHits, OVERRIDES};
 pub use forward::{ForwardCounters, ServerCounters};
 pub use lists::{FilterCounters, ListCounters};
 pub use reload::ReloadCounters;

@@ -131,6 +131,8 @@ pub struct ServingCounters {
     pub failures_cached: Counter,
     /// Answers of upstreams that held private addresses for public names.
     pub rebindings: Counter,
+    /// Messages that the checking reader copied.
+    pub copied: Counter,
     /// Queries answered past the answer's lifetime.
     pub stale: Counter,
     /// Questions asked without a client that waits: ahead of an end, behind it, or for the warm-up list.
@@ -143,6 +145,8 @@ pub struct ServingCounters {
     pub expirations: Gauge,
     /// Answers that came back soon after they had made room.
     pub returns: Gauge,
+    /// Answers that moved to the hot segment.
+    pub promotions: Gauge,
     /// Answers that were flushed.
     pub flushed: Gauge,
     /// Answers forgotten because another core got something else.
@@ -257,6 +261,7 @@ impl ServingCounters {
             ("dns_resolution_failures_total", "Questions nobody answered", &self.failures),
             ("dns_cached_failures_total", "Queries not tried again yet", &self.failures_cached),
             ("dns_rebinding_answers_total", "Answers withheld for an address", &self.rebindings),
+            ("dns_copied_total", "Messages copied before they were read", &self.copied),
             ("dns_stale_total", "Queries answered past the lifetime", &self.stale),
             ("dns_refreshes_total", "Questions asked without a client that waits", &self.refreshes),
         ];
@@ -268,6 +273,7 @@ impl ServingCounters {
             ("dns_cache_evictions_total", "Answers evicted before their time", &self.evictions),
             ("dns_cache_expirations_total", "Answers that were over", &self.expirations),
             ("dns_cache_returns_total", "Answers back soon after eviction", &self.returns),
+            ("dns_cache_promotions_total", "Answers moved to the hot segment", &self.promotions),
             ("dns_cache_flushed_total", "Answers flushed", &self.flushed),
             ("dns_cache_superseded_total", "Answers older than another core's", &self.superseded),
             ("dns_cache_restored_total", "Answers read back at start", &self.restored),

@@ -1,6 +1,7 @@
 //! Hot path. What lists say now: whose lists count for which group of clients, and what those get who ask for a blocked
 //! name. Asked of each question, and of the names and addresses in its answer.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -8,10 +9,12 @@ use bytes::Bytes;
 
 use super::filter::{Asker, Decision, Image, Lists, Matcher, Verb};
 use super::outcome::{Blocked, Manner, Outcome};
+use super::overrides::{Action, Overrides};
 use super::parts;
 use crate::config;
 use crate::time::CacheTime;
-use crate::wire::{Answer, NameBuf, Query, Rtype};
+use crate::wire::answer::AnswerRecord;
+use crate::wire::{Answer, Name, NameBuf, Query, Rtype};
 
 /// The lists in force; immutable, shared by all cores, replaced as a whole.
 #[derive(Debug)]
@@ -21,8 +24,12 @@ pub struct Filtering {
     lists: Arc<[config::List]>,
     /// How each list answers, by its number.
     manners: Box<[Manner]>,
-    /// Which lists count, by group.
+    /// Which lists count by their schedules, by group.
     groups: Box<[Lists]>,
+    /// The lists that the operator has disabled.
+    disabled: Lists,
+    /// Which lists are asked, by group: those of `groups` that are not disabled.
+    asked: Box<[Lists]>,
     /// Some rule is about addresses, of clients or in answers.
     watches_addresses: bool,
 }
@@ -40,6 +47,8 @@ pub struct Subject<'a> {
     pub is_stream: bool,
     /// When: ready answers have no age.
     pub now: CacheTime,
+    /// His names are looked for in the table, whatever the filter before it says.
+    pub is_exact: bool,
 }
 
 /// What lists say to a question.
@@ -64,13 +73,40 @@ impl Filtering {
         assert!(lists.len() <= config::LISTS_MAX && !groups.is_empty());
         let watches_addresses = image.has_networks();
         let manners = lists.iter().map(Manner::new).collect();
-        Self { image, lists: lists.into(), manners, groups, watches_addresses }
+        let (disabled, asked) = (Lists::default(), groups.clone());
+        let lists = lists.into();
+        Self { image, lists, manners, groups, disabled, asked, watches_addresses }
     }
 
     /// The same lists, other sets of them in force.
     #[must_use]
     pub fn regrouped(&self, groups: Box<[Lists]>) -> Self {
-        Self::new(Image::clone(&self.image), &self.lists, groups)
+        self.with(groups, self.disabled)
+    }
+
+    /// The same lists, of which those in `disabled`, and no others, count for nobody.
+    #[must_use]
+    pub fn without(&self, disabled: Lists) -> Self {
+        self.with(self.groups.iter().copied().collect(), disabled)
+    }
+
+    fn with(&self, groups: Box<[Lists]>, disabled: Lists) -> Self {
+        let asked = groups.iter().map(|lists| lists.except(disabled)).collect();
+        let same = Self::new(Image::clone(&self.image), &self.lists, groups);
+        Self { disabled, asked, ..same }
+    }
+
+    /// The lists that count for nobody because the operator wants it so.
+    #[must_use]
+    pub const fn disabled(&self) -> Lists {
+        self.disabled
+    }
+
+    /// The numbers of those lists whose names are among `names`.
+    #[must_use]
+    pub fn numbers(&self, names: &BTreeSet<String>) -> Lists {
+        let numbered = (0..=u8::MAX).zip(&*self.lists);
+        numbered.filter(|(_, list)| names.contains(&list.name)).map(|(number, _)| number).collect()
     }
 
     /// The lists that the image was made of, by number.
@@ -79,7 +115,7 @@ impl Filtering {
         &self.lists
     }
 
-    /// Which lists count now, by group.
+    /// Which lists count now by their schedules, by group; those that the operator has disabled are among them.
     #[must_use]
     pub fn groups(&self) -> &[Lists] {
         &self.groups
@@ -101,19 +137,24 @@ impl Filtering {
         subject: Subject<'_>,
     ) -> Option<Decision<'_>> {
         let asker = self.asker(qtype, subject);
-        let found = self.decide_for(folded, &asker);
+        let matcher = self.matcher(subject);
+        let found = self.decide_for(matcher, folded, &asker);
         // Whom a zone wants to come over a stream has come over one: then the other lists decide.
         match found {
             Some(decision) if decision.verb == Verb::TcpOnly && subject.is_stream => {
-                self.decide_without(folded, &asker, decision.list)
+                self.decide_without(matcher, folded, &asker, decision.list)
             }
             _ => found,
         }
     }
 
     #[inline]
-    fn decide_for(&self, folded: &[u8], asker: &Asker<'_>) -> Option<Decision<'_>> {
-        let matcher = self.matcher();
+    fn decide_for<'s>(
+        &self,
+        matcher: Matcher<'s>,
+        folded: &[u8],
+        asker: &Asker<'_>,
+    ) -> Option<Decision<'s>> {
         let named = matcher.decide(folded, asker);
         if !self.watches_addresses {
             return named;
@@ -127,13 +168,19 @@ impl Filtering {
     }
 
     #[cold]
-    fn decide_without(&self, folded: &[u8], asker: &Asker<'_>, list: u8) -> Option<Decision<'_>> {
+    fn decide_without<'s>(
+        &self,
+        matcher: Matcher<'s>,
+        folded: &[u8],
+        asker: &Asker<'_>,
+        list: u8,
+    ) -> Option<Decision<'s>> {
         let mut lists = *asker.lists;
         lists.remove(list);
-        let mut found = self.decide_for(folded, &Asker { lists: &lists, ..*asker })?;
+        let mut found = self.decide_for(matcher, folded, &Asker { lists: &lists, ..*asker })?;
         while found.verb == Verb::TcpOnly {
             lists.remove(found.list);
-            found = self.decide_for(folded, &Asker { lists: &lists, ..*asker })?;
+            found = self.decide_for(matcher, folded, &Asker { lists: &lists, ..*asker })?;
         }
         Some(found)
     }
@@ -152,17 +199,18 @@ impl Filtering {
     }
 
     /// What lists object to in `answer`, which is true but leads through a blocked alias or to a blocked address (and
-    /// whose question they did not allow).
+    /// whose question they did not allow). What `overrides` say of an alias comes before what lists do.
     #[inline]
     #[must_use]
-    pub fn object(
-        &self,
+    pub fn object<'f>(
+        &'f self,
         query: &Query<'_>,
         answer: &Answer<'_>,
         subject: Subject<'_>,
-    ) -> Option<Blocked<'_>> {
+        overrides: Option<&'f Overrides>,
+    ) -> Option<Blocked<'f>> {
         if self.may_object(query, answer) {
-            self.object_to_parts(query, answer, subject)
+            self.object_to_parts(query, answer, subject, overrides)
         } else {
             None
         }
@@ -172,34 +220,34 @@ impl Filtering {
     #[inline]
     #[must_use]
     pub fn may_object(&self, query: &Query<'_>, answer: &Answer<'_>) -> bool {
-        answer.first_type().is_some_and(|first| {
-            first != query.qtype
-                || matches!(first, Rtype::CNAME | Rtype::NS | Rtype::SVCB | Rtype::HTTPS)
-                || self.watches_addresses
-        })
+        leads_on(query, answer) || (self.watches_addresses && answer.first_type().is_some())
     }
 
-    fn object_to_parts(
-        &self,
+    fn object_to_parts<'f>(
+        &'f self,
         query: &Query<'_>,
         answer: &Answer<'_>,
         subject: Subject<'_>,
-    ) -> Option<Blocked<'_>> {
-        let (matcher, asker) = (self.matcher(), self.asker(query.qtype, subject));
+        overrides: Option<&'f Overrides>,
+    ) -> Option<Blocked<'f>> {
+        let (matcher, asker) = (self.matcher(subject), self.asker(query.qtype, subject));
         let mut addressed: Option<Decision<'_>> = None;
         for record in answer.records() {
-            let target = match record.rtype {
-                Rtype::CNAME | Rtype::NS => record.name_in(query.qname),
-                Rtype::SVCB | Rtype::HTTPS => parts::service_target(record.rdata).map(NameBuf::new),
-                _ => None,
-            };
-            if let Some(mut target) = target {
-                target.make_lower();
+            if record.rtype == Rtype::NS
+                && let Some(server) = name_in(&record, query.qname)
+                && let Some(decision) = matcher.decide_nsdname(server.as_name().as_bytes(), &asker)
+            {
+                return self.objection_of(&decision, query, subject);
+            }
+            if let Some(target) = target_of(&record, query.qname) {
                 let folded = target.as_name().as_bytes();
-                let decision = match record.rtype {
-                    Rtype::NS => matcher.decide_nsdname(folded, &asker),
-                    _ => matcher.decide(folded, &asker),
-                };
+                if let Some(overrides) = overrides
+                    && let Some(held) = overrides.find(folded)
+                {
+                    let is_blocked = held.action == Action::Block;
+                    return is_blocked.then(|| overrides.blocked(query.qtype, subject.now));
+                }
+                let decision = matcher.decide(folded, &asker);
                 // What is allowed is so with everything behind it.
                 if let Some(decision) = decision {
                     return self.objection_of(&decision, query, subject);
@@ -225,15 +273,16 @@ impl Filtering {
         Some(self.blocked(decision, outcome))
     }
 
-    fn matcher(&self) -> Matcher<'_> {
-        self.image.matcher()
+    #[inline]
+    fn matcher(&self, subject: Subject<'_>) -> Matcher<'_> {
+        self.image.matcher().exact(subject.is_exact)
     }
 
     #[inline]
     fn asker<'s>(&'s self, qtype: Rtype, subject: Subject<'s>) -> Asker<'s> {
         let Subject { address, group, name, .. } = subject;
         // Who came with a group that was there a moment ago gets the default one's lists.
-        let lists = self.groups.get(usize::from(group)).unwrap_or(&self.groups[0]);
+        let lists = self.asked.get(usize::from(group)).unwrap_or(&self.asked[0]);
         Asker { lists, qtype, address, name }
     }
 
@@ -263,6 +312,35 @@ impl Filtering {
             Verb::Allow => return None,
         })
     }
+}
+
+/// Whether `answer` leads from the name that `query` asks for to others.
+#[inline]
+pub(super) fn leads_on(query: &Query<'_>, answer: &Answer<'_>) -> bool {
+    answer.first_type().is_some_and(|first| {
+        first != query.qtype
+            || matches!(first, Rtype::CNAME | Rtype::NS | Rtype::SVCB | Rtype::HTTPS)
+    })
+}
+
+/// Where `record`, in an answer about `qname`, leads as an alias or to a service; in lower case.
+pub(super) fn target_of(record: &AnswerRecord<'_>, qname: Name<'_>) -> Option<NameBuf> {
+    match record.rtype {
+        Rtype::CNAME => name_in(record, qname),
+        Rtype::SVCB | Rtype::HTTPS => {
+            let mut target = NameBuf::new(parts::service_target(record.rdata)?);
+            target.make_lower();
+            Some(target)
+        }
+        _ => None,
+    }
+}
+
+/// The name that is the data of `record`, in lower case.
+fn name_in(record: &AnswerRecord<'_>, qname: Name<'_>) -> Option<NameBuf> {
+    let mut name = record.name_in(qname)?;
+    name.make_lower();
+    Some(name)
 }
 
 /// The addresses that a record leads to.

@@ -8,6 +8,7 @@ pub mod groups;
 pub mod identity;
 pub mod local;
 pub mod outcome;
+pub mod overrides;
 mod parts;
 mod presentation;
 pub mod published;
@@ -25,6 +26,7 @@ pub use groups::{Groups, Place};
 pub use identity::Identity;
 pub use local::{HostsFile, Local, LocalData, LocalError};
 pub use outcome::{Blocked, Outcome};
+pub use overrides::{Action, OVERRIDES_MAX, Override, Overrides, Switches};
 pub use published::Published;
 pub use rate::{Excess, RateLimiter};
 pub use rebinding::Rebinding;
@@ -84,6 +86,9 @@ pub struct Policy {
     local: Arc<LocalData>,
     groups: Groups,
     filtering: Option<Arc<Filtering>>,
+    switches: Switches,
+    /// Lists are asked without the filter before their tables.
+    is_exact: bool,
     rebinding: Rebinding,
     any: AnswerBuf,
     generation: u64,
@@ -99,6 +104,8 @@ impl Policy {
             local: Arc::new(local),
             groups: Groups::default(),
             filtering: None,
+            switches: Switches::default(),
+            is_exact: false,
             rebinding: Rebinding::default(),
             any: local::any_answer(),
             generation: 0,
@@ -131,10 +138,35 @@ impl Policy {
         self
     }
 
-    /// The same, with names blocked and allowed as `filtering` says.
+    /// The same, with names blocked and allowed as `filtering` says, but for lists that the operator has disabled.
     #[must_use]
     pub fn filtered(mut self, filtering: Option<Arc<Filtering>>) -> Self {
-        self.filtering = filtering;
+        self.filtering = filtering.map(|filtering| {
+            let disabled = filtering.numbers(&self.switches.disabled);
+            let is_so = disabled == filtering.disabled();
+            if is_so { filtering } else { Arc::new(filtering.without(disabled)) }
+        });
+        self
+    }
+
+    /// The same, with what the operator has switched by hand.
+    #[must_use]
+    pub fn switched(mut self, switches: Switches) -> Self {
+        self.switches = switches;
+        let filtering = self.filtering.take();
+        self.filtered(filtering)
+    }
+
+    /// What the operator has switched by hand.
+    #[must_use]
+    pub const fn switches(&self) -> &Switches {
+        &self.switches
+    }
+
+    /// The same, with the filter before the tables of lists, or without it.
+    #[must_use]
+    pub const fn pre_filtered(mut self, is_on: bool) -> Self {
+        self.is_exact = !is_on;
         self
     }
 
@@ -211,7 +243,37 @@ impl Policy {
         answer: &Answer<'_>,
         now: CacheTime,
     ) -> Option<Blocked<'_>> {
-        self.filtering.as_ref()?.object(query, answer, self.subject(asker, now))
+        if self.switches.is_paused {
+            return None;
+        }
+        let overrides = self.switches.overrides.as_deref();
+        match &self.filtering {
+            Some(filtering) => filtering.object(query, answer, self.subject(asker, now), overrides),
+            None => overrides?.object(query, answer, now),
+        }
+    }
+
+    /// What the operator and his lists say to `query`, whose name is `folded`; the operator's own word comes first.
+    #[inline]
+    fn judgement(
+        &self,
+        query: &Query<'_>,
+        folded: &[u8],
+        asker: Asker,
+        now: CacheTime,
+    ) -> Judgement<'_> {
+        if self.switches.is_paused {
+            return Judgement::Unlisted;
+        }
+        if let Some(overrides) = &self.switches.overrides
+            && let Some(judgement) = overrides.judge(folded, query.qtype, now)
+        {
+            return judgement;
+        }
+        match &self.filtering {
+            Some(filtering) => filtering.judge(query, folded, self.subject(asker, now)),
+            None => Judgement::Unlisted,
+        }
     }
 
     /// What lists object to in the name of `query`, which is `folded`, if `asker` asked for it.
@@ -223,7 +285,7 @@ impl Policy {
         asker: Asker,
         now: CacheTime,
     ) -> Option<Blocked<'_>> {
-        match self.filtering.as_ref()?.judge(query, folded, self.subject(asker, now)) {
+        match self.judgement(query, folded, asker, now) {
             Judgement::Blocked(blocked) => Some(blocked),
             Judgement::Unlisted | Judgement::Allowed(_) => None,
         }
@@ -239,24 +301,28 @@ impl Policy {
         answer: &Answer<'_>,
         now: CacheTime,
     ) -> Option<Blocked<'_>> {
-        let filtering = self.filtering.as_ref().filter(|_| query.qclass == Class::IN)?;
-        if !filtering.may_object(query, answer) {
+        let may_object = match (&self.filtering, &self.switches.overrides) {
+            (Some(filtering), _) => filtering.may_object(query, answer),
+            (None, Some(_)) => filtering::leads_on(query, answer),
+            (None, None) => false,
+        };
+        if !may_object || query.qclass != Class::IN {
             return None;
         }
         let mut folded = NameBuf::new(query.qname);
         folded.make_lower();
-        let subject = self.subject(asker, now);
-        match filtering.judge(query, folded.as_name().as_bytes(), subject) {
+        match self.judgement(query, folded.as_name().as_bytes(), asker, now) {
             Judgement::Allowed(_) => None,
             Judgement::Blocked(blocked) => Some(blocked),
-            Judgement::Unlisted => filtering.object(query, answer, subject),
+            Judgement::Unlisted => self.objection(query, asker, answer, now),
         }
     }
 
     #[inline]
     fn subject(&self, asker: Asker, now: CacheTime) -> Subject<'_> {
         let Asker { address, place: Place { group, .. }, is_stream, .. } = asker;
-        Subject { address, group, name: self.groups.name(group), is_stream, now }
+        let name = self.groups.name(group);
+        Subject { address, group, name, is_stream, now, is_exact: self.is_exact }
     }
 
     /// Whether the answer to `qtype` at the name that is `folded` (lower case, wire form) is the operator's own: nobody
@@ -304,10 +370,7 @@ impl Policy {
         if let Some(local) = self.local(folded, query.qtype, wants, now) {
             return Ruling::of(local);
         }
-        let judgement = match &self.filtering {
-            Some(filtering) => filtering.judge(query, folded, self.subject(asker, now)),
-            None => Judgement::Unlisted,
-        };
+        let judgement = self.judgement(query, folded, asker, now);
         if let Judgement::Blocked(blocked) = judgement {
             return Ruling::Block(blocked);
         }

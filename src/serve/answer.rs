@@ -14,7 +14,7 @@ use crate::observe::{ServingCounters, Transport};
 use crate::policy::{Asker, Excess, Filtering, Policy, RateLimiter, Ruling};
 use crate::time::Now;
 use crate::wire::case::Folding;
-use crate::wire::{AnswerBuf, Ede, NameBuf, Query, Rcode};
+use crate::wire::{AnswerBuf, CopiedQuery, Ede, Malformed, NameBuf, Query, Rcode};
 
 /// Messages that are looked at ahead of time.
 pub const FORESEEN_MAX: usize = 64;
@@ -82,6 +82,8 @@ pub struct Core<P> {
     pub(super) outbox: Outbox,
     pub(super) stale_after: Duration,
     pub(super) folding: Folding,
+    /// Queries are copied by the checking reader, not viewed in place.
+    is_copying: bool,
     pub(super) key: Key,
     /// What is to be told of the query at hand.
     pub(super) account: Account,
@@ -118,7 +120,9 @@ impl<P> Core<P> {
         Self {
             policy,
             rate: None,
-            shard: shard.divided_at(sections.zones),
+            shard: shard
+                .divided_at(sections.zones)
+                .with_hot_segment(sections.optimizations.hot_cache),
             waiting: Waiting::new(sections.forward),
             counters,
             limits: reply::Limits::new(sections.udp),
@@ -126,6 +130,7 @@ impl<P> Core<P> {
             outbox: Outbox::new(0),
             stale_after: sections.cache.stale_after,
             folding: folding_of(sections.optimizations),
+            is_copying: !sections.optimizations.zero_copy_parsing,
             key: Key::default(),
             account: Account::default(),
             tap: None,
@@ -169,6 +174,8 @@ impl<P> Core<P> {
         self.failures.adopt(sections.cache.failure_ttl_max);
         self.stale_after = sections.cache.stale_after;
         self.folding = folding_of(sections.optimizations);
+        self.is_copying = !sections.optimizations.zero_copy_parsing;
+        self.shard.keep_hot_segment(sections.optimizations.hot_cache);
     }
 
     /// Limits clients to what `rate` grants them, from now on.
@@ -178,9 +185,10 @@ impl<P> Core<P> {
 
     /// Fetches from memory what answering `messages` will need, all at once, so that each does not wait for its own.
     ///
-    /// Worth nothing while the cache fits the processor's, and then does nothing. Looks at [`FORESEEN_MAX`] at most.
+    /// Worth nothing while the cache fits the processor's, and then does nothing, nor while queries are to be copied before they
+    /// are looked at. Looks at [`FORESEEN_MAX`] at most.
     pub fn foresee<'m>(&mut self, messages: impl Iterator<Item = &'m [u8]>) {
-        if !self.shard.is_large() {
+        if !self.shard.is_large() || self.is_copying {
             return;
         }
         let mut hashes = [0; FORESEEN_MAX];
@@ -219,19 +227,40 @@ impl<P> Core<P> {
     /// clock or, but for a miss, allocates: every transport calls it in place.
     #[inline]
     pub fn answer(&mut self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
-        let verdict = self.find(message, client, now, out);
+        let verdict = if self.is_copying {
+            self.find_copied(message, client, now, out)
+        } else {
+            self.find(message, || Query::parse(message), client, now, out)
+        };
         if self.tap.is_none() { verdict } else { self.tell_now(verdict, message, client, now, out) }
     }
 
+    /// As [`Core::find`], from a query that holds nothing of its message.
+    #[cold]
+    fn find_copied(&mut self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
+        self.counters.copied.bump();
+        let copy = CopiedQuery::read(message);
+        let read = || copy.as_ref().map(CopiedQuery::view).map_err(|&malformed| malformed);
+        self.find(message, read, client, now, out)
+    }
+
+    /// `read` takes `message` apart.
     #[inline(always)]
-    fn find(&mut self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
+    fn find<'m>(
+        &mut self,
+        message: &[u8],
+        read: impl FnOnce() -> Result<Query<'m>, Malformed>,
+        client: Client,
+        now: Now,
+        out: &mut [u8],
+    ) -> Verdict {
         let asker = client.asker(&self.policy);
         self.account = Account { group: asker.place.group, ..Account::default() };
         if let Some(excess) = self.charge(client, asker, now) {
             self.counters.query(client.transport, None);
-            return self.answer_excess(excess, message, client, now, out);
+            return self.answer_excess(excess, (message, read()), client, now, out);
         }
-        let query = match Query::parse(message) {
+        let query = match read() {
             Ok(query) => query,
             Err(malformed) => {
                 self.counters.query(client.transport, None);

@@ -4,26 +4,27 @@ use super::answer::{Client, Core, Verdict};
 use super::reply::{self, Reply};
 use crate::policy::Excess;
 use crate::time::Now;
-use crate::wire::{AnswerBuf, Ede, Query, Rcode};
+use crate::wire::{AnswerBuf, Ede, Malformed, Query, Rcode};
 
 /// What refused clients are told (RFC 8914 §4.19).
 const TOO_MANY_QUERIES: &str = "too many queries from this client";
 
 impl<P> Core<P> {
-    /// Deals with a message over its client's limit. Of datagrams that are no query none gets a reply.
+    /// Deals with a message over its client's limit, and with what was read in it. Of datagrams that are no query none gets a
+    /// reply.
     #[cold]
     pub(super) fn answer_excess(
         &mut self,
         excess: Excess,
-        message: &[u8],
+        (message, query): (&[u8], Result<Query<'_>, Malformed>),
         client: Client,
         now: Now,
         out: &mut [u8],
     ) -> Verdict {
         let verdict = match excess {
             Excess::Drop => self.drop_excess(),
-            Excess::Slip => self.slip(message, client, now, out),
-            Excess::Refuse => self.refuse_excess(message, client, now, out),
+            Excess::Slip => self.slip(query, client, now, out),
+            Excess::Refuse => self.refuse_excess(message, query, client, now, out),
         };
         let counter = match (&verdict, excess) {
             (Verdict::Reply(_), Excess::Slip) => &self.counters.rate_slipped,
@@ -40,8 +41,14 @@ impl<P> Core<P> {
     }
 
     /// No larger than the query but for OPT, so that it is of no use to one who forges addresses.
-    fn slip(&mut self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
-        let Ok(query) = Query::parse(message) else { return self.drop_excess() };
+    fn slip(
+        &mut self,
+        query: Result<Query<'_>, Malformed>,
+        client: Client,
+        now: Now,
+        out: &mut [u8],
+    ) -> Verdict {
+        let Ok(query) = query else { return self.drop_excess() };
         self.account.refuse(Rcode::NOERROR.0);
         let reply = Reply { query: &query, client, limits: self.limits };
         reply.write_cut(None, now, &self.counters, out)
@@ -50,11 +57,12 @@ impl<P> Core<P> {
     fn refuse_excess(
         &mut self,
         message: &[u8],
+        query: Result<Query<'_>, Malformed>,
         client: Client,
         now: Now,
         out: &mut [u8],
     ) -> Verdict {
-        let query = match Query::parse(message) {
+        let query = match query {
             Ok(query) => query,
             Err(malformed) => {
                 return reply::reject(malformed, message, false, &self.counters, out);

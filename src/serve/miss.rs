@@ -383,6 +383,7 @@ impl<P> Core<P> {
             (&self.counters.evictions, tally.evictions),
             (&self.counters.expirations, tally.expirations),
             (&self.counters.returns, tally.returns),
+            (&self.counters.promotions, tally.promotions),
             (&self.counters.flushed, tally.flushed),
             (&self.counters.superseded, tally.superseded),
             (&self.counters.entries, self.shard.len() as u64),

@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod case;
+pub mod copied;
 pub mod edns;
 pub mod encode;
 pub mod examine;
@@ -21,6 +22,7 @@ mod rtype;
 mod simd;
 
 pub use answer::{Answer, AnswerBuf};
+pub use copied::CopiedQuery;
 pub use edns::{Ede, Edns};
 pub use encode::Encoder;
 pub use header::{Flags, Header};

@@ -84,6 +84,22 @@ impl<'a> Query<'a> {
         })
     }
 
+    /// The query of a `question` section that was read before.
+    pub(super) fn of_checked(header: Header, question: &'a [u8], edns: Option<Edns>) -> Self {
+        let qname_len = question.len() - TYPE_AND_CLASS_BYTES;
+        let (qname, rest) = question.split_at(qname_len);
+        let pair = |at| rest.get(at..).and_then(|rest| rest.first_chunk()).copied();
+        let pair = |at| u16::from_be_bytes(pair(at).unwrap_or_default());
+        Self {
+            header,
+            question,
+            qname: Name::of_checked(qname),
+            qtype: Rtype(pair(0)),
+            qclass: Class(pair(2)),
+            edns,
+        }
+    }
+
     /// A copy that outlives the message.
     #[must_use]
     pub fn into_owned(self) -> QueryBuf {
@@ -136,18 +152,7 @@ impl QueryBuf {
     /// The query as it was parsed.
     #[must_use]
     pub fn view(&self) -> Query<'_> {
-        let qname_len = self.question.len() - TYPE_AND_CLASS_BYTES;
-        let (qname, rest) = self.question.split_at(qname_len);
-        let pair = |at| rest.get(at..).and_then(|rest| rest.first_chunk()).copied();
-        let pair = |at| u16::from_be_bytes(pair(at).unwrap_or_default());
-        Query {
-            header: self.header,
-            question: &self.question,
-            qname: Name::of_checked(qname),
-            qtype: Rtype(pair(0)),
-            qclass: Class(pair(2)),
-            edns: self.edns,
-        }
+        Query::of_checked(self.header, &self.question, self.edns)
     }
 }
 

@@ -7,9 +7,9 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 use crate::certificates::Authority;
-use crate::client::exchange;
+use crate::client::{Datagrams, exchange};
 use crate::message::{self, A, NOERROR, query};
-use crate::node::{Node, Setup};
+use crate::node::{Node, Setup, eventually};
 use crate::ports::{self, Directory};
 use crate::scripted::{Scripted, Step};
 
@@ -91,6 +91,116 @@ fn every_look_has_a_table_and_json() {
     assert_eq!(json["total"]["queries"], 2);
     let metrics = commanded.prints(&["metrics"]);
     assert!(metrics.contains("\ndns_cache_hits_total{core=\"0\"} 1\n"), "{metrics}");
+}
+
+#[test]
+fn lists_and_names_are_switched_from_a_shell() {
+    let files = Directory::create();
+    let ads = files.write("ads", "||ads.test^\n");
+    let lists = format!("[[list]]\nname = 'ads'\nfile = '{}'\n", ads.display());
+    let commanded = Commanded::start(&lists);
+    let shown = commanded.prints(&["lists"]);
+    assert!(shown.contains("in force") && shown.contains("/ads"), "{shown}");
+    for (arguments, words) in [
+        (
+            &["block", "News.test", "--subtree"][..],
+            "news.test and all below: blocked until told otherwise",
+        ),
+        (&["allow", "ads.test", "--for", "10m"], "ads.test: allowed until 2"),
+        (&["lists", "disable", "ads"], "ads counts for nobody until told otherwise"),
+        (&["pause", "10m"], "blocking is paused until 2"),
+    ] {
+        let shown = commanded.prints(arguments);
+        assert!(shown.starts_with(words), "{arguments:?}: {shown}");
+        assert!(shown.contains("not kept over a restart"), "there is no directory: {shown}");
+    }
+    let shown = commanded.prints(&["lists"]);
+    for words in ["disabled", "news.test", "Blocking is paused until 2"] {
+        assert!(shown.contains(words), "{words}: {shown}");
+    }
+    let status = commanded.prints(&["status"]);
+    assert!(
+        status.contains("PAUSED until 2") && status.contains("0 of 1 lists, 0 rules, 2 overrides"),
+        "{status}"
+    );
+    assert!(commanded.prints(&["resume"]).starts_with("blocking goes on\n"));
+    assert!(commanded.prints(&["lists", "enable", "ads"]).starts_with("ads counts\n"));
+    assert!(commanded.prints(&["lists", "refresh"]).contains("being looked at"));
+    exchange(commanded.node.address, &query(9, "x.news.test", A));
+    let stats = commanded.prints(&["stats"]);
+    assert!(
+        stats.lines().any(|line| line.starts_with("blocked:") && line.ends_with(" 1")),
+        "{stats}"
+    );
+    assert!(commanded.prints(&["lift", "news.test"]).starts_with("news.test: lists decide again"));
+    assert_eq!(commanded.prints(&["unblock", "news.test"]), "news.test: was not overridden\n");
+    let told: Value = serde_json::from_str(&commanded.prints(&["lists", "--json"])).unwrap();
+    assert_eq!(told["overrides"][0]["name"], "ads.test");
+    for arguments in
+        [&["pause", "soon"][..], &["block", "a..b"], &["lists", "disable", "none"], &["queries"]]
+    {
+        let config = commanded.config();
+        let (code, _, error) = ctl(&[&["--config", &config], arguments].concat());
+        assert!(code == 1 && error.contains("the node refuses: "), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
+fn queries_are_found_from_a_shell() {
+    let directory = Directory::create();
+    let path = directory.path().join("queries.sqlite");
+    let commanded =
+        Commanded::start(&format!("[query_log]\npath = '{}'\ntop = 9\n", path.display()));
+    commanded.asks();
+    let found = |arguments: &[&str]| {
+        let all = [&["queries", "--json"], arguments].concat();
+        let told: Value = serde_json::from_str(&commanded.prints(&all)).unwrap();
+        told["queries"].as_array().unwrap().len()
+    };
+    eventually("the query is stored", || (found(&[]) == 1).then_some(()));
+    for (arguments, count) in [
+        (&["--name", "AME.t"][..], 1),
+        (&["--under", "test", "--type", "A", "--rcode", "noerror"], 1),
+        (&["--client", "127.0.0.9"], 0),
+        (&["--answer", "Forwarded", "--since", "1h"], 1),
+        (&["--until", "1h"], 0),
+        (&["--list", "ads"], 0),
+    ] {
+        assert_eq!(found(arguments), count, "{arguments:?}");
+    }
+    let shown = commanded.prints(&["queries", "--limit", "1"]);
+    assert!(shown.contains("name.test") && shown.contains("forwarded"), "{shown}");
+    assert!(shown.contains("More: --before "), "a full page may not be the last: {shown}");
+    let (code, _, error) = ctl(&["--config", &commanded.config(), "queries", "--since", "noon"]);
+    assert!(
+        code == 2 && error.contains("--since noon: expected a time ago such as 10m"),
+        "{error}"
+    );
+}
+
+#[test]
+fn cache_is_shown_for_every_view() {
+    let other = upstream();
+    let group = format!(
+        "[[group]]\nname = 'kids'\nclients = '127.0.0.2'\nupstreams = ['{}']\n",
+        other.address
+    );
+    let commanded = Commanded::start(&group);
+    commanded.asks();
+    let told: Value =
+        serde_json::from_str(&commanded.prints(&["cache", "name.test", "--json"])).unwrap();
+    let outcomes: Vec<_> = told["cores"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|core| (core["view"].as_u64(), core["outcome"].as_str()))
+        .collect();
+    assert_eq!(outcomes, [(Some(0), Some("fresh")), (Some(1), Some("absent"))]);
+    let from_kids = Datagrams::from([127, 0, 0, 2].into(), commanded.node.address);
+    assert_eq!(from_kids.exchange(&query(9, "name.test", A)).rcode(), NOERROR);
+    let shown = commanded.prints(&["cache", "name.test"]);
+    assert_eq!(shown.matches(" yes ").count(), 2, "{shown}");
+    assert!(shown.contains("local data, lists and overrides are asked before them"), "{shown}");
 }
 
 #[test]
@@ -224,5 +334,29 @@ fn completions_and_manual_pages_name_every_command() {
         for command in commands {
             assert!(text.contains(command), "{what} lacks {command}");
         }
+    }
+}
+
+#[test]
+fn node_that_does_not_answer_in_time_is_told_with_what_to_do() {
+    let address = ports::own();
+    let silent = std::net::TcpListener::bind(address).unwrap();
+    let (code, _, error) = ctl(&["--api", &address.to_string(), "--timeout", "1", "status"]);
+    assert_eq!(code, 1);
+    assert!(error.contains(&format!("{address}: no answer within 1s: ")), "{error}");
+    assert!(error.contains("--timeout SECONDS"), "{error}");
+    drop(silent);
+    let (code, _, error) = ctl(&["--timeout", "0", "status"]);
+    assert!(code == 2 && error.contains("--timeout"), "{error}");
+}
+
+#[test]
+fn broken_name_is_told_in_words() {
+    let node = Commanded::start("");
+    let config = node.config();
+    for (name, words) in [("a..example", "a label is empty"), (&"a".repeat(64), "63 octets")] {
+        let (code, _, error) = ctl(&["--config", &config, "cache", name]);
+        assert!(code == 1 && error.contains(words), "{error}");
+        assert!(!error.contains("LabelType"), "{error}");
     }
 }

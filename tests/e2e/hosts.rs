@@ -33,6 +33,10 @@ fn names_of_hosts_files_are_answered_with_their_addresses_and_back() {
     assert_eq!(dig(node.address, "-x 2001:db8::2").rdata("PTR"), ["nas.home."]);
     let nodata = dig(node.address, "nas.home MX");
     assert_eq!((nodata.status.as_str(), nodata.answer.len()), ("NOERROR", 0));
+    // Whoever keeps that there is nothing is told for how long (RFC 2308 §3).
+    let soa = &nodata.authority[0];
+    assert_eq!((soa.owner.as_str(), soa.rtype.as_str(), soa.ttl), ("nas.home.", "SOA", 77));
+    assert_eq!(soa.rdata, "nas.home. nobody.invalid. 1 3600 1200 604800 77");
     assert_eq!(upstream.asked().len(), 0);
     for name in ["home", "other.home", "x.nas.home"] {
         assert_eq!(dig(node.address, &format!("{name} A")).rdata("A"), ["198.51.100.1"], "{name}");

@@ -4,7 +4,9 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
+use crate::certificates::Authority;
 use crate::client::{Datagrams, exchange};
+use crate::dot::Dot;
 use crate::http::get;
 use crate::message::{self, A, query};
 use crate::node::{Node, Setup, eventually};
@@ -130,4 +132,46 @@ fn both_doors_show_the_same_families() {
     for family in scraped.lines().filter(|line| line.starts_with("# TYPE ")) {
         assert!(log.lines().any(|line| line == family), "{family}");
     }
+}
+
+/// The names in the table of counters, as docs/OPERATIONS.md has them.
+fn documented() -> Vec<&'static str> {
+    const OPERATIONS: &str = include_str!("../../docs/OPERATIONS.md");
+    let section = OPERATIONS.split("\n## ").find(|part| part.starts_with("Counters\n")).unwrap();
+    let rows = section.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.filter_map(|row| row.split(" | ").next());
+    let names = cells.flat_map(|cell| cell.split('`').skip(1).step_by(2));
+    let names = names.map(|name| name.split('{').next().unwrap());
+    names.filter(|name| name.contains('_')).collect()
+}
+
+#[test]
+fn every_counter_is_in_the_document_and_the_document_has_no_other() {
+    let directory = ports::Directory::create();
+    let place = directory.path().display();
+    let list = directory.write("ads", "||ads.example^\n");
+    let config = format!(
+        "[cache]\nsnapshot = '{place}/cache'\n[[list]]\nname = 'ads'\nfile = '{}'\n\
+         [query_log]\npath = '{place}/queries'\ntop = 10\n[rate]\nqueries_per_second = 1000\n",
+        list.display()
+    );
+    let authority = Authority::create();
+    let certified = authority.certify(&["x.example"]);
+    let upstream = Dot::start(&certified);
+    let (api, place) = (ports::own(), upstream.address);
+    let config = format!("{config}[forward]\ntls_roots = '{}'\n", authority.roots().display());
+    let setup = Setup::new().upstream(format!("tls://{place}#x.example")).config(&config);
+    let node = setup.api(api).start();
+    exchange(node.address, &query(1, "name.test", A));
+    eventually("the list", || scrape(api).contains("dns_list_rules").then_some(()));
+    exchange(node.address, &query(1, "ads.example", A));
+    let page = scrape(api);
+    let families: Vec<&str> =
+        page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    let documented = documented();
+    assert!(families.len() > 80 && documented.len() > 80);
+    let missing: Vec<_> = families.iter().filter(|name| !documented.contains(name)).collect();
+    assert!(missing.is_empty(), "not in the table of docs/OPERATIONS.md: {missing:?}");
+    let unknown: Vec<_> = documented.iter().filter(|name| !families.contains(name)).collect();
+    assert!(unknown.is_empty(), "in the table, and not on the page: {unknown:?}\n{page}");
 }

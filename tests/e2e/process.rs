@@ -167,6 +167,10 @@ fn operators_mistakes_exit_with_two_and_say_where() {
     );
     rejects(Setup::new().config("[cache]\n\nsizes = 1"), &["node.toml:3", "sizes"]);
     rejects(Setup::new().config("[cache\n"), &["node.toml:1"]);
+    rejects(
+        Setup::new().config("[query_log]\npath = \"/nowhere/at/all/queries.sqlite\""),
+        &["query_log.path", "/nowhere/at/all"],
+    );
     let broken_zone = "[[local]]\nzone = \"local.test.\"\nrecords = \"www A no-address\"";
     rejects(Setup::new().config(broken_zone), &["node.toml:", "local.test."]);
     let environment = Setup::new().environment("HEIMDALL_CACHE_SIZE", "2 gigs");
@@ -178,6 +182,8 @@ fn check_says_yes_or_no_and_serves_nothing() {
     let address = ports::own();
     let plan = Setup::new().listen(address).config(LOCAL).argument("--check").printed();
     assert!(plan.contains(&address.to_string()) && plan.contains("config is good"), "{plan}");
+    let tuning = plan.lines().last().unwrap();
+    assert!(tuning.starts_with("tuning: ") && tuning.contains("tuning/playbook check"), "{plan}");
     // Nothing listens there now, and a node may.
     assert!(UdpSocket::bind(address).is_ok());
     rejects(Setup::new().config("[cache]\nsize = -1").argument("--check"), &["node.toml:2"]);
@@ -352,4 +358,30 @@ fn all_cores_answer() {
         }
         assert_eq!(total, 128, "{backend}");
     }
+}
+
+#[test]
+fn check_reads_lists_looks_at_dnstap_and_knows_the_time_zones() {
+    let directory = Directory::create();
+    let list = directory.write("ads", "||ads.example^\nads..example\nads.example##.banner\n");
+    let config = format!(
+        "[[list]]\nname = 'ads'\nfile = '{}'\nsyntax = 'adblock'\n[[list]]\nname = 'far'\nurl = 'https://lists.example/x'\n\
+         [dnstap]\nfile = '/nowhere/at/all'\nsocket = '/nowhere/socket'\n",
+        list.display()
+    );
+    let setup = Setup::new().config(&config).argument("--check");
+    let plan = setup.environment("TZ", "Nowhere/City").printed();
+    for part in [
+        "list \"ads\": 1 rules, 1 bad lines (line 2: ",
+        ", 1 lines skipped (line 3: ",
+        "list \"far\": from https://lists.example/x, not downloaded by a check",
+        "warning: dnstap.file: /nowhere/at/all: ",
+        "warning: dnstap.socket: /nowhere/socket: ",
+        "warning: TZ = \"Nowhere/City\" is no time zone that is known here: ",
+        "config is good",
+    ] {
+        assert!(plan.contains(part), "no `{part}` in:\n{plan}");
+    }
+    let plan = Setup::new().argument("--check").environment("TZ", "UTC").printed();
+    assert!(!plan.contains("TZ ="), "{plan}");
 }

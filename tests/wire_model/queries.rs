@@ -6,7 +6,7 @@ use domain::base::message_builder::MessageBuilder;
 use domain::base::name::Name as DomainName;
 use domain::base::opt::UnknownOptData;
 use heimdall_uring::wire::edns::EdnsError;
-use heimdall_uring::wire::{Edns, Flags, Malformed, NameError, Query};
+use heimdall_uring::wire::{CopiedQuery, Edns, Flags, Malformed, NameError, Query};
 use hickory_proto::op::{Edns as HickoryEdns, Message as HickoryMessage, Query as HickoryQuery};
 use hickory_proto::rr::{DNSClass, Name as HickoryName, RecordType};
 use hickory_proto::serialize::binary::{BinDecodable, BinDecoder, DecodeError};
@@ -45,6 +45,7 @@ enum Difference {
 /// What all three make of `message`; a difference that has no reason fails.
 fn compare(message: &[u8]) -> Vec<Difference> {
     let ours = Query::parse(message);
+    assert_copied_alike(message);
     let mut differences = Vec::new();
     let theirs = domain_reads(message);
     match (&ours, &theirs) {
@@ -63,6 +64,13 @@ fn compare(message: &[u8]) -> Vec<Difference> {
         (Err(_), Err(_)) => {}
     }
     differences
+}
+
+/// The checking reader comes to the same result, whatever it is.
+pub(super) fn assert_copied_alike(message: &[u8]) {
+    let viewed = Query::parse(message).map(|query| format!("{query:?}"));
+    let copied = CopiedQuery::read(message).map(|query| format!("{:?}", query.view()));
+    assert_eq!(viewed, copied, "{message:02x?}");
 }
 
 fn why_refused(malformed: Malformed, content: &Content) -> Difference {

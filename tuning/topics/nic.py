@@ -200,6 +200,8 @@ def port_53(machine, wishes, nic):
 
 def steps(machine, wishes):
     """All of it, for each NIC."""
+    if not wishes.nics:
+        yield Step("nic", "NIC", "named", "everything about the NIC", absent="no default route, and no --nic")
     for nic in wishes.nics:
         yield from number_of_queues(machine, wishes, nic)
         yield from spread(machine, nic)

@@ -52,20 +52,40 @@ fn filtering() -> Filtering {
     Filtering::new(image, &[list], Box::new([Lists::ALL]))
 }
 
-/// Runs one input.
+/// What can be switched off is off.
+const SWITCHED_OFF: config::Optimizations = config::Optimizations {
+    zero_copy_parsing: false,
+    simd: false,
+    hot_cache: false,
+    filter_pre_filter: false,
+};
+
+/// Runs one input, both ways: no switch may change what a client gets.
 pub(crate) fn run(input: &[u8]) {
-    let Some((&choice, message)) = input.split_first() else { return };
+    let usual = replies(input, config::Optimizations::default());
+    assert_eq!(usual, replies(input, SWITCHED_OFF));
+}
+
+/// What the client gets: at once or later, and once more from the cache.
+fn replies(input: &[u8], optimizations: config::Optimizations) -> Vec<Vec<u8>> {
+    let Some((&choice, message)) = input.split_first() else { return Vec::new() };
     let client = Client {
         port: 4_000,
         listener: 0,
         address: if choice & 1 == 0 { [127, 0, 0, 1].into() } else { [8, 8, 8, 8].into() },
         transport: if choice & 2 == 0 { Transport::Udp } else { Transport::Tcp },
     };
-    let mut core = core();
+    let mut core = core(optimizations);
     let mut out = vec![0xEE; 65_535];
     match core.answer(message, client, at(0), &mut out) {
-        Verdict::Drop => assert_silence(message),
-        Verdict::Reply(len) => check_reply(message, client, &out[..len]),
+        Verdict::Drop => {
+            assert_silence(message);
+            Vec::new()
+        }
+        Verdict::Reply(len) => {
+            check_reply(message, client, &out[..len]);
+            vec![out[..len].to_vec()]
+        }
         Verdict::Refresh(..) => panic!("nothing is stored yet"),
         Verdict::Miss(ticket) => {
             let Admission::Ask(mut asking) = core.admit(ticket, (), at(0), &mut out, |(), _| {})
@@ -80,29 +100,37 @@ pub(crate) fn run(input: &[u8]) {
             assert_eq!((replies.len(), core.in_flight()), (1, 0));
             check_reply(message, client, &replies[0]);
             if !core.shard().is_empty() {
-                check_hit(&mut core, message, client, &replies[0], &mut out);
+                let hit = check_hit(&mut core, message, client, &replies[0], &mut out);
+                replies.push(out[..hit].to_vec());
             }
+            replies
         }
     }
 }
 
-fn core() -> Core<()> {
+fn core(optimizations: config::Optimizations) -> Core<()> {
     let forward = config::Forward { inflight_max: 2, waiters_max: 2, ..Default::default() };
     let shard =
         Shard::new(&config::Cache::default(), 1 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
     let (udp, cache) = (config::Udp::default(), config::Cache::default());
-    let optimizations = config::Optimizations::default();
     let sections =
         Sections { forward: &forward, zones: &[], udp: &udp, cache: &cache, optimizations };
-    Core::new(POLICY.clone(), shard, sections, Arc::default())
+    let policy = Policy::clone(&POLICY).pre_filtered(optimizations.filter_pre_filter);
+    Core::new(Arc::new(policy), shard, sections, Arc::default())
 }
 
 fn at(seconds: u64) -> Now {
     Now { cache: CacheTime::from_millis(seconds * 1000), ..Now::default() }
 }
 
-/// A reply from cache is the reply to those who waited, but for TTLs.
-fn check_hit(core: &mut Core<()>, message: &[u8], client: Client, first: &[u8], out: &mut [u8]) {
+/// A reply from cache is the reply to those who waited, but for TTLs. Gives the length of a later one.
+fn check_hit(
+    core: &mut Core<()>,
+    message: &[u8],
+    client: Client,
+    first: &[u8],
+    out: &mut [u8],
+) -> usize {
     let Verdict::Reply(len) = core.answer(message, client, at(0), out) else {
         panic!("what is stored is answered");
     };
@@ -114,6 +142,7 @@ fn check_hit(core: &mut Core<()>, message: &[u8], client: Client, first: &[u8], 
     };
     assert_eq!(len, first.len());
     check_reply(message, client, &out[..len]);
+    len
 }
 
 /// Silence is for what is no query at all.

@@ -452,3 +452,32 @@ fn too_many_flushes_become_one_of_everything() {
     }
     assert!(shard.is_empty());
 }
+
+#[test]
+fn hot_segment_that_is_switched_off_empties_and_fills_again() {
+    let mut shard = shard(2 << 20);
+    let bytes = |shard: &Shard| shard.queues[usize::from(Segment::Hot.number())].bytes();
+    let press = |shard: &mut Shard, round: u32| {
+        for number in 0..60_000 {
+            // Asked for once, it comes to the protected segment, so that others have to leave that.
+            let name = format!("host{round}-{number}.example.");
+            put(shard, &name, &answer(1, 3600, 0), at(0));
+            found(shard, &name, at(1));
+            let name = format!("used{}.example.", number % 3_000);
+            put(shard, &name, &answer(1, 3600, 0), at(0));
+            for _ in 0..4 {
+                assert_eq!(found(shard, &name, at(1)), "fresh");
+            }
+        }
+    };
+    press(&mut shard, 0);
+    let promoted = shard.tally().promotions;
+    assert!(bytes(&shard) > PAGE_BYTES && promoted > 1_000, "{promoted}");
+    shard.keep_hot_segment(false);
+    press(&mut shard, 1);
+    assert!(bytes(&shard) <= PAGE_BYTES, "a page that is still open is all that is left");
+    assert_eq!(shard.tally().promotions, promoted);
+    shard.keep_hot_segment(true);
+    press(&mut shard, 2);
+    assert!(bytes(&shard) > PAGE_BYTES && shard.tally().promotions > promoted);
+}

@@ -12,9 +12,6 @@ use thiserror::Error;
 use super::tls;
 use crate::config::{ApiListen, Token};
 
-/// How long a connection may take, and each wait for the node.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Longest reply that is read, in bytes.
 const REPLY_BYTES_MAX: u64 = 64 << 20;
 
@@ -25,6 +22,8 @@ pub(super) struct Client {
     pub(super) token: Option<Token>,
     /// A PEM file with the certificate that the node must show over TLS.
     pub(super) certificate: Option<std::path::PathBuf>,
+    /// How long a connection may take, and each wait for the node.
+    pub(super) patience: Duration,
 }
 
 /// Why there is no answer.
@@ -40,6 +39,17 @@ pub(in crate::cli) enum Failure {
         place: String,
         /// What the system says.
         cause: io::Error,
+    },
+    /// It takes its time.
+    #[error(
+        "{place}: no answer within {patience:?}: the node is busy, or something else listens there; its log may say more, and \
+         --timeout SECONDS waits longer"
+    )]
+    Late {
+        /// Where.
+        place: String,
+        /// How long it was waited for.
+        patience: Duration,
     },
     /// The node does not want to.
     #[error("the node refuses: {text} (status {status})")]
@@ -94,8 +104,19 @@ impl Client {
         Failure::Strange { place: self.place.to_string() }
     }
 
+    /// What a refusal of the system comes to.
+    fn unreachable(&self, cause: io::Error) -> Failure {
+        let place = self.place.to_string();
+        match cause.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                Failure::Late { place, patience: self.patience }
+            }
+            _ => Failure::Unreachable { place, cause },
+        }
+    }
+
     fn send(&self, method: &str, path: &str, body: Option<String>) -> Result<String, Failure> {
-        let unreachable = |cause| Failure::Unreachable { place: self.place.to_string(), cause };
+        let unreachable = |cause| self.unreachable(cause);
         let mut wire = self.connect()?;
         let request = self.request(method, path, body);
         wire.write_all(request.as_bytes()).and_then(|()| wire.flush()).map_err(unreachable)?;
@@ -130,17 +151,18 @@ impl Client {
     }
 
     fn connect(&self) -> Result<Box<dyn Wire>, Failure> {
-        let unreachable = |cause| Failure::Unreachable { place: self.place.to_string(), cause };
+        let unreachable = |cause| self.unreachable(cause);
+        let patience = Some(self.patience);
         match &self.place {
             ApiListen::Off => Err(Failure::Off),
             ApiListen::Unix(path) => {
                 let stream = UnixStream::connect(path).map_err(unreachable)?;
-                stream.set_read_timeout(Some(PATIENCE)).map_err(unreachable)?;
-                stream.set_write_timeout(Some(PATIENCE)).map_err(unreachable)?;
+                stream.set_read_timeout(patience).map_err(unreachable)?;
+                stream.set_write_timeout(patience).map_err(unreachable)?;
                 Ok(Box::new(stream))
             }
             ApiListen::Tcp(address) => {
-                let stream = tcp(reachable(*address)).map_err(unreachable)?;
+                let stream = tcp(reachable(*address), self.patience).map_err(unreachable)?;
                 match &self.certificate {
                     None => Ok(Box::new(stream)),
                     Some(path) => Ok(Box::new(tls::over(stream, path).map_err(unreachable)?)),
@@ -150,10 +172,10 @@ impl Client {
     }
 }
 
-fn tcp(address: SocketAddr) -> io::Result<TcpStream> {
-    let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+fn tcp(address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&address, patience)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
     Ok(stream)
 }
 

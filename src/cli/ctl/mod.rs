@@ -2,6 +2,7 @@
 //! behind it.
 
 mod client;
+mod operate;
 mod show;
 mod table;
 mod tls;
@@ -15,6 +16,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use self::client::{Client, Failure};
+use self::operate::{ListCommand, OverrideArguments, Search};
 use super::{Refusal, read_bounded};
 use crate::config::{ApiListen, LogLevel};
 use crate::config::{Config, ConfigError, File, Flag};
@@ -22,6 +24,9 @@ use crate::control::api::{ApiError, token_of};
 
 /// How often `top` looks.
 const TOP_PERIOD: Duration = Duration::from_secs(1);
+
+/// How many names and clients `top` shows.
+const TOP_ROWS: usize = 10;
 
 /// Clears a terminal and goes to its first place.
 const CLEAR: &str = "\x1b[2J\x1b[H";
@@ -41,6 +46,9 @@ pub(super) struct Arguments {
     /// PEM file with the certificate that the node must show: TLS
     #[arg(long, value_name = "FILE", global = true)]
     certificate: Option<PathBuf>,
+    /// Seconds that the node is waited for
+    #[arg(long, value_name = "SECONDS", global = true, default_value = "10", value_parser = clap::value_parser!(u64).range(1..=3_600))]
+    timeout: u64,
     /// Print what the node says as JSON
     #[arg(long, global = true)]
     json: bool,
@@ -54,15 +62,40 @@ enum Command {
     Status,
     /// Queries, hits, latency, caches, core by core
     Stats,
-    /// The same, anew every second
+    /// The same, anew every second, with the names and clients that are seen most
     Top,
     /// What each core knows of each upstream
     Upstreams,
+    /// Lists, names that are overridden, and what is paused
+    Lists {
+        #[command(subcommand)]
+        what: Option<ListCommand>,
+    },
+    /// Block a name, whatever lists say
+    Block(OverrideArguments),
+    /// Allow a name, whatever lists say
+    Allow(OverrideArguments),
+    /// Take back that a name is blocked or allowed by hand: lists decide again
+    #[command(visible_aliases = ["unblock", "unallow"])]
+    Lift {
+        /// The name
+        name: String,
+    },
+    /// Have nothing blocked for a while: neither lists nor overrides are asked
+    Pause {
+        /// For so long, such as 30s, 10m, 2h or 7d; else until blocking is resumed
+        #[arg(value_name = "TIME")]
+        r#for: Option<String>,
+    },
+    /// Have blocking go on
+    Resume,
+    /// Queries that were written down, newest first
+    Queries(Box<Search>),
     /// The config in force, without secrets
     Config,
     /// All counters, as a scraper sees them
     Metrics,
-    /// What each core's cache would answer to a client
+    /// What each core's cache holds, for each view; local data, lists and overrides are asked before it
     Cache {
         /// The owner name
         name: String,
@@ -150,6 +183,13 @@ fn answer(arguments: &Arguments, client: &Client) -> Result<String, CtlError> {
         Command::Status => get("/api/v1/status", show::status)?,
         Command::Stats | Command::Top => get("/api/v1/stats", show::stats)?,
         Command::Upstreams => get("/api/v1/upstreams", show::upstreams)?,
+        Command::Lists { what } => operate::lists(client, what.as_ref())?,
+        Command::Block(said) => operate::add_override(client, "block", said)?,
+        Command::Allow(said) => operate::add_override(client, "allow", said)?,
+        Command::Lift { name } => operate::lift(client, name)?,
+        Command::Pause { r#for } => operate::pause(client, r#for.as_deref())?,
+        Command::Resume => operate::resume(client)?,
+        Command::Queries(search) => operate::queries(client, search)?,
         Command::Config => get("/api/v1/config", show::config)?,
         Command::Metrics => return Ok(client.text("/metrics")?),
         Command::Cache { name, r#type } => {
@@ -212,13 +252,30 @@ fn what_to_flush(name: Option<&str>, is_subtree: bool, rtype: Option<&str>, is_a
 fn watch(client: &Client) -> Result<(), CtlError> {
     loop {
         let told = client.get("/api/v1/stats")?;
-        let text = format!("{CLEAR}{}  (Ctrl-C ends)\n\n{}", client.place, show::stats(&told));
+        let most = most(client)?;
+        let figures = show::stats(&told);
+        let text = format!("{CLEAR}{}  (Ctrl-C ends)\n\n{figures}\n{most}", client.place);
         let mut out = io::stdout();
         if out.write_all(text.as_bytes()).and_then(|()| out.flush()).is_err() {
             return Ok(());
         }
         std::thread::sleep(TOP_PERIOD);
     }
+}
+
+/// What is seen most, or why that is not told.
+fn most(client: &Client) -> Result<String, Failure> {
+    let mut kinds = Vec::new();
+    for of in ["names", "clients", "blocked"] {
+        match client.get(&format!("/api/v1/top?of={of}&limit={TOP_ROWS}")) {
+            Ok(told) => kinds.push((of, told["top"].as_array().cloned().unwrap_or_default())),
+            Err(Failure::Refused { text, .. }) => {
+                return Ok(format!("no names and clients: {text}\n"));
+            }
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(show::queries::most(&kinds))
 }
 
 /// Where the node is, by the command line, the environment and the config.
@@ -237,7 +294,8 @@ fn client_of(arguments: &Arguments) -> Result<Client, Refusal> {
     }
     let token = token_of(&section).map_err(CtlError::from)?;
     let certificate = arguments.certificate.clone().or(section.certificate);
-    Ok(Client { place: section.listen, token, certificate })
+    let patience = Duration::from_secs(arguments.timeout);
+    Ok(Client { place: section.listen, token, certificate, patience })
 }
 
 /// `[api]` of the config.

@@ -1,5 +1,10 @@
 //! What the API says, for people.
 
+pub(super) mod lists;
+pub(super) mod queries;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde_json::Value;
 
 use super::table::{Side, Table, age, bytes, grouped, seconds};
@@ -25,6 +30,23 @@ fn count(value: &Value) -> String {
 
 fn percent(value: &Value) -> String {
     value.as_f64().map_or_else(|| NOTHING.to_owned(), |share| format!("{:.1} %", 100.0 * share))
+}
+
+/// A time in seconds since 1970, as the clock on the wall shows it.
+fn time(value: &Value) -> String {
+    let stamp = value.as_i64().and_then(|seconds| Timestamp::from_second(seconds).ok());
+    stamp.map_or_else(|| NOTHING.to_owned(), |stamp| local(stamp, 0))
+}
+
+/// As [`time`], of milliseconds, to the millisecond.
+fn time_of_millis(value: &Value) -> String {
+    let stamp = value.as_i64().and_then(|millis| Timestamp::from_millisecond(millis).ok());
+    stamp.map_or_else(|| NOTHING.to_owned(), |stamp| local(stamp, 3))
+}
+
+fn local(stamp: Timestamp, digits: usize) -> String {
+    let local = TimeZone::system().to_datetime(stamp);
+    format!("{} {:.digits$}", local.date(), local.time())
 }
 
 /// Bytes, as [`bytes`] writes them.
@@ -77,6 +99,7 @@ pub(super) fn status(told: &Value) -> String {
         ("does without", joined(&told["fallbacks"])),
         ("switched", switches.join(", ")),
         ("log level", text(&told["log_level"])),
+        ("blocking", lists::blocking(&told["blocking"])),
     ])
 }
 
@@ -108,6 +131,7 @@ pub(super) fn stats(told: &Value) -> String {
         ("queries", count(&total["queries"])),
         ("hits, misses", format!("{}, {}", count(&total["hits"]), count(&total["misses"]))),
         ("hit rate", percent(&total["hit_rate"])),
+        ("blocked", count(&total["blocked"])),
         ("stale, local", format!("{}, {}", count(&total["stale"]), count(&total["local"]))),
         ("not answered", count(&total["failures"])),
         ("replies", if responses.is_empty() { NOTHING.to_owned() } else { responses.join(", ") }),
@@ -185,6 +209,7 @@ pub(super) fn upstreams(told: &Value) -> String {
 pub(super) fn lookup(told: &Value) -> String {
     let mut table = Table::new(&[
         ("core", Side::Right),
+        ("view", Side::Right),
         ("would answer", Side::Left),
         ("entry", Side::Left),
         ("RCODE", Side::Left),
@@ -210,6 +235,7 @@ pub(super) fn lookup(told: &Value) -> String {
         };
         table.row(vec![
             text(&core["core"]),
+            text(&core["view"]),
             outcome,
             of,
             text(&entry["rcode"]),
@@ -219,7 +245,7 @@ pub(super) fn lookup(told: &Value) -> String {
             text(&entry["bytes"]),
         ]);
     }
-    table.to_string()
+    format!("{table}What the caches hold; local data, lists and overrides are asked before them.\n")
 }
 
 /// The config in force.
@@ -241,7 +267,11 @@ mod tests {
         for told in
             [Value::Null, json!([]), json!({ "cores": 1 }), json!({ "cores": [null, 1, {}] })]
         {
-            for show in [status, stats, upstreams, lookup, config] {
+            let queries = queries::queries;
+            for show in [status, stats, upstreams, lookup, config, queries, lists::lists] {
+                show(&told);
+            }
+            for show in [lists::list, lists::override_of, lists::lifted, lists::pause] {
                 show(&told);
             }
         }

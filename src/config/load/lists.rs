@@ -5,7 +5,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::{Source, plain, shortened, unknown};
 use crate::config::{
-    Config, ConfigError, LISTS_MAX, List, ListKind, ListReason, ListSource, ListSyntax, Value, list,
+    Config, ConfigError, LISTS_MAX, List, ListKind, ListReason, ListSource, ListSyntax,
+    OVERRIDES_NAME, Value, list,
 };
 
 /// Keys of a `[[list]]` table.
@@ -13,8 +14,7 @@ const KEYS: [&str; 9] =
     ["name", "file", "url", "kind", "syntax", "answer", "ttl", "reason", "refresh"];
 
 /// What they take.
-const NAME: &str =
-    "a name of 1 to 64 printable characters such as \"ads\", which no other list has";
+const NAME: &str = "a name of 1 to 64 printable characters such as \"ads\", which no other list has, and not \"overrides\"";
 const FILE: &str =
     "the absolute path of a file such as \"/etc/heimdall-uring/ads.txt\", plain or packed by gzip";
 const URL: &str = "an http or https URL such as \"https://lists.example/ads.txt\"";
@@ -168,6 +168,7 @@ fn assign<T>(target: &mut T, value: Option<T>) -> bool {
 fn is_name(name: &str) -> bool {
     (1..=64).contains(&name.chars().count())
         && name.trim() == name
+        && name != OVERRIDES_NAME
         && !name.chars().any(char::is_control)
 }
 
@@ -266,6 +267,7 @@ mod tests {
         for (text, said) in [
             ("[[list]]\nfile = '/a'", "node.toml:1: list.name = \"\": expected a name"),
             ("[[list]]\nname = ' a'\nfile = '/a'", "node.toml:2: list.name = \" a\": expected"),
+            ("[[list]]\nname = 'overrides'\nfile = '/a'", "and not \"overrides\""),
             ("[[list]]\nname = 'a'", "node.toml:1: list \"a\" needs a file or a url"),
             (
                 "[[list]]\nname = 'a'\nfile = 'a'",
@@ -307,7 +309,7 @@ mod tests {
         let most: String = (0..LISTS_MAX).map(one).collect();
         assert_eq!(load(&most).unwrap().lists.len(), LISTS_MAX);
         let message = error(&(most.clone() + &one(LISTS_MAX)));
-        assert!(message.contains("node.toml:769: more than 256 [[list]] tables"), "{message}");
+        assert!(message.contains("node.toml:766: more than 255 [[list]] tables"), "{message}");
         let message = error(&(one(1) + &one(1)));
         assert!(message.contains("node.toml:4: list.name = \"l1\" stands twice"), "{message}");
         assert!(message.contains("node.toml:1"), "{message}");

@@ -56,6 +56,10 @@ fn message_is_one_an_operator_can_act_on() {
             "node.toml:3: unknown key \"cache.ttl_mix\" (did you mean \"ttl_min\"?); allowed: size, ttl_min, "
         )
     );
+    assert_eq!(
+        error("[optimizations]\nprefetch = false"),
+        "node.toml:2: optimizations.prefetch is called cache.prefetch"
+    );
     assert!(
         error("\n[cahce]\n")
             .starts_with("node.toml:2: unknown table \"cahce\" (did you mean \"cache\"?)")

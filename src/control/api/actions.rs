@@ -8,10 +8,11 @@ use hyper::header::{ACCEPT, HeaderMap};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 
+use super::guard::Access;
 use super::parameters::Parameters;
 use super::reply::{Content, Refusal, Reply, json, text, with};
 use super::routes::{Action, EVENTS};
-use super::{Shared, cache, openapi};
+use super::{Shared, blocking, cache, openapi, queries};
 use crate::config::LogLevel;
 use crate::control::desk::{Request, UpstreamState};
 use crate::observe::{Exposition, Format, ServingCounters};
@@ -42,6 +43,16 @@ pub(super) async fn carry_out(
         }
         Action::Stats => Ok(stats(shared)),
         Action::Live => Ok(live(shared)),
+        Action::Lists => Ok(blocking::lists(shared)),
+        Action::EnableList => blocking::enable(parameters, shared).await,
+        Action::DisableList => blocking::disable(parameters, shared).await,
+        Action::RefreshLists => blocking::refresh(parameters, shared),
+        Action::AddOverride => blocking::add_override(parameters, shared).await,
+        Action::RemoveOverride => blocking::remove_override(parameters, shared).await,
+        Action::Pause => blocking::pause(parameters, shared).await,
+        Action::Resume => blocking::resume(shared).await,
+        Action::Queries => queries::search_store(parameters, shared).await,
+        Action::Top => queries::top(parameters, shared).await,
         Action::Upstreams => upstreams(shared).await,
         Action::Lookup => cache::look_up(parameters, shared).await,
         Action::Dump => cache::dump(parameters, shared),
@@ -118,6 +129,7 @@ fn status(shared: &Shared) -> Reply {
         "fallbacks": about.fallbacks,
         "optimizations": optimizations,
         "log_level": node.log_level().as_text(),
+        "blocking": blocking::figures(node),
     }))
 }
 
@@ -157,6 +169,7 @@ fn stats(shared: &Shared) -> Reply {
             "misses": misses,
             "hit_rate": hit_rate,
             "stale": sum(|core| core.stale.value()),
+            "blocked": sum(|core| core.blocked.value()),
             "local": sum(|core| core.local.value()),
             "failures": sum(|core| core.failures.value()),
             "refreshes": sum(|core| core.refreshes.value()),
@@ -171,13 +184,19 @@ fn stats(shared: &Shared) -> Reply {
     }))
 }
 
-/// Sends what each second was like until the client leaves.
-fn live(shared: &Shared) -> Reply {
+/// Sends what each second was like until the client leaves; what is seen most only to those who may see what clients ask.
+fn live(shared: &Arc<Shared>) -> Reply {
     let (pieces, body) = mpsc::channel(1);
     let mut seconds = shared.rates.seconds();
+    let is_trusted = shared.guard.permit(Access::Control).is_ok();
+    let shared = Arc::clone(shared);
     tokio::spawn(async move {
         while seconds.changed().await.is_ok() {
-            let event = format!("data: {}\n\n", *seconds.borrow_and_update());
+            let mut second = seconds.borrow_and_update().clone();
+            if is_trusted && second.is_object() {
+                second["top"] = queries::most(&shared).await;
+            }
+            let event = format!("data: {second}\n\n");
             if pieces.send(Bytes::from(event)).await.is_err() {
                 return;
             }

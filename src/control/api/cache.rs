@@ -14,10 +14,10 @@ use super::reply::{Content, Refusal, Reply, json, with};
 use super::routes::{DUMP_DEFAULT, LINES};
 use crate::cache::{Flush, Scope, Segment, State};
 use crate::control::desk::{Desk, Finding, Request, Row};
-use crate::wire::{NameBuf, Rtype};
+use crate::wire::{NameBuf, NameError, Rtype};
 
 /// How long a core may take to answer: it looks at its desk between batches.
-const CORE_TIME_MAX: Duration = Duration::from_secs(5);
+pub(super) const CORE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Parts of a dump that may wait for the client.
 const PARTS_WAITING: usize = 4;
@@ -36,12 +36,33 @@ pub(super) async fn ask<T>(
     }
 }
 
-fn name(text: &str) -> Result<NameBuf, Refusal> {
+/// The name that `text` means.
+///
+/// # Errors
+/// The refusal; also for letters beyond ASCII, which would be taken as octets that nobody asks for.
+pub(super) fn name(text: &str) -> Result<NameBuf, Refusal> {
+    if !text.bytes().all(|octet| octet.is_ascii_graphic()) {
+        let advice =
+            "no domain name: other letters than ASCII are written as xn--…, other octets as \\ddd";
+        return Err(Refusal::bad(format!("{text:?} is {advice}")));
+    }
     NameBuf::from_text(text)
-        .map_err(|error| Refusal::bad(format!("{text:?} is no domain name: {error:?}")))
+        .map_err(|error| Refusal::bad(format!("{text:?} is no domain name: {}", flaw_of(error))))
 }
 
-fn rtype(parameters: &Parameters) -> Result<Option<Rtype>, Refusal> {
+/// What is wrong with a name that was written as text.
+const fn flaw_of(error: NameError) -> &'static str {
+    match error {
+        NameError::TooLong => {
+            "a label has more than 63 octets, or the name more than 255 with their lengths"
+        }
+        NameError::LabelType | NameError::Truncated | NameError::Pointer => {
+            "a label is empty, or a backslash stands before neither a character nor three digits up to 255"
+        }
+    }
+}
+
+pub(super) fn rtype(parameters: &Parameters) -> Result<Option<Rtype>, Refusal> {
     let Some(text) = parameters.text("type") else { return Ok(None) };
     let known = Rtype::from_text(text);
     known
@@ -55,10 +76,12 @@ pub(super) async fn look_up(parameters: &Parameters, shared: &Shared) -> Result<
     let qtype = rtype(parameters)?.unwrap_or(Rtype::A);
     let mut cores = Vec::new();
     for (core, desk) in shared.node.desks().iter().enumerate() {
-        let Finding { outcome, row } =
+        let findings =
             ask(core, desk, |back| Request::Explain(Box::new(qname.clone()), qtype, back)).await?;
-        let entry = row.as_ref().map(describe);
-        cores.push(json!({ "core": core, "outcome": outcome, "entry": entry }));
+        for Finding { view, outcome, row } in findings {
+            let entry = row.as_ref().map(describe);
+            cores.push(json!({ "core": core, "view": view, "outcome": outcome, "entry": entry }));
+        }
     }
     let name = qname.as_name().to_string();
     Ok(json(&json!({ "name": name, "type": qtype.to_string(), "cores": cores })))
@@ -194,6 +217,9 @@ mod tests {
             (r#"{"all": false}"#, None),
             (r#"{"all": false, "name": "a"}"#, None),
             (r#"{"name": "a..b"}"#, None),
+            (r#"{"name": "m\u00fcller.example"}"#, None),
+            (r#"{"name": "a b.example"}"#, None),
+            (r#"{"name": "a\\032b.example"}"#, Some("a\\032b.example.")),
             (r#"{"name": "a", "type": "NONE"}"#, None),
         ] {
             assert_eq!(said(body).as_deref(), words, "{body}");

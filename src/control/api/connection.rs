@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
 use hyper::header::{ALLOW, HeaderValue};
+use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, StatusCode};
@@ -15,6 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
+use super::credentials::Credentials;
 use super::listen::Listening;
 use super::parameters::Parameters;
 use super::reply::{Refusal, Reply};
@@ -49,7 +51,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Accepts connections for ever, and serves each in a task of its own.
 pub(super) async fn accept_all(
     listening: &Listening,
-    tls: Option<&TlsAcceptor>,
+    credentials: &Credentials,
     shared: &Arc<Shared>,
 ) {
     let seats = Arc::new(Semaphore::new(CONNECTIONS_MAX));
@@ -62,7 +64,7 @@ pub(super) async fn accept_all(
             shared.counters.refused.bump();
             continue;
         };
-        let (tls, shared) = (tls.cloned(), Arc::clone(shared));
+        let (tls, shared) = (credentials.acceptor(), Arc::clone(shared));
         tokio::spawn(async move {
             if let Some(stream) = shake_hands(stream, tls).await {
                 serve(stream, shared).await;
@@ -104,7 +106,7 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Reply {
 async fn act(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Reply, Refusal> {
     let (head, body) = request.into_parts();
     let guard = &shared.guard;
-    guard.know(&head.headers)?;
+    guard.know(&head.headers, head.uri.authority().map(Authority::as_str))?;
     let of_path = || ROUTES.iter().filter(|route| route.path == head.uri.path());
     let Some(route) = of_path().find(|route| *route.verb.method() == head.method) else {
         let allowed: Vec<&str> = of_path().map(|route| route.verb.method().as_str()).collect();

@@ -8,8 +8,9 @@ use std::net::IpAddr;
 use hyper::StatusCode;
 use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
 
+use super::credentials::Credentials;
 use super::reply::Refusal;
-use crate::config::{ApiListen, Token};
+use crate::config::ApiListen;
 
 /// How browsers say from where a page asks.
 const FETCH_SITE: &str = "sec-fetch-site";
@@ -26,22 +27,23 @@ pub(super) enum Access {
 /// Decides about requests.
 #[derive(Debug)]
 pub(super) struct Guard {
-    token: Option<Token>,
+    credentials: Credentials,
     is_socket: bool,
 }
 
 impl Guard {
-    pub(super) const fn new(token: Option<Token>, listen: &ApiListen) -> Self {
-        Self { token, is_socket: matches!(listen, ApiListen::Unix(_)) }
+    pub(super) const fn new(credentials: Credentials, listen: &ApiListen) -> Self {
+        Self { credentials, is_socket: matches!(listen, ApiListen::Unix(_)) }
     }
 
-    /// Whether whoever sends `headers` may ask anything.
+    /// Whether whoever sends `headers` may ask anything. `authority` is the host in an absolute-form target, which counts before
+    /// the Host field (RFC 9112 §3.2.2).
     ///
     /// # Errors
     /// The refusal.
-    pub(super) fn know(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub(super) fn know(&self, headers: &HeaderMap, authority: Option<&str>) -> Result<(), Refusal> {
         refuse_other_sites(headers)?;
-        match &self.token {
+        self.credentials.judge(|token| match token {
             Some(token) => {
                 let shown = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer);
                 if shown.is_some_and(|shown| is_same(shown, token.as_bytes())) {
@@ -56,8 +58,8 @@ impl Guard {
                     .with(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")))
             }
             None if self.is_socket => Ok(()),
-            None => refuse_other_hosts(headers),
-        }
+            None => refuse_other_hosts(headers, authority),
+        })
     }
 
     /// Whether a request that is known may have `access`.
@@ -66,10 +68,12 @@ impl Guard {
     /// The refusal.
     pub(super) fn permit(&self, access: Access) -> Result<(), Refusal> {
         match access {
-            Access::Control if self.token.is_none() && !self.is_socket => Err(Refusal::new(
-                StatusCode::FORBIDDEN,
-                "this needs api.token or api.token_file in the config, or a Unix socket as api.listen",
-            )),
+            Access::Control if !self.credentials.has_token() && !self.is_socket => {
+                Err(Refusal::new(
+                    StatusCode::FORBIDDEN,
+                    "this needs api.token or api.token_file in the config, or a Unix socket as api.listen",
+                ))
+            }
             Access::Control | Access::Figures => Ok(()),
         }
     }
@@ -103,10 +107,10 @@ fn refuse_other_sites(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Refuses names that lead to loopback without being its own (DNS rebinding).
-fn refuse_other_hosts(headers: &HeaderMap) -> Result<(), Refusal> {
+fn refuse_other_hosts(headers: &HeaderMap, authority: Option<&str>) -> Result<(), Refusal> {
     let mut hosts = headers.get_all(HOST).iter();
     let host = hosts.next().and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if is_loopback(host) && hosts.next().is_none() {
+    if is_loopback(host) && hosts.next().is_none() && authority.is_none_or(is_loopback) {
         return Ok(());
     }
     Err(Refusal::new(
@@ -131,7 +135,8 @@ mod tests {
     const TOKEN: &str = "0123456789abcdef";
 
     fn guard(token: Option<&str>, listen: &str) -> Guard {
-        Guard::new(token.and_then(Token::from_text), &ApiListen::from_text(listen).unwrap())
+        let credentials = Credentials::of(token.and_then(crate::config::Token::from_text));
+        Guard::new(credentials, &ApiListen::from_text(listen).unwrap())
     }
 
     fn headers(fields: &[(&'static str, &str)]) -> HeaderMap {
@@ -142,7 +147,7 @@ mod tests {
     }
 
     fn status(guard: &Guard, fields: &[(&'static str, &str)], access: Access) -> u16 {
-        let known = guard.know(&headers(fields)).and_then(|()| guard.permit(access));
+        let known = guard.know(&headers(fields), None).and_then(|()| guard.permit(access));
         known.map_or_else(|refusal| refusal.into_reply().status().as_u16(), |()| 200)
     }
 
@@ -200,7 +205,12 @@ mod tests {
             two.append("host", "evil.example".parse().unwrap());
             two
         };
-        assert!(guard.know(&two).is_err());
+        assert!(guard.know(&two, None).is_err());
+        let own = headers(&[("host", "localhost")]);
+        assert!(guard.know(&own, Some("[::1]:8053")).is_ok());
+        for other in ["evil.example", "", "localhost@evil.example:1", "evil.example:localhost"] {
+            assert!(guard.know(&own, Some(other)).is_err(), "{other}");
+        }
     }
 
     #[test]

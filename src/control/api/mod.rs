@@ -2,18 +2,21 @@
 //! its own, which no core waits for. What comes in is as hostile as a datagram: bounded in size, time and number.
 
 mod actions;
+mod blocking;
 mod cache;
 mod connection;
+mod credentials;
 mod guard;
 mod listen;
 mod openapi;
 mod parameters;
+mod queries;
 mod rates;
 mod reply;
 mod routes;
 mod stream;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::{fs, io};
 
@@ -22,20 +25,18 @@ use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{ServerConfig, crypto};
 
+pub use self::credentials::{Credentials, Papers, token_of};
 use self::guard::Guard;
 use self::listen::Listening;
+use self::queries::Most;
 use self::rates::Rates;
 use super::desk::Desk;
-use crate::config::{self, ApiListen, LogLevel, Token};
-use crate::observe::{Counter, Exposition, Kind, ServingCounters};
-
-/// Longest token file that is read, in bytes.
-const TOKEN_FILE_BYTES_MAX: u64 = 1_024;
+use super::log::Recorder;
+use super::switches::{self, Switchboard};
+use crate::config::{self, ApiListen, LogLevel};
+use crate::observe::{Counter, Exposition, Kind, ListCounters, ServingCounters};
+use crate::time::CacheTime;
 
 /// What one connection takes beside its reply: request, body, TLS.
 const CONNECTION_BYTES: usize = 112 << 10;
@@ -50,6 +51,7 @@ pub fn bytes_max(section: &config::Api, cores: usize) -> usize {
         ApiListen::Off => 0,
         ApiListen::Tcp(_) | ApiListen::Unix(_) => {
             connection::CONNECTIONS_MAX * (CONNECTION_BYTES + cores * CORE_TEXT_BYTES)
+                + switches::BYTES_MAX
         }
     }
 }
@@ -86,6 +88,14 @@ pub enum ApiError {
     /// The system grants no thread.
     #[error("api: no thread to serve it: {0}")]
     Thread(io::Error),
+}
+
+impl ApiError {
+    /// Whether somebody else has the place.
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        matches!(self, Self::Listen { cause, .. } if cause.kind() == io::ErrorKind::AddrInUse)
+    }
 }
 
 /// What a node is, from the start or a reload to the next reload.
@@ -131,6 +141,16 @@ pub trait Node: Send + Sync + 'static {
     fn expose(&self, out: &mut Exposition);
     /// Where requests to each core are handed in.
     fn desks(&self) -> &[Desk];
+    /// The time on the cache clock.
+    fn now(&self) -> CacheTime;
+    /// What is switched by hand.
+    fn switchboard(&self) -> &Switchboard;
+    /// The lists of the config in force, and what is counted of each, once it is kept.
+    fn lists(&self) -> Vec<(config::List, Option<Arc<ListCounters>>)>;
+    /// Has the list with this name looked at, or all of them.
+    fn refresh_lists(&self, one: Option<&str>);
+    /// What writes queries down, if anything does.
+    fn recorder(&self) -> Option<&Recorder>;
     /// Has a snapshot written; `false` when the config names no file for it.
     fn snapshot(&self) -> bool;
     /// Has the config read anew, and told what came of it; `false` when a reload waits already.
@@ -146,7 +166,7 @@ pub struct Api {
     runtime: Runtime,
     listening: Listening,
     guard: Guard,
-    tls: Option<TlsAcceptor>,
+    credentials: Credentials,
     counters: Arc<ApiCounters>,
     served: Served,
 }
@@ -166,6 +186,12 @@ struct Shared {
     since: Instant,
     /// One dump at a time.
     dumping: Arc<Semaphore>,
+    /// One change of what is switched by hand at a time.
+    switching: Arc<Semaphore>,
+    /// So many searches of the query log at a time.
+    searching: Arc<Semaphore>,
+    /// What is seen most, as it was told last.
+    most: Most,
 }
 
 /// What the API counts of itself. Its thread alone writes.
@@ -207,8 +233,8 @@ impl Api {
         if section.listen == ApiListen::Off {
             return Ok(None);
         }
-        let guard = Guard::new(token_of(section)?, &section.listen);
-        let tls = tls_of(section)?;
+        let credentials = Credentials::read(section)?;
+        let guard = Guard::new(credentials.clone(), &section.listen);
         let runtime =
             Builder::new_current_thread().enable_all().build().map_err(ApiError::Thread)?;
         let entered = runtime.enter();
@@ -216,7 +242,13 @@ impl Api {
             .map_err(|cause| ApiError::Listen { place: section.listen.to_string(), cause })?;
         drop(entered);
         let served = Served { socket: listening.socket_path() };
-        Ok(Some(Self { runtime, listening, guard, tls, counters: Arc::default(), served }))
+        Ok(Some(Self { runtime, listening, guard, credentials, counters: Arc::default(), served }))
+    }
+
+    /// What requests are checked by, and what shows that it is this node; shared, so that it can be exchanged.
+    #[must_use]
+    pub fn credentials(&self) -> Credentials {
+        self.credentials.clone()
     }
 
     /// What it counts of itself.
@@ -230,7 +262,7 @@ impl Api {
     /// # Errors
     /// [`ApiError::Thread`].
     pub fn serve(self, node: Arc<dyn Node>) -> Result<Served, ApiError> {
-        let Self { runtime, listening, guard, tls, counters, served } = self;
+        let Self { runtime, listening, guard, credentials, counters, served } = self;
         let shared = Arc::new(Shared {
             node,
             guard,
@@ -238,11 +270,14 @@ impl Api {
             rates: Rates::default(),
             since: Instant::now(),
             dumping: Arc::new(Semaphore::new(1)),
+            switching: Arc::new(Semaphore::new(1)),
+            searching: Arc::new(Semaphore::new(queries::SEARCHES_MAX)),
+            most: Most::default(),
         });
         let keeper = Arc::clone(&shared);
         let run = move || {
             runtime.spawn(async move { keeper.rates.keep(&*keeper.node).await });
-            runtime.block_on(connection::accept_all(&listening, tls.as_ref(), &shared));
+            runtime.block_on(connection::accept_all(&listening, &credentials, &shared));
         };
         let thread = std::thread::Builder::new().name("api".into());
         thread.spawn(run).map_err(ApiError::Thread)?;
@@ -270,8 +305,7 @@ impl Drop for Served {
 /// # Errors
 /// [`ApiError`], as of [`Api::open`].
 pub fn check(section: &config::Api) -> Result<Option<String>, ApiError> {
-    token_of(section)?;
-    tls_of(section)?;
+    Credentials::read(section)?;
     let in_use = |cause: &io::Error| cause.kind() == io::ErrorKind::AddrInUse;
     match listen::probe(&section.listen) {
         Err(cause) if in_use(&cause) => Ok(Some(format!(
@@ -281,58 +315,6 @@ pub fn check(section: &config::Api) -> Result<Option<String>, ApiError> {
         Err(cause) => Err(ApiError::Listen { place: section.listen.to_string(), cause }),
         Ok(()) => Ok(None),
     }
-}
-
-/// The token that requests must carry.
-///
-/// # Errors
-/// [`ApiError::TokenFile`].
-pub fn token_of(section: &config::Api) -> Result<Option<Token>, ApiError> {
-    let Some(path) = &section.token_file else { return Ok(section.token.clone()) };
-    let fail = |cause: String| ApiError::TokenFile { path: path.clone(), cause };
-    let text = read_bounded(path).map_err(|cause| fail(cause.to_string()))?;
-    let token = Token::from_text(text.trim_ascii());
-    token
-        .map(Some)
-        .ok_or_else(|| fail("expected one line of 16 to 256 visible ASCII characters".to_owned()))
-}
-
-fn read_bounded(path: &Path) -> io::Result<String> {
-    use io::Read as _;
-    #[expect(clippy::disallowed_methods, reason = "control opens the files of a node")]
-    let file = fs::File::open(path)?;
-    let mut text = String::new();
-    file.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-fn tls_of(section: &config::Api) -> Result<Option<TlsAcceptor>, ApiError> {
-    let (Some(certificate), Some(key)) = (&section.certificate, &section.key) else {
-        return Ok(None);
-    };
-    let fail = |name: &'static str, path: &Path, cause: String| ApiError::Tls {
-        key: name,
-        path: path.to_owned(),
-        cause,
-    };
-    let of_certificate = |cause: String| fail("api.certificate", certificate, cause);
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| of_certificate(error.to_string()))?;
-    if chain.is_empty() {
-        return Err(of_certificate("no certificate in it".to_owned()));
-    }
-    let of_key = |cause: String| fail("api.key", key, cause);
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| of_key(error.to_string()))?;
-    let provider = crypto::ring::default_provider();
-    let mut tls = ServerConfig::builder_with_provider(Arc::new(provider))
-        .with_safe_default_protocol_versions()
-        .expect("ring speaks TLS 1.2 and 1.3")
-        .with_no_client_auth()
-        .with_single_cert(chain, secret)
-        .map_err(|error| of_key(error.to_string()))?;
-    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Some(TlsAcceptor::from(Arc::new(tls))))
 }
 
 #[cfg(test)]

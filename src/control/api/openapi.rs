@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::guard::Access;
+use super::parameters::TEXT_CHARS_MAX;
 use super::routes::{Answer, Form, Parameter, ROUTES, Route, Verb};
 
 /// The document.
@@ -50,9 +51,11 @@ fn operation(route: &Route) -> Value {
     refuse("401", "The token is missing or wrong.");
     refuse("403", "Not from this host or site, or not without a token.");
     refuse("503", "A core does not answer, or too much is asked at a time.");
+    if route.verb == Verb::Post || route.may_conflict {
+        refuse("409", "The config does not provide for it, or has a mistake.");
+    }
     if route.verb == Verb::Post {
         refuse("408", "The body took too long.");
-        refuse("409", "The config does not provide for it, or has a mistake.");
         refuse("413", "The body is too long.");
         refuse("415", "The body is not said to be JSON.");
     }
@@ -93,8 +96,18 @@ fn content(answer: &Answer) -> Value {
     }
 }
 
+/// The schema of a member; one whose type ends in `?` may be null.
 fn property(form: &str) -> Value {
-    if form == "array" { json!({ "type": form, "items": {} }) } else { json!({ "type": form }) }
+    let (form, may_be_null) = form.strip_suffix('?').map_or((form, false), |form| (form, true));
+    let mut schema = if form == "array" {
+        json!({ "type": form, "items": {} })
+    } else {
+        json!({ "type": form })
+    };
+    if may_be_null {
+        schema["nullable"] = true.into();
+    }
+    schema
 }
 
 /// A body with the parameters of `route`: in one of its combinations, or all together.
@@ -136,11 +149,28 @@ fn in_query(parameter: &Parameter) -> Value {
     })
 }
 
+/// Labels of visible characters of ASCII and escapes (RFC 1035 §5.1), or the root.
+fn name_pattern() -> String {
+    const PLAIN: &str = r"[!-\-/-\[\]-~]";
+    const ESCAPED: &str = r"\\[!-/:-~]|\\([01][0-9][0-9]|2[0-4][0-9]|25[0-5])";
+    let label = format!("({PLAIN}|{ESCAPED}){{1,63}}");
+    format!(r"^(\.|({label}\.)*{label}\.?)$")
+}
+
 fn schema(form: &Form) -> Value {
     match form {
-        Form::Name => json!({ "type": "string", "example": "www.example.com" }),
+        Form::Name => {
+            json!({ "type": "string", "example": "www.example.com", "pattern": name_pattern() })
+        }
         Form::Type => {
             json!({ "type": "string", "example": "AAAA", "pattern": "^(A|AAAA|CNAME|HTTPS|MX|NS|PTR|SOA|SRV|TXT|TYPE[0-9]{1,4})$" })
+        }
+        Form::Text => json!({ "type": "string", "minLength": 1, "maxLength": TEXT_CHARS_MAX }),
+        Form::Address => json!({ "type": "string", "example": "192.0.2.1", "oneOf": [
+            { "type": "string", "format": "ipv4" }, { "type": "string", "format": "ipv6" },
+        ] }),
+        Form::Span => {
+            json!({ "type": "string", "example": "10m", "pattern": "^[1-9][0-9]{0,3}[smh]$|^[1-9][0-9]{0,2}d$" })
         }
         Form::Choice(words) => json!({ "type": "string", "enum": words }),
         Form::Count(least, most) => json!({ "type": "integer", "minimum": least, "maximum": most }),
@@ -165,6 +195,8 @@ mod tests {
                 assert!(text.contains(parameter.text), "{} {}", route.path, parameter.name);
             }
         }
+        let kept = &document["paths"]["/api/v1/queries"]["get"];
+        assert!(kept["responses"]["409"].is_object(), "the store may be off");
         assert_eq!(
             document["paths"].as_object().unwrap().len(),
             ROUTES.len() - 1,

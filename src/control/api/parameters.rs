@@ -1,10 +1,19 @@
 //! What a request says: parameters of a query or members of a JSON object, checked against what its route takes.
 
+use std::net::IpAddr;
+use std::time::Duration;
+
 use hyper::StatusCode;
 use serde_json::Value;
 
 use super::reply::Refusal;
 use super::routes::{Form, Parameter, Route};
+
+/// Longest text that is taken, in characters.
+pub(super) const TEXT_CHARS_MAX: usize = 255;
+
+/// Longest length of time that is taken.
+const SPAN_SECONDS_MAX: u64 = 10 * 365 * 86_400;
 
 /// Parameters of a request, each once and of the form that its route asks for.
 #[derive(Debug, Default)]
@@ -22,7 +31,12 @@ impl Parameters {
             let (name, text) = (decode(name)?, decode(text)?);
             let parameter = find(route, &name)?;
             let value = match parameter.form {
-                Form::Name | Form::Type | Form::Choice(_) => Some(Value::from(text)),
+                Form::Name
+                | Form::Type
+                | Form::Choice(_)
+                | Form::Text
+                | Form::Address
+                | Form::Span => Some(Value::from(text)),
                 Form::Count(..) => text.parse::<u64>().ok().map(Value::from),
                 Form::Switch | Form::Mark => text.parse::<bool>().ok().map(Value::from),
             };
@@ -54,6 +68,11 @@ impl Parameters {
             (Form::Name | Form::Type, Value::String(_))
             | (Form::Switch, Value::Bool(_))
             | (Form::Mark, Value::Bool(true)) => true,
+            (Form::Text, Value::String(text)) => {
+                (1..=TEXT_CHARS_MAX).contains(&text.chars().count())
+            }
+            (Form::Address, Value::String(text)) => text.parse::<IpAddr>().is_ok(),
+            (Form::Span, Value::String(text)) => span(text).is_some(),
             (Form::Choice(choices), Value::String(text)) => choices.contains(&text.as_str()),
             (Form::Count(least, most), Value::Number(number)) => {
                 number.as_u64().is_some_and(|number| (*least..=*most).contains(&number))
@@ -121,6 +140,21 @@ impl Parameters {
     }
 }
 
+/// A length of time: a number with `s`, `m`, `h` or `d`, from a second to ten years.
+pub(super) fn span(text: &str) -> Option<Duration> {
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let scale = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    let is_number = number.bytes().all(|digit| digit.is_ascii_digit());
+    let seconds = number.parse::<u64>().ok().filter(|_| is_number)?.checked_mul(scale)?;
+    (1..=SPAN_SECONDS_MAX).contains(&seconds).then(|| Duration::from_secs(seconds))
+}
+
 fn find(route: &Route, name: &str) -> Result<&'static Parameter, Refusal> {
     route.parameters.iter().find(|parameter| parameter.name == name).ok_or_else(|| {
         let known: Vec<&str> = route.parameters.iter().map(|parameter| parameter.name).collect();
@@ -180,6 +214,30 @@ mod tests {
         assert_eq!(Parameters::of_query("limit=7", dump).unwrap().count("limit"), Some(7));
         for bad in ["limit=0", "limit=-1", "limit=x", "limit=99999999999999999999"] {
             assert!(Parameters::of_query(bad, dump).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn length_of_time_has_a_unit_and_an_end() {
+        let seconds = |text| span(text).map(|span| span.as_secs());
+        assert_eq!(
+            ["1s", "10m", "2h", "30d", "3650d"].map(seconds),
+            [Some(1), Some(600), Some(7_200), Some(2_592_000), Some(315_360_000)]
+        );
+        for bad in [
+            "",
+            "s",
+            "0s",
+            "1",
+            "1 m",
+            "+1m",
+            "-1m",
+            "1ms",
+            "3651d",
+            "99999999999999999999h",
+            "1\u{b5}",
+        ] {
+            assert_eq!(span(bad), None, "{bad}");
         }
     }
 

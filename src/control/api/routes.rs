@@ -4,6 +4,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Method, StatusCode};
 
 use super::guard::Access;
+use super::parameters::TEXT_CHARS_MAX;
 use super::reply::Refusal;
 
 /// What is done for a request.
@@ -16,6 +17,16 @@ pub(super) enum Action {
     Stats,
     Live,
     Upstreams,
+    Lists,
+    EnableList,
+    DisableList,
+    RefreshLists,
+    AddOverride,
+    RemoveOverride,
+    Pause,
+    Resume,
+    Queries,
+    Top,
     Lookup,
     Dump,
     Flush,
@@ -56,6 +67,8 @@ pub(super) struct Route {
     pub(super) parameters: &'static [Parameter],
     /// Which of them go together, where not all do; the first of each must be there.
     pub(super) choices: &'static [&'static [&'static str]],
+    /// The config may not provide for it, though it is only a look.
+    pub(super) may_conflict: bool,
     pub(super) answer: Answer,
 }
 
@@ -75,6 +88,12 @@ pub(super) enum Form {
     Name,
     /// A record type.
     Type,
+    /// Any text that is not empty.
+    Text,
+    /// An IP address.
+    Address,
+    /// A length of time.
+    Span,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A number from the first to the second.
@@ -91,6 +110,9 @@ impl Form {
         match self {
             Self::Name => "a domain name".to_owned(),
             Self::Type => "a record type such as A or TYPE65280".to_owned(),
+            Self::Text => format!("a text of 1 to {TEXT_CHARS_MAX} characters"),
+            Self::Address => "an IP address".to_owned(),
+            Self::Span => "a length of time such as 30s, 10m, 2h or 7d".to_owned(),
             Self::Choice(words) => format!("one of {}", words.join(", ")),
             Self::Count(least, most) => format!("a number from {least} to {most}"),
             Self::Switch => "true or false".to_owned(),
@@ -118,11 +140,59 @@ pub(super) const EVENTS: &str = "text/event-stream";
 pub(super) const DUMP_MAX: u64 = 10_000_000;
 pub(super) const DUMP_DEFAULT: u64 = 10_000;
 
+/// Queries that one search may give, and gives when nothing else is said.
+pub(super) const QUERIES_MAX: u64 = 1_000;
+pub(super) const QUERIES_DEFAULT: u64 = 100;
+
+/// How many of what is seen most may be told, and are when nothing else is said.
+pub(super) const TOP_MAX: u64 = 1_000;
+pub(super) const TOP_DEFAULT: u64 = 10;
+
+/// Numbers of queries, and seconds since the epoch, go up to here: a number of JSON is exact that far.
+const NUMBER_MAX: u64 = 1 << 53;
+
+/// RCODEs by which queries are found.
+pub(super) const RCODES: [&str; 8] =
+    ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "BADVERS"];
+
+/// Where answers come from.
+const ANSWERS: &[&str] = &["cache", "stale", "local", "blocked", "forwarded", "refused", "dropped"];
+
 /// How much may be logged.
 const LEVELS: &[&str] = &["error", "warn", "info", "debug"];
 
 const NAME: Parameter =
     Parameter { name: "name", form: Form::Name, is_required: true, text: "the owner name" };
+
+const LIST: Parameter =
+    Parameter { name: "list", form: Form::Text, is_required: true, text: "the name of the list" };
+
+const FOR: Parameter = optional("for", Form::Span, "how long; until told otherwise if not said");
+
+const fn optional(name: &'static str, form: Form, text: &'static str) -> Parameter {
+    Parameter { name, form, is_required: false, text }
+}
+
+/// A command that answers with a JSON object.
+const fn command(
+    path: &'static str,
+    action: Action,
+    summary: &'static str,
+    parameters: &'static [Parameter],
+    answer: &'static [(&'static str, &'static str)],
+) -> Route {
+    Route {
+        verb: Verb::Post,
+        path,
+        action,
+        access: Access::Control,
+        summary,
+        parameters,
+        choices: &[],
+        may_conflict: true,
+        answer: Answer::Json(answer),
+    }
+}
 
 const fn figures(
     path: &'static str,
@@ -138,12 +208,28 @@ const fn figures(
         summary,
         parameters: &[],
         choices: &[],
+        may_conflict: false,
         answer,
     }
 }
 
+/// Seconds since the epoch.
+const SECONDS: Form = Form::Count(0, NUMBER_MAX / 1_000);
+
+/// What a list is after it was switched.
+const SWITCHED_LIST: &[(&str, &str)] = &[
+    ("list", "string"),
+    ("enabled", "boolean"),
+    ("enabled_again_at", "integer?"),
+    ("kept", "boolean"),
+];
+
+/// What blocking is after it was paused or resumed.
+const PAUSED: &[(&str, &str)] =
+    &[("paused", "boolean"), ("paused_until", "integer?"), ("kept", "boolean")];
+
 /// Everything that can be asked.
-pub(super) static ROUTES: [Route; 14] = [
+pub(super) static ROUTES: [Route; 24] = [
     figures(
         "/metrics",
         Action::Metrics,
@@ -178,6 +264,7 @@ pub(super) static ROUTES: [Route; 14] = [
             ("fallbacks", "array"),
             ("optimizations", "object"),
             ("log_level", "string"),
+            ("blocking", "object"),
         ]),
     ),
     figures(
@@ -194,7 +281,8 @@ pub(super) static ROUTES: [Route; 14] = [
     figures(
         "/api/v1/live",
         Action::Live,
-        "The figures of each second as a server-sent event, until the client leaves",
+        "The figures of each second as a server-sent event, until the client leaves; with what is seen most for those who may \
+         see that",
         Answer::Text(&[EVENTS]),
     ),
     Route {
@@ -214,6 +302,145 @@ pub(super) static ROUTES: [Route; 14] = [
     ),
     Route {
         access: Access::Control,
+        ..figures(
+            "/api/v1/lists",
+            Action::Lists,
+            "All lists, names that are overridden, and whether blocking is paused",
+            Answer::Json(&[
+                ("lists", "array"),
+                ("paused", "boolean"),
+                ("paused_until", "integer?"),
+                ("overrides", "array"),
+                ("override_hits", "integer"),
+                ("kept", "boolean"),
+            ]),
+        )
+    },
+    command(
+        "/api/v1/lists/enable",
+        Action::EnableList,
+        "Has a list count again",
+        &[LIST],
+        SWITCHED_LIST,
+    ),
+    command(
+        "/api/v1/lists/disable",
+        Action::DisableList,
+        "Has a list count for nobody, for a time or until told otherwise",
+        &[LIST, FOR],
+        SWITCHED_LIST,
+    ),
+    command(
+        "/api/v1/lists/refresh",
+        Action::RefreshLists,
+        "Has the source of a list, or of all, looked at now",
+        &[optional("list", Form::Text, "the name of the list; all if not said")],
+        &[("asked", "boolean")],
+    ),
+    command(
+        "/api/v1/overrides/add",
+        Action::AddOverride,
+        "Blocks or allows a name, whatever lists say",
+        &[
+            NAME,
+            Parameter {
+                name: "action",
+                form: Form::Choice(&["block", "allow"]),
+                is_required: true,
+                text: "what becomes of questions for it",
+            },
+            optional("subtree", Form::Switch, "and for all names below it"),
+            FOR,
+        ],
+        &[
+            ("name", "string"),
+            ("action", "string"),
+            ("subtree", "boolean"),
+            ("expires_at", "integer?"),
+            ("kept", "boolean"),
+        ],
+    ),
+    command(
+        "/api/v1/overrides/remove",
+        Action::RemoveOverride,
+        "Takes back what was said of a name: lists decide again",
+        &[NAME],
+        &[("name", "string"), ("removed", "boolean"), ("kept", "boolean")],
+    ),
+    command(
+        "/api/v1/blocking/pause",
+        Action::Pause,
+        "Has nothing blocked, for a time or until told otherwise: neither lists nor overrides are asked",
+        &[FOR],
+        PAUSED,
+    ),
+    command(
+        "/api/v1/blocking/resume",
+        Action::Resume,
+        "Has lists and overrides asked again",
+        &[],
+        PAUSED,
+    ),
+    Route {
+        access: Access::Control,
+        may_conflict: true,
+        parameters: &[
+            optional(
+                "name",
+                Form::Text,
+                "a part of the name; with under, pages may be shorter than limit",
+            ),
+            optional("under", Form::Name, "this name and those below it"),
+            optional(
+                "client",
+                Form::Address,
+                "the client's address; its network's where clients are anonymous",
+            ),
+            optional("group", Form::Text, "the client's group"),
+            optional("answer", Form::Choice(ANSWERS), "where the answer came from"),
+            optional("list", Form::Text, "the list that decided"),
+            optional("type", Form::Type, "the record type asked for"),
+            optional("rcode", Form::Choice(&RCODES), "the RCODE of the reply"),
+            optional("since", SECONDS, "not before this, in seconds since the epoch"),
+            optional("until", SECONDS, "before this, in seconds since the epoch"),
+            optional(
+                "before",
+                Form::Count(0, NUMBER_MAX),
+                "before the query with this id: the next page",
+            ),
+            optional(
+                "limit",
+                Form::Count(1, QUERIES_MAX),
+                "queries at most; 100 if nothing is said",
+            ),
+        ],
+        ..figures(
+            "/api/v1/queries",
+            Action::Queries,
+            "Queries that were stored, newest first; what is found within five seconds",
+            Answer::Json(&[("queries", "array"), ("next", "integer?"), ("whole", "boolean")]),
+        )
+    },
+    Route {
+        access: Access::Control,
+        may_conflict: true,
+        parameters: &[
+            optional(
+                "of",
+                Form::Choice(&["names", "clients", "blocked"]),
+                "of what; names if nothing is said",
+            ),
+            optional("limit", Form::Count(1, TOP_MAX), "how many at most; 10 if nothing is said"),
+        ],
+        ..figures(
+            "/api/v1/top",
+            Action::Top,
+            "What is seen most of late, and by how much each count may be too high",
+            Answer::Json(&[("of", "string"), ("top", "array")]),
+        )
+    },
+    Route {
+        access: Access::Control,
         parameters: &[
             NAME,
             Parameter {
@@ -226,7 +453,7 @@ pub(super) static ROUTES: [Route; 14] = [
         ..figures(
             "/api/v1/cache/lookup",
             Action::Lookup,
-            "What each core's cache would answer, and why",
+            "What each core's cache holds for each view, whatever local data, lists and overrides say before it is asked",
             Answer::Json(&[("name", "string"), ("type", "string"), ("cores", "array")]),
         )
     },

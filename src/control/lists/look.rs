@@ -219,6 +219,7 @@ impl Keeper {
         // What the look before has told is not told again.
         if !self.schedule.is_failing(number) {
             self.list_counters[number].failed.bump();
+            self.list_counters[number].note_problem(Some(problem.clone()));
             let List { name, source, .. } = list;
             tracing::error!(
                 "list {name:?}: {source}: cannot be read, none of its rules is in force: {problem}"
@@ -248,6 +249,7 @@ impl Keeper {
     fn confirm(&mut self, number: usize, when: SystemTime, age: Duration) {
         let since = when.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.list_counters[number].confirmed.set(since.as_secs());
+        self.list_counters[number].note_problem(None);
         if self.schedule.confirmed(number, monotonic(), age) > 0 {
             tracing::info!("list {:?}: can be had again", self.lists[number].name);
         }
@@ -256,6 +258,7 @@ impl Keeper {
     /// Notes that a list could not be had, and tells it the first time, the second, the fourth and so on.
     fn fail(&mut self, number: usize, problem: &dyn Display) {
         self.list_counters[number].failed.bump();
+        self.list_counters[number].note_problem(Some(problem.to_string()));
         let count = self.schedule.failed(number, monotonic());
         if !count.is_power_of_two() {
             return;

@@ -2,6 +2,7 @@
 //! block; nobody waits for it but the start of a node, and that for what lies on this machine only.
 
 mod compile;
+mod contents;
 mod copies;
 mod download;
 #[cfg(test)]
@@ -23,6 +24,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use siphasher::sip::SipHasher24;
+
+pub use self::contents::contents;
 
 use self::compile::{Compiled, Press, Reading};
 use self::copies::Copies;
@@ -68,6 +71,8 @@ pub enum Order {
     Begin,
     /// To look at all lists now.
     Refresh,
+    /// To look at the list with this name now.
+    RefreshOne(String),
     /// To keep these lists from now on, by this `[filter]`.
     Keep(config::Filter, Vec<config::List>),
 }
@@ -168,11 +173,18 @@ impl Keeper {
                     self.counters.asked.bump();
                     self.schedule.all(monotonic());
                 }
+                Ok(Order::RefreshOne(name)) => {
+                    let number = self.lists.iter().position(|list| list.name == name);
+                    number
+                        .into_iter()
+                        .for_each(|number| self.schedule.at_once(number, monotonic()));
+                }
                 Ok(Order::Keep(filter, lists)) => self.keep_others(filter, lists),
                 Ok(Order::Begin) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
             self.look_at_due();
+            self.note_turns();
             let rest = if self.published.reap() > 0 { REAP_PAUSE } else { SLEEP_MAX };
             order = orders.recv_timeout(self.schedule.rest(monotonic()).min(rest));
         }
@@ -222,6 +234,15 @@ impl Keeper {
                     self.publish(image);
                 }
             }
+        }
+    }
+
+    /// Notes for whoever asks when each list is looked at next.
+    fn note_turns(&self) {
+        let (now, at) = (monotonic(), wall());
+        for (number, counters) in self.list_counters.iter().enumerate() {
+            let due = self.schedule.rest_of(number, now).and_then(|rest| at.checked_add(rest));
+            counters.due.set(due.map_or(0, |due| since_epoch(due) / 1_000));
         }
     }
 
@@ -383,11 +404,12 @@ impl Keeper {
         let Some(Reading { report, bytes }) = reading else { return };
         if is_changed {
             tracing::info!(
-                "list {name:?}: {} rules, {} bad lines{}, {} lines skipped, {bytes} bytes, from {}",
+                "list {name:?}: {} rules, {} bad lines{}, {} lines skipped{}, {bytes} bytes, from {}",
                 report.rules,
                 report.bad.count,
                 first(&report.bad),
                 report.skipped.count,
+                first(&report.skipped),
                 list.source
             );
         }

@@ -57,6 +57,11 @@ impl Schedule {
         soonest.map_or(Duration::MAX, |due| due.saturating_duration_since(now))
     }
 
+    /// How long the list is not due; `None` when it is looked at only when told.
+    pub(super) fn rest_of(&self, number: usize, now: Instant) -> Option<Duration> {
+        self.turns[number].due.map(|due| due.saturating_duration_since(now))
+    }
+
     /// Makes all lists due.
     pub(super) fn all(&mut self, now: Instant) {
         self.turns.iter_mut().for_each(|turn| turn.due = Some(now));

@@ -131,6 +131,7 @@ pub struct Setup {
 pub struct Recorder {
     store: Option<PathBuf>,
     sketches: Arc<Vec<Mutex<Sketches>>>,
+    is_counting: bool,
     is_ending: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
@@ -182,7 +183,9 @@ impl Recorder {
         };
         let ending = Arc::clone(&is_ending);
         start("query-log", Box::new(move || drain.run(cores, &ending)))?;
-        Ok(Self { store: query_log.path, sketches, is_ending, threads: Mutex::new(threads) })
+        let is_counting = query_log.top > 0;
+        let (store, threads) = (query_log.path, Mutex::new(threads));
+        Ok(Self { store, sketches, is_counting, is_ending, threads })
     }
 
     /// The `n` that were seen most of late, by all cores together, most first. Empty unless they are counted.
@@ -191,6 +194,12 @@ impl Recorder {
         let copies: Vec<Sketch> =
             self.sketches.iter().map(|core| locked(core)[kind as usize].clone()).collect();
         merge(&copies, n).iter().map(|hitter| often(kind, hitter)).collect()
+    }
+
+    /// Whether what is seen most is counted.
+    #[must_use]
+    pub const fn counts(&self) -> bool {
+        self.is_counting
     }
 
     /// Where queries are stored, if they are: what [`search`] takes.

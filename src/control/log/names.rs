@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::config;
+use crate::observe::OVERRIDES;
 use crate::policy::{Filtering, Published};
 
 /// The operator's names, as of the policy in force.
@@ -39,6 +40,9 @@ impl Names {
 
     /// The name of a list.
     pub(super) fn list(&self, number: u8) -> String {
+        if number == OVERRIDES {
+            return config::OVERRIDES_NAME.to_owned();
+        }
         let known = self.lists.get(usize::from(number));
         known.map_or_else(|| format!("#{number}"), |name| (*name).to_owned())
     }

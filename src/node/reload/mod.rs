@@ -23,9 +23,9 @@ use super::panel::Panel;
 use super::start::{self, Shared};
 use super::succession::Settings;
 use super::topology::Topology;
-use super::{NodeError, hosts, log, placement};
+use super::{NodeError, hosts, log, placement, switches};
 use crate::config::Config;
-use crate::control::api::Reloaded;
+use crate::control::api::{Credentials, Papers, Reloaded};
 use crate::control::desk::Request;
 use crate::control::schedule;
 use crate::policy::{Filtering, LocalData, Policy};
@@ -58,6 +58,8 @@ pub(super) struct Reloader {
     describe: Describe,
     shared: Arc<Shared>,
     panel: Arc<Panel>,
+    /// Those of the API, if there is one.
+    credentials: Option<Credentials>,
     in_force: InForce,
 }
 
@@ -79,16 +81,18 @@ struct Candidate {
     trust: Trust,
     hosts_digest: u64,
     plan: Plan,
+    /// For the API, if there is one.
+    papers: Option<Papers>,
 }
 
 impl Reloader {
     pub(super) fn new(
         (source, describe): (Box<Source>, Describe),
         shared: Arc<Shared>,
-        panel: Arc<Panel>,
+        (panel, credentials): (Arc<Panel>, Option<Credentials>),
         in_force: InForce,
     ) -> Self {
-        Self { source, describe, shared, panel, in_force }
+        Self { source, describe, shared, panel, credentials, in_force }
     }
 
     /// Starts the thread that carries out what is `asked`, and tells the service manager, who knows `status`.
@@ -165,11 +169,13 @@ impl Reloader {
                  next start"
             ));
         }
-        Ok(Candidate { config, local, upstream_source, trust, hosts_digest, plan })
+        let papers = self.credentials.as_ref().map(|_| Papers::read(&config.api)).transpose()?;
+        Ok(Candidate { config, local, upstream_source, trust, hosts_digest, plan, papers })
     }
 
     fn apply(&mut self, candidate: Candidate, mut report: Report) -> Report {
-        let Candidate { config, local, upstream_source, trust, hosts_digest, plan } = candidate;
+        let Candidate { config, local, upstream_source, trust, hosts_digest, plan, papers } =
+            candidate;
         let in_force = &self.in_force;
         let (mut different, mut same) = difference::compare(&in_force.config, &config);
         let mut is_other = |name: &'static str, is_different: bool| {
@@ -179,22 +185,37 @@ impl Reloader {
         };
         is_other("hosts", hosts_digest != in_force.hosts_digest);
         is_other("forward", !trust.is_same(&self.shared.succession.newest().trust));
+        different.extend(self.take_up(papers));
         (report.applied, report.unchanged) = (different, same);
         let is_applied = |name: &str| report.applied.contains(&name);
-        let is_of_lists = |name: &&str| matches!(*name, "filter" | "list" | "log");
+        let is_of_others = |name: &&str| matches!(*name, "filter" | "list" | "log" | "api");
         if is_applied("log") {
             log::set_level(config.log.level);
+            log::set_format(config.log.format);
         }
-        if !report.applied.iter().all(is_of_lists) {
+        if is_applied("optimizations") {
+            tracing::info!("switches: {}", switches::told(&config));
+        }
+        if !report.applied.iter().all(is_of_others) {
             report.warnings.extend(self.exchange(&in_force.config, &config, local, trust));
         }
         let are_lists_other = is_applied("list") || is_applied("filter");
         report.warnings.extend(self.keep_lists(&config, are_lists_other).err());
         self.shared.published.reap();
         let described = (self.describe)(&config, &upstream_source, &self.shared.memory);
-        self.panel.adopt(start::optimizations_of(&config), described);
+        self.panel.adopt(switches::of(&config), described);
         self.in_force = InForce { config, hosts_digest, plan };
         report
+    }
+
+    /// Has the API go by what its files hold now; gives its section if that is something else.
+    fn take_up(&self, papers: Option<Papers>) -> Option<&'static str> {
+        let news = self.credentials.as_ref()?.adopt(papers?);
+        if news.is_empty() {
+            return None;
+        }
+        tracing::info!("api: from now on it goes by another {}", news.join(" and another "));
+        Some("api")
     }
 
     /// Has all cores go by `new`; gives a warning where one is late.
@@ -219,7 +240,8 @@ impl Reloader {
                 let groups = schedule::in_force(&new.groups, filtering.lists(), now);
                 Arc::new(filtering.regrouped(groups))
             };
-            Policy::clone(&policy).filtered(current.filtering().map(regrouped))
+            let switched = Policy::clone(&policy).switched(current.switches().clone());
+            switched.filtered(current.filtering().map(regrouped))
         });
         let late = self.wait_for_cores();
         if late == 0 {

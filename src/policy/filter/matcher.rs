@@ -87,6 +87,8 @@ pub struct Matcher<'a> {
     head: &'a Head,
     parts: &'a Parts,
     lengths: &'a [i8; 256],
+    /// No name is passed over because the filter does not know it.
+    is_exact: bool,
 }
 
 impl<'a> Matcher<'a> {
@@ -97,7 +99,14 @@ impl<'a> Matcher<'a> {
         parts: &'a Parts,
         lengths: &'a [i8; 256],
     ) -> Self {
-        Self { bytes, head, parts, lengths }
+        Self { bytes, head, parts, lengths, is_exact: false }
+    }
+
+    /// The same, which looks every name up in the table, whatever the filter before it says, if `is_exact`.
+    #[inline]
+    #[must_use]
+    pub const fn exact(self, is_exact: bool) -> Self {
+        Self { is_exact, ..self }
     }
 
     /// The rule that decides over a question for the name that is `folded` (lower case, wire form, root included).
@@ -130,6 +139,10 @@ impl<'a> Matcher<'a> {
         }
         let mut room = Room::default();
         let suffixes = Suffixes::of(Key::of(self.head.key), folded, &mut room);
+        if self.is_exact {
+            self.follow_all(&mut scales, &suffixes, &question);
+            return self.outcome(&scales);
+        }
         let stems = self.stems();
         let mut len = folded.len();
         while len > 1 {
@@ -176,6 +189,19 @@ impl<'a> Matcher<'a> {
             if let Some(bundle) = self.find(probe, name) {
                 self.weigh(scales, bundle, question.name.len() - probe.len, question);
             }
+        }
+    }
+
+    /// Lays on the scales what is said about the name and all its ancestors.
+    #[cold]
+    fn follow_all(&self, scales: &mut Scales<'a>, name: &Suffixes<'_>, question: &Question<'_>) {
+        let mut len = question.name.len();
+        while len > 1 {
+            let probe = Probe { hash: name.hash(len), len };
+            if let Some(bundle) = self.find(probe, name) {
+                self.weigh(scales, bundle, question.name.len() - len, question);
+            }
+            len = name.parent(len);
         }
     }
 

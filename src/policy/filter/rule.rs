@@ -199,6 +199,14 @@ impl Lists {
         self.0[usize::from(list >> 6)] &= !(1 << (list & 63));
     }
 
+    /// All but those in `others`.
+    #[must_use]
+    pub fn except(&self, others: Self) -> Self {
+        let mut rest = *self;
+        rest.0.iter_mut().zip(others.0).for_each(|(own, other)| *own &= !other);
+        rest
+    }
+
     /// Whether `list` is among them.
     #[inline]
     #[must_use]

@@ -372,3 +372,20 @@ fn a_million_names_that_are_not_listed_pass() {
     let other = |number| matcher.decide(&name("listen", number), &ASKER).is_none();
     assert!((0..1_000_000).all(other));
 }
+
+#[test]
+fn without_the_filter_the_table_is_asked_and_with_it_only_what_it_knows() {
+    let image = image(&[(BLOCK, Adblock, "||ads.example^\n||other.example^$client=10.0.0.1")]);
+    let names = ["ads.example", "x.ads.example", "other.example", "fine.example", "."];
+    let decided = |image: &Image<Vec<u8>>, is_exact| {
+        let matcher = image.matcher().exact(is_exact);
+        names.map(|name| matcher.decide(&folded(name), &ASKER).map(|decision| decision.verb))
+    };
+    let block = Some(Verb::Block);
+    assert_eq!(decided(&image, false), [block, block, block, None, None]);
+    assert_eq!(decided(&image, true), decided(&image, false));
+    // A filter that knows nobody: whoever asks it finds nothing, whoever goes past it finds all.
+    let blind = image.without_filter();
+    assert_eq!(decided(&blind, false), [None; 5]);
+    assert_eq!(decided(&blind, true), decided(&image, false));
+}

@@ -2,6 +2,8 @@
 
 use super::super::filter::syntax::{self, Syntax};
 use super::super::filter::{Compiler, Kind, Rule};
+use super::super::overrides::Override;
+use super::super::{Acl, Asker as Client, Identity, LocalData, Policy, Switches};
 use super::*;
 use crate::config::{List, ListAnswer, ListKind, ListReason, ListSource};
 use crate::wire::answer::AnswerBuilder;
@@ -46,6 +48,7 @@ const SUBJECT: Subject<'static> = Subject {
     name: None,
     is_stream: false,
     now: CacheTime::from_millis(5_000),
+    is_exact: false,
 };
 
 /// An answer's records: RCODE, then types and data of answer and authority section.
@@ -185,7 +188,7 @@ fn objection(filtering: &Filtering, answer: impl Fn(Name<'_>) -> AnswerBuf) -> O
     let message = message("shop.example.", Rtype::A);
     let query = Query::parse(&message).unwrap();
     let answer = answer(query.qname);
-    let blocked = filtering.object(&query, &answer.view(SUBJECT.now), SUBJECT)?;
+    let blocked = filtering.object(&query, &answer.view(SUBJECT.now), SUBJECT, None)?;
     Some(outcome(&query, &blocked))
 }
 
@@ -322,4 +325,85 @@ fn group_has_its_own_lists() {
         [0, 1, 2, 9].map(|group| is_blocked("games.example.", group)),
         [false, true, false, false]
     );
+}
+
+#[test]
+fn disabled_list_is_not_asked_whatever_schedules_and_reloads_say() {
+    let lists = [
+        (list("ads", ListAnswer::Nodata), Syntax::Domains, "a.example"),
+        (list("more", ListAnswer::Nxdomain), Syntax::Domains, "a.example\nb.example"),
+    ];
+    let filtering = filtering(&lists);
+    let names: BTreeSet<String> = ["ads".to_owned(), "gone".to_owned()].into();
+    let disabled = filtering.numbers(&names);
+    let without = filtering.without(disabled);
+    assert_eq!(without.groups(), filtering.groups(), "schedules see what they said");
+    for filtering in [&without, &without.regrouped(Box::new([Lists::ALL]))] {
+        assert_eq!(filtering.disabled(), disabled);
+        assert_eq!(judged(filtering, "a.example.", Rtype::A), "NXDOMAIN 6 30");
+    }
+    let again = without.without(Lists::default());
+    assert_eq!(judged(&again, "a.example.", Rtype::A), "NOERROR 6 30");
+    let policy = policy_with(filtering, Switches { disabled: names.into(), ..Switches::default() });
+    let asked = |policy: &Policy, name: &str| {
+        let message = message(name, Rtype::A);
+        let query = Query::parse(&message).unwrap();
+        let folded = query.qname.as_bytes().to_ascii_lowercase();
+        let blocked = policy.judge(&query, &folded, ASKER, SUBJECT.now);
+        blocked.map(|blocked| blocked.list)
+    };
+    assert_eq!(asked(&policy, "a.example."), Some(1));
+    let paused = policy.clone().switched(Switches { is_paused: true, ..Switches::default() });
+    assert_eq!(asked(&paused, "a.example."), None);
+    let back = paused.switched(Switches::default());
+    assert_eq!(asked(&back, "a.example."), Some(0), "who switches back gets all of it");
+}
+
+const ASKER: Client = Client {
+    address: SUBJECT.address,
+    place: crate::policy::Place { group: 0, view: 0 },
+    is_stream: false,
+    is_served: true,
+};
+
+/// A policy with nothing but lists and what is switched by hand.
+fn policy_with(filtering: Filtering, switches: Switches) -> Policy {
+    let config = config::Config::default();
+    let identity = Identity::new(&config.identity);
+    let policy = Policy::new(Acl::new(&config.acl), identity, LocalData::default());
+    policy.switched(switches).filtered(Some(Arc::new(filtering)))
+}
+
+#[test]
+fn override_comes_before_lists_on_the_way_of_an_alias() {
+    let lists = [(list("ads", ListAnswer::Nodata), Syntax::Domains, "listed.example")];
+    let filtering = filtering(&lists);
+    let message = message("www.example.", Rtype::A);
+    let query = Query::parse(&message).unwrap();
+    let (first, second) = ("listed.example", "other.example");
+    let mut builder = AnswerBuilder::new(query.qname, Rtype::A, Class::IN, Rcode::NOERROR).unwrap();
+    for target in [first, second] {
+        let target = NameBuf::from_text(target).unwrap();
+        let rdata = target.as_name().as_bytes();
+        builder.write_for_question(Rtype::CNAME, Class::IN, 60, rdata).unwrap();
+    }
+    let answer = builder.finish();
+    let objected = |said: &[(&str, Action)]| {
+        let names: Vec<NameBuf> =
+            said.iter().map(|(name, _)| NameBuf::from_text(name).unwrap()).collect();
+        let held = said.iter().map(|&(_, action)| Override { action, is_subtree: false });
+        let overrides = Overrides::new(names.iter().map(NameBuf::as_name).zip(held));
+        let with_lists =
+            filtering.object(&query, &answer.view(SUBJECT.now), SUBJECT, Some(&overrides));
+        let alone = overrides.object(&query, &answer.view(SUBJECT.now), SUBJECT.now);
+        [with_lists, alone].map(|blocked| blocked.map(|blocked| blocked.list))
+    };
+    let by_hand = Some(crate::observe::OVERRIDES);
+    assert_eq!(objected(&[]), [Some(0), None]);
+    assert_eq!(objected(&[(first, Action::Allow)]), [None, None]);
+    assert_eq!(objected(&[(first, Action::Block)]), [by_hand, by_hand]);
+    // What stands before on the way decides.
+    assert_eq!(objected(&[(second, Action::Allow)]), [Some(0), None]);
+    assert_eq!(objected(&[(first, Action::Allow), (second, Action::Block)]), [None, None]);
+    assert_eq!(objected(&[(second, Action::Block)]), [Some(0), by_hand]);
 }

@@ -23,6 +23,9 @@ const TTL_AT: usize = 6;
 const A_BYTES: usize = HEAD_BYTES + 4;
 const AAAA_BYTES: usize = HEAD_BYTES + 16;
 
+/// The names in the SOA record: the one that was asked for, as its server, and nobody (as in empty zones, RFC 6303 §3).
+const SOA_NAMES: &[u8] = b"\xC0\x0C\x06nobody\x07invalid\0";
+
 /// Octets between the name and the records of an entry: how many IPv4 and IPv6 addresses, and the length of the PTR record.
 const COUNTS_BYTES: usize = 6;
 
@@ -37,6 +40,8 @@ pub(super) struct Hosts {
     /// Offsets of the TTLs in records of type A and PTR, and of type AAAA, one behind the other.
     a_ttls: Box<[u8]>,
     aaaa_ttls: Box<[u8]>,
+    /// The SOA record of a name that has nothing of a type, as if each were a zone of its own (RFC 2308 §2.2).
+    soa: Box<[u8]>,
 }
 
 /// An entry taken apart.
@@ -47,8 +52,9 @@ struct Entry<'a> {
 }
 
 impl Hosts {
-    /// Joins `entries`, each written by [`write_entry`] and beginning at one of `starts`; no two have the same name.
-    fn new(entries: Vec<u8>, starts: &[u32]) -> Self {
+    /// Joins `entries`, each written by [`write_entry`] and beginning at one of `starts`; no two have the same name. That a
+    /// name has nothing of a type holds for `ttl` seconds.
+    fn new(entries: Vec<u8>, starts: &[u32], ttl: u32) -> Self {
         let hasher = RandomState::new();
         let mut index = HashTable::with_capacity(starts.len());
         let hash = |&start: &u32| hasher.hash_one(name_at(&entries, start));
@@ -61,7 +67,11 @@ impl Hosts {
             offsets.flat_map(u16::to_le_bytes).collect()
         };
         let (a_ttls, aaaa_ttls) = (ttls(A_BYTES), ttls(AAAA_BYTES));
-        Self { index, hasher, entries: entries.into(), a_ttls, aaaa_ttls }
+        let mut soa = Vec::new();
+        let numbers = [1, 3_600, 1_200, 604_800, ttl].map(u32::to_be_bytes);
+        let rdata = [SOA_NAMES, numbers.as_flattened()].concat();
+        write_record(&mut soa, Rtype::SOA, ttl, &rdata);
+        Self { index, hasher, entries: entries.into(), a_ttls, aaaa_ttls, soa: soa.into() }
     }
 
     /// Octets that it takes.
@@ -85,16 +95,19 @@ impl Hosts {
             Rtype::A => (a, a.len() / A_BYTES, &self.a_ttls),
             Rtype::AAAA => (aaaa, aaaa.len() / AAAA_BYTES, &self.aaaa_ttls),
             Rtype::PTR => (ptr, usize::from(!ptr.is_empty()), &self.a_ttls),
-            // NODATA, without an SOA: there is no zone.
             _ => (&[][..], 0, &self.a_ttls),
         };
+        let answers = u16::try_from(count).unwrap_or(u16::MAX);
+        // NODATA has one record, too, in the authority section.
+        let (body, counts) =
+            if count == 0 { (&*self.soa, [0, 1, 0]) } else { (body, [answers, 0, 0]) };
         let shape = Shape {
             rcode: Rcode::NOERROR,
             flags: Flags::AA,
-            counts: [u16::try_from(count).unwrap_or(u16::MAX), 0, 0],
+            counts,
             essential_bytes: u16::try_from(body.len()).unwrap_or(u16::MAX),
         };
-        Some(Answer { shape, body, ttls: ttls.get(..2 * count)?, stored: now })
+        Some(Answer { shape, body, ttls: ttls.get(..2 * count.max(1))?, stored: now })
     }
 
     fn entry(&self, folded: &[u8]) -> Option<Entry<'_>> {

@@ -555,3 +555,29 @@ fn tokens_come_back_by_the_monotonic_clock() {
 
 mod lists;
 mod log;
+
+#[test]
+fn queries_are_copied_from_the_moment_in_which_that_is_wanted() {
+    let mut core = core();
+    let (forward, udp, cache) =
+        (config::Forward::default(), config::Udp::default(), config::Cache::default());
+    let mut first = asking(&mut core, &query(1, "www.example."), 0).unwrap();
+    let outcome = Ok(answer(&first, 1));
+    core.finish(&mut first, outcome, at(0), &mut [0; 4096], |_, _| {});
+    let mut asked = |zero_copy_parsing| {
+        let optimizations = config::Optimizations { zero_copy_parsing, ..Default::default() };
+        let sections =
+            Sections { forward: &forward, zones: &[], udp: &udp, cache: &cache, optimizations };
+        core.adopt(sections);
+        let broken = &query(9, "www.example.")[..20];
+        let replies = [
+            replied(&mut core, &with_opt(query(7, "WWW.example."), 1232), at(1)),
+            replied(&mut core, broken, at(1)),
+        ];
+        (replies, core.counters.copied.value())
+    };
+    let (usual, copied) = asked(true);
+    assert_eq!(copied, 0);
+    assert_eq!(asked(false), (usual.clone(), 2));
+    assert_eq!(asked(true), (usual, 2));
+}

@@ -227,7 +227,7 @@ impl Draft {
             starts.push(start);
             write_entry(&mut entries, self.name(number), [&a, &aaaa, &ptr]);
         }
-        (Hosts::new(entries, &starts), left_out)
+        (Hosts::new(entries, &starts, ttl), left_out)
     }
 
     /// How long the entries will be, if all addresses find their place.

@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# How does a node bear load? Starts one in front of NSD, asks it for a while, and prints what came of it: questions, answers per second,
+# loss, percentiles of the latency, CPU time of the server per answer.
+#
+#   scripts/load-test.sh [--duration=10s] [--qps=100000] [--domains=mix|hot|unique|zipf|blocked] [--proto=udp|tcp|dot]
+#                        [--clients=10000] [--cores=0] [--load-cpus=1] [--namespaces] [--server=ADDRESS:PORT] [--json] [-- NODE-FLAGS...]
+#
+# heimdall-load asks (benchmarks/load): what is late counts from when it was due, so a server that stalls is asked no less. --namespaces puts
+# the server behind a pair of virtual interfaces in a network namespace of its own (needs root); otherwise all is on the loopback interface.
+# --server asks one that runs already: nothing is started then, and its CPU time is told if --pid=PID names it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+usage() {
+    echo "load-test: $*; scripts/load-test.sh --help says more" >&2
+    exit 2
+}
+
+duration=10s qps=100000 domains=mix proto=udp clients=10000 cores=0 load_cpus=1 server='' pid='' json='' spaces=''
+flags=()
+while (($#)); do
+    case $1 in
+    --help)
+        sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
+        exit
+        ;;
+    --duration=*) duration=${1#*=} ;;
+    --qps=*) qps=${1#*=} ;;
+    --domains=*) domains=${1#*=} ;;
+    --proto=*) proto=${1#*=} ;;
+    --clients=*) clients=${1#*=} ;;
+    --cores=*) cores=${1#*=} ;;
+    --load-cpus=*) load_cpus=${1#*=} ;;
+    --server=*) server=${1#*=} ;;
+    --pid=*) pid=${1#*=} ;;
+    --namespaces) spaces=1 ;;
+    --json) json=--json ;;
+    --)
+        shift
+        flags=("$@")
+        break
+        ;;
+    *) usage "$1 is not known" ;;
+    esac
+    shift
+done
+[[ $domains =~ ^(mix|hot|unique|zipf|blocked)$ ]] || usage "--domains=$domains: expected mix, hot, unique, zipf or blocked"
+[[ $proto =~ ^(udp|tcp|dot)$ ]] || usage "--proto=$proto: expected udp, tcp or dot"
+[[ $duration =~ ^[0-9]+[smh]$ ]] || usage "--duration=$duration: expected such as 60s or 10m"
+[[ $qps =~ ^[0-9]{1,9}$ ]] || usage "--qps=$qps: expected a number"
+[[ $proto != dot || -n $server ]] || usage "--proto=dot: the node does not serve TLS; --server names one that does"
+[[ -z $spaces || -z $server ]] || usage "--namespaces has a server of its own, so --server has no place"
+
+name='load-test'
+needs=(dig)
+[[ -n $server ]] || needs+=(nsd taskset)
+# shellcheck source=scripts/servers.bash
+. scripts/servers.bash
+
+if [[ -z ${LOAD-} ]]; then
+    cargo build --locked --release --quiet --package heimdall-load
+    LOAD=target/release/heimdall-load
+fi
+[[ -n $server ]] || node_binary
+
+inside=()
+from=127.64.0.0/10
+if [[ -n $spaces ]]; then
+    ((EUID == 0)) || fail "--namespaces needs root"
+    space=heimdall-load-$$ near=hl$$a
+    clean_up() { ip netns delete "$space" 2>/dev/null || true; }
+    ip netns add "$space"
+    ip link add "$near" type veth peer name eth0 netns "$space"
+    # Addresses for the clients on this side, all of them ours; for the server on the other.
+    ip address add 198.18.0.1/16 dev "$near"
+    ip link set "$near" up
+    ip route add local 198.18.0.0/16 dev "$near" table local 2>/dev/null || true
+    ip -netns "$space" link set lo up
+    ip -netns "$space" address add 198.19.0.1/16 dev eth0
+    ip -netns "$space" link set eth0 up
+    ip -netns "$space" route add 198.18.0.0/16 via 198.19.0.2 onlink dev eth0
+    ip address add 198.19.0.2/16 dev "$near"
+    inside=(ip netns exec "$space")
+    home=198.19.0.1
+    from=198.18.0.0/16
+fi
+
+if [[ -z $server ]]; then
+    server=$home:5393
+    nsd_conf "$home@5390"
+    # Blocked names have answers, so that a list which is not in force would show.
+    sed -i '$ a *.blocked A 192.0.2.2' "$work/test.zone"
+    awk 'BEGIN { for (i = 0; i < 100000; i++) printf "ad%08d.blocked.test\n", i }' >"$work/blocked"
+    cat >"$work/node.toml" <<CONF
+[acl]
+allow = ["127.0.0.0/8", "198.18.0.0/15"]
+[[list]]
+name = "ads"
+file = "$work/blocked"
+syntax = "domains"
+CONF
+    start nsd "${inside[@]}" nsd -d -c "$work/nsd.conf"
+    await nsd ns.test "${inside[@]}" dig -p 5390 @"$home"
+    start node "${inside[@]}" taskset -c "$cores" "$NODE" --config "$work/node.toml" --cores "$cores" --upstream "$home:5390" \
+        --listen "$server" "${flags[@]}"
+    await node ns.test "${inside[@]}" dig -p 5393 @"$home"
+    pid=$(pgrep --parent "${pids[node]}" heimdall-uring || echo "${pids[node]}")
+fi
+
+load=("$LOAD" --server "$server" --proto "$proto" --qps "$qps" --duration "$duration" --domains "$domains"
+    --cpus "$load_cpus")
+if [[ $server == 127.* || -n $spaces ]]; then load+=(--from "$from" --clients "$clients"); fi
+if [[ -n $pid ]]; then load+=(--server-pid "$pid"); fi
+exec 3>&1
+start load "${load[@]}" $json
+tail --pid="${pids[load]}" --follow --lines=+1 "$work/load.log" 2>/dev/null >&3 &
+wait "${pids[load]}" || fail "heimdall-load failed"
+wait $!
+unset 'pids[load]'

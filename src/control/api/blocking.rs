@@ -1,0 +1,319 @@
+//! Lists, names that are overridden, and the pause of all blocking: what there is, and what the operator switches by hand.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+
+use super::cache::{CORE_TIME_MAX, name};
+use super::parameters::{Parameters, span};
+use super::reply::{Refusal, Reply, json};
+use super::{Node, Shared};
+use crate::config::{List, ListKind, ListSyntax};
+use crate::control::desk::{Desk, Request};
+use crate::control::switches::{State, Switchboard, Until};
+use crate::observe::ListCounters;
+use crate::policy::{Action, Override};
+use crate::time::CacheTime;
+
+/// When something that is switched ends, in seconds since the epoch: not before it does.
+fn end(until: Until) -> Option<u64> {
+    until.end().map(|end| end.as_millis().div_ceil(1_000))
+}
+
+/// What is in force, in figures.
+pub(super) fn figures(node: &dyn Node) -> Value {
+    let state = node.switchboard().state();
+    let lists = node.lists();
+    let is_enabled = |list: &List| state.disabled(&list.name).is_none();
+    let rules =
+        lists.iter().filter(|(list, _)| is_enabled(list)).filter_map(|(_, own)| own.as_ref());
+    json!({
+        "paused": state.pause().is_some(),
+        "paused_until": state.pause().and_then(end),
+        "lists": lists.len(),
+        "lists_enabled": lists.iter().filter(|(list, _)| is_enabled(list)).count(),
+        "rules": rules.map(|own| own.rules.value()).sum::<u64>(),
+        "overrides": state.override_count(),
+        "kept": node.switchboard().is_kept(),
+    })
+}
+
+/// All lists, and what is switched by hand.
+pub(super) fn lists(shared: &Shared) -> Reply {
+    let node = &*shared.node;
+    let state = node.switchboard().state();
+    let hits = hits(node);
+    let lists: Vec<Value> = node
+        .lists()
+        .iter()
+        .map(|(list, own)| describe(list, own.as_deref(), &state, &hits))
+        .collect();
+    let overrides: Vec<Value> = state
+        .overrides()
+        .map(|(name, entry)| {
+            json!({
+                "name": without_dot(name.to_string()),
+                "action": action_word(entry.held.action),
+                "subtree": entry.held.is_subtree,
+                "expires_at": end(entry.until),
+            })
+        })
+        .collect();
+    json(&json!({
+        "lists": lists,
+        "paused": state.pause().is_some(),
+        "paused_until": state.pause().and_then(end),
+        "overrides": overrides,
+        "override_hits": hits.get(crate::config::OVERRIDES_NAME).copied().unwrap_or_default(),
+        "kept": node.switchboard().is_kept(),
+    }))
+}
+
+/// A name as clients of the API write it; the root is its dot.
+pub(super) fn without_dot(mut name: String) -> String {
+    if name.len() > 1 && name.ends_with('.') {
+        name.pop();
+    }
+    name
+}
+
+/// How often each list has decided, on all cores.
+fn hits(node: &dyn Node) -> BTreeMap<&'static str, u64> {
+    let mut all = BTreeMap::new();
+    for (name, counts) in node.serving().iter().flat_map(|core| core.filter.counts()) {
+        *all.entry(name).or_default() += counts.iter().sum::<u64>();
+    }
+    all
+}
+
+fn describe(
+    list: &List,
+    own: Option<&ListCounters>,
+    state: &State,
+    hits: &BTreeMap<&'static str, u64>,
+) -> Value {
+    let disabled = state.disabled(&list.name);
+    let time = |value: u64| (value > 0).then_some(value);
+    let problem = own.and_then(ListCounters::problem);
+    let rules = own.map_or(0, |own| own.rules.value());
+    let confirmed = own.map_or(0, |own| own.confirmed.value());
+    let word = match (disabled, &problem) {
+        (Some(_), _) => "disabled",
+        (None, Some(_)) if rules == 0 => "missing",
+        (None, Some(_)) => "out of date",
+        (None, None) if confirmed == 0 => "waiting",
+        (None, None) => "in force",
+    };
+    json!({
+        "name": list.name,
+        "source": list.source.to_string(),
+        "syntax": list.syntax.map_or("auto", syntax_word),
+        "action": match list.kind { ListKind::Block => "block", ListKind::Allow => "allow" },
+        "enabled": disabled.is_none(),
+        "enabled_again_at": disabled.and_then(end),
+        "rules": rules,
+        "skipped": own.map_or(0, |own| own.skipped_lines.value() + own.bad_lines.value()),
+        "loaded_at": time(confirmed),
+        "next_at": time(own.map_or(0, |own| own.due.value())),
+        "state": word,
+        "error": problem,
+        "hits": hits.get(list.name.as_str()).copied().unwrap_or_default(),
+    })
+}
+
+const fn syntax_word(syntax: ListSyntax) -> &'static str {
+    match syntax {
+        ListSyntax::Hosts => "hosts",
+        ListSyntax::Domains => "domains",
+        ListSyntax::Adblock => "adblock",
+        ListSyntax::Dnsmasq => "dnsmasq",
+        ListSyntax::Rpz => "rpz",
+    }
+}
+
+const fn action_word(action: Action) -> &'static str {
+    match action {
+        Action::Block => "block",
+        Action::Allow => "allow",
+    }
+}
+
+/// Has lists looked at.
+pub(super) fn refresh(parameters: &Parameters, shared: &Shared) -> Result<Reply, Refusal> {
+    let list = parameters.text("list");
+    let lists = shared.node.lists();
+    if lists.is_empty() {
+        return Err(Refusal::new(StatusCode::CONFLICT, "there is no [[list]] in the config"));
+    }
+    if let Some(list) = list {
+        ensure_known(list, &*shared.node)?;
+    }
+    tracing::info!("lists: looked at by command: {}", list.unwrap_or("all"));
+    shared.node.refresh_lists(list);
+    Ok(json(&json!({ "asked": true })))
+}
+
+fn ensure_known(list: &str, node: &dyn Node) -> Result<(), Refusal> {
+    let lists = node.lists();
+    if lists.iter().any(|(known, _)| known.name == list) {
+        return Ok(());
+    }
+    let known: Vec<String> = lists.iter().map(|(list, _)| format!("{:?}", list.name)).collect();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let list: String = list.chars().take(80).collect();
+    Err(Refusal::new(
+        StatusCode::CONFLICT,
+        format!("no list is called {list:?}; there are: {known}"),
+    ))
+}
+
+/// Has a list count again.
+pub(super) async fn enable(
+    parameters: &Parameters,
+    shared: &Arc<Shared>,
+) -> Result<Reply, Refusal> {
+    let list = parameters.text("list").unwrap_or_default().to_owned();
+    // One that the config has no more may be disabled still.
+    if shared.node.switchboard().state().disabled(&list).is_none() {
+        ensure_known(&list, &*shared.node)?;
+    }
+    switch(shared, move |board, _| {
+        board.enable(&list);
+        Ok(json!({ "list": list, "enabled": true, "enabled_again_at": null }))
+    })
+    .await
+}
+
+/// Has a list count for nobody.
+pub(super) async fn disable(
+    parameters: &Parameters,
+    shared: &Arc<Shared>,
+) -> Result<Reply, Refusal> {
+    let list = parameters.text("list").unwrap_or_default().to_owned();
+    ensure_known(&list, &*shared.node)?;
+    let length = length(parameters);
+    switch(shared, move |board, now| {
+        let until = Until::after(now, length);
+        board.disable(&list, until, now).map_err(full)?;
+        Ok(json!({ "list": list, "enabled": false, "enabled_again_at": end(until) }))
+    })
+    .await
+}
+
+/// Blocks or allows a name.
+pub(super) async fn add_override(
+    parameters: &Parameters,
+    shared: &Arc<Shared>,
+) -> Result<Reply, Refusal> {
+    let name = name(parameters.text("name").unwrap_or_default())?;
+    let action = match parameters.text("action") {
+        Some("allow") => Action::Allow,
+        _ => Action::Block,
+    };
+    let (is_subtree, length) = (parameters.is_on("subtree"), length(parameters));
+    switch(shared, move |board, now| {
+        let until = Until::after(now, length);
+        let name = name.as_name();
+        board.override_name(name, Override { action, is_subtree }, until, now).map_err(full)?;
+        Ok(json!({
+            "name": without_dot(name.to_string().to_ascii_lowercase()),
+            "action": action_word(action),
+            "subtree": is_subtree,
+            "expires_at": end(until),
+        }))
+    })
+    .await
+}
+
+/// Takes what was said of a name back.
+pub(super) async fn remove_override(
+    parameters: &Parameters,
+    shared: &Arc<Shared>,
+) -> Result<Reply, Refusal> {
+    let name = name(parameters.text("name").unwrap_or_default())?;
+    switch(shared, move |board, _| {
+        let is_removed = board.remove_override(name.as_name());
+        let name = without_dot(name.as_name().to_string().to_ascii_lowercase());
+        Ok(json!({ "name": name, "removed": is_removed }))
+    })
+    .await
+}
+
+/// Has nothing blocked for a while.
+pub(super) async fn pause(parameters: &Parameters, shared: &Arc<Shared>) -> Result<Reply, Refusal> {
+    let length = length(parameters);
+    switch(shared, move |board, now| {
+        let until = Until::after(now, length);
+        board.pause(until, now);
+        Ok(json!({ "paused": true, "paused_until": end(until) }))
+    })
+    .await
+}
+
+/// Has blocking go on.
+pub(super) async fn resume(shared: &Arc<Shared>) -> Result<Reply, Refusal> {
+    switch(shared, |board, _| {
+        board.resume();
+        Ok(json!({ "paused": false, "paused_until": null }))
+    })
+    .await
+}
+
+fn length(parameters: &Parameters) -> Option<Duration> {
+    parameters.text("for").and_then(span)
+}
+
+fn full(full: crate::control::switches::Full) -> Refusal {
+    Refusal::new(StatusCode::CONFLICT, full.to_string())
+}
+
+/// Has `change` made to what is switched, waits until all cores go by it, and writes it down. On a thread that may block; what it
+/// gives is told, and whether it will survive a restart.
+async fn switch(
+    shared: &Arc<Shared>,
+    change: impl FnOnce(&Switchboard, CacheTime) -> Result<Value, Refusal> + Send + 'static,
+) -> Result<Reply, Refusal> {
+    let gone = |_| Refusal::busy("the node ends");
+    let turn = Arc::clone(&shared.switching)
+        .acquire_owned()
+        .await
+        .map_err(|_| Refusal::busy("the node ends"))?;
+    let shared = Arc::clone(shared);
+    let work = move || {
+        let node = &*shared.node;
+        let board = node.switchboard();
+        let mut told = change(board, node.now())?;
+        wait_for_cores(node.desks());
+        let kept = board.keep().inspect_err(|error| {
+            tracing::warn!("what is switched by hand does not survive a restart: it cannot be written down: {error}");
+        });
+        told["kept"] = kept.unwrap_or(false).into();
+        drop(turn);
+        Ok(json(&told))
+    };
+    tokio::task::spawn_blocking(work).await.map_err(gone)?
+}
+
+/// Wakes all cores and waits until each goes by what is in force; one that is late will, within a second.
+fn wait_for_cores(desks: &[Desk]) {
+    let (done, all_done) = channel();
+    let asked = desks.iter().filter(|desk| desk.ask(Request::TakeUp(done.clone())).is_ok()).count();
+    drop(done);
+    let deadline = monotonic() + CORE_TIME_MAX;
+    for _ in 0..asked {
+        let left = deadline.saturating_duration_since(monotonic());
+        match all_done.recv_timeout(left) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "control reads the clock to end what takes long")]
+fn monotonic() -> Instant {
+    Instant::now()
+}

@@ -1,0 +1,265 @@
+//! The query log for whoever may see it: searched in the store, and what is seen most of late.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use hyper::StatusCode;
+use serde_json::{Value, json};
+use tokio::time::{Duration, Instant};
+
+use super::blocking::without_dot;
+use super::cache::rtype;
+use super::parameters::Parameters;
+use super::reply::{Refusal, Reply, json};
+use super::routes::{QUERIES_DEFAULT, RCODES, TOP_DEFAULT};
+use super::{Node, Shared};
+use crate::control::log::{Filter, Found, Kind, NameFilter, Often, Recorder, Stored, search};
+use crate::observe::log::How;
+use crate::wire::{Rcode, Rtype};
+
+/// Searches at a time: each may take its five seconds of a CPU and of the disk.
+pub(super) const SEARCHES_MAX: usize = 2;
+
+/// How long what is seen most is told again before it is summed up anew.
+const MOST_AGE_MAX: Duration = Duration::from_millis(900);
+
+/// How many of what is seen most go with the figures of each second.
+const LIVE_TOP: usize = 10;
+
+/// Queries that were written down, newest first.
+pub(super) async fn search_store(
+    parameters: &Parameters,
+    shared: &Arc<Shared>,
+) -> Result<Reply, Refusal> {
+    let filter = filter(parameters)?;
+    let limit = parameters.count("limit").unwrap_or(QUERIES_DEFAULT);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let part = parameters.text("name").unwrap_or_default().to_ascii_lowercase();
+    let path = shared.node.recorder().and_then(Recorder::store).ok_or_else(|| {
+        Refusal::new(
+            StatusCode::CONFLICT,
+            "query_log.path names no file in the config: no query is stored",
+        )
+    })?;
+    let path = path.to_owned();
+    let turn = Arc::clone(&shared.searching)
+        .try_acquire_owned()
+        .map_err(|_| Refusal::busy(format!("{SEARCHES_MAX} searches are under way already")))?;
+    // It may take its time, which is bounded; a client that leaves does not end it.
+    let searched = tokio::task::spawn_blocking(move || {
+        let found = search(&path, &filter, limit);
+        drop(turn);
+        found
+    });
+    match searched.await {
+        Ok(Ok(found)) => Ok(json(&told(&found, limit, &part))),
+        Ok(Err(error)) => {
+            tracing::warn!("query log: a search failed: {error}");
+            Err(Refusal::busy(format!("the store cannot be searched: {error}")))
+        }
+        Err(_) => Err(Refusal::busy("the node ends")),
+    }
+}
+
+fn filter(parameters: &Parameters) -> Result<Filter, Refusal> {
+    let owned = |name: &str| parameters.text(name).map(str::to_owned);
+    // Where both are said, the store looks for what is below, and the rest is left out of what it finds.
+    let name = match (owned("under"), owned("name")) {
+        (Some(apex), _) => Some(NameFilter::Within(apex)),
+        (None, Some(text)) => Some(NameFilter::Contains(text)),
+        (None, None) => None,
+    };
+    let millis = |name: &str| {
+        let seconds = parameters.count(name)?;
+        i64::try_from(seconds.saturating_mul(1_000)).ok()
+    };
+    let rcode = parameters.text("rcode").and_then(|word| {
+        RCODES.iter().position(|known| *known == word).map(|place| RCODE_NUMBERS[place].0)
+    });
+    Ok(Filter {
+        name,
+        client: parameters.text("client").and_then(|text| text.parse().ok()),
+        group: owned("group"),
+        how: parameters.text("answer").and_then(How::named),
+        list: owned("list"),
+        qtype: rtype(parameters)?.map(|rtype| rtype.0),
+        rcode,
+        since_ms: millis("since"),
+        until_ms: millis("until"),
+        before: parameters.count("before").and_then(|id| i64::try_from(id).ok()),
+    })
+}
+
+/// What [`RCODES`] stand for.
+const RCODE_NUMBERS: [Rcode; RCODES.len()] = [
+    Rcode::NOERROR,
+    Rcode::FORMERR,
+    Rcode::SERVFAIL,
+    Rcode::NXDOMAIN,
+    Rcode::NOTIMP,
+    Rcode::REFUSED,
+    Rcode::YXDOMAIN,
+    Rcode::BADVERS,
+];
+
+/// One page: those of `found` whose names contain `part`.
+fn told(found: &Found, limit: usize, part: &str) -> Value {
+    let Found { queries, is_whole } = found;
+    // There may be more behind a full page, and behind one that took too long.
+    let is_last = *is_whole && queries.len() < limit;
+    let next = queries.last().filter(|_| !is_last).map(|query| query.id);
+    let queries = queries.iter().filter(|query| query.name.contains(part));
+    let queries: Vec<Value> = queries.map(describe).collect();
+    json!({ "queries": queries, "next": next, "whole": is_whole })
+}
+
+fn describe(query: &Stored) -> Value {
+    json!({
+        "id": query.id,
+        "time_ms": query.time_ms,
+        "name": query.name,
+        "type": Rtype(query.qtype).to_string(),
+        "client": query.client,
+        "port": query.port,
+        "transport": query.transport,
+        "listener": query.listener,
+        "group": query.group,
+        "answer": query.how,
+        "list": query.list,
+        "rcode": query.rcode.map(|rcode| Rcode(rcode).mnemonic()),
+        "latency_us": query.latency_us,
+        "bytes": query.bytes,
+    })
+}
+
+/// What is seen most.
+pub(super) async fn top(parameters: &Parameters, shared: &Arc<Shared>) -> Result<Reply, Refusal> {
+    let of = parameters.text("of").unwrap_or("names");
+    let (kind, _) = KINDS.into_iter().find(|(_, word)| *word == of).unwrap_or(KINDS[0]);
+    let limit = parameters.count("limit").unwrap_or(TOP_DEFAULT);
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let off = "query_log.top is 0 in the config: what is seen most is not counted";
+    let shared = Arc::clone(shared);
+    // Many counters of many cores take a while to sum up.
+    let summed = tokio::task::spawn_blocking(move || {
+        let recorder = recorder(&*shared.node)?;
+        Some(recorder.top(kind, limit).into_iter().map(counted).collect::<Vec<Value>>())
+    });
+    let top = summed.await.map_err(|_| Refusal::busy("the node ends"))?;
+    let top = top.ok_or_else(|| Refusal::new(StatusCode::CONFLICT, off))?;
+    Ok(json(&json!({ "of": of, "top": top })))
+}
+
+/// What can be seen most, and what it is called.
+const KINDS: [(Kind, &str); 3] =
+    [(Kind::Names, "names"), (Kind::Clients, "clients"), (Kind::Blocked, "blocked")];
+
+/// Who counts what is seen most, if anybody does.
+fn recorder(node: &dyn Node) -> Option<&Recorder> {
+    node.recorder().filter(|recorder| recorder.counts())
+}
+
+fn counted(often: Often) -> Value {
+    let Often { what, count, error } = often;
+    json!({ "key": without_dot(what), "count": count, "error": error })
+}
+
+/// What is seen most of each kind, as of this second.
+pub(super) async fn most(shared: &Arc<Shared>) -> Value {
+    let shared = Arc::clone(shared);
+    let summed = tokio::task::spawn_blocking(move || shared.most.told(&*shared.node));
+    summed.await.unwrap_or(Value::Null)
+}
+
+/// What is seen most of each kind, summed up once a second for all who look.
+#[derive(Debug, Default)]
+pub(super) struct Most(Mutex<Option<(Instant, Value)>>);
+
+impl Most {
+    /// As of this second; nothing where it is not counted.
+    pub(super) fn told(&self, node: &dyn Node) -> Value {
+        let Some(recorder) = recorder(node) else { return Value::Null };
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = Instant::now();
+        if let Some((at, told)) = &*last
+            && now.duration_since(*at) < MOST_AGE_MAX
+        {
+            return told.clone();
+        }
+        let of = |(kind, word): (Kind, &str)| {
+            let top = recorder.top(kind, LIVE_TOP).into_iter().map(counted).collect();
+            (word.to_owned(), Value::Array(top))
+        };
+        let told = Value::Object(KINDS.into_iter().map(of).collect());
+        *last = Some((now, told.clone()));
+        told
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::routes::{Action, ROUTES};
+    use super::*;
+
+    fn read(query: &str) -> Result<Filter, Refusal> {
+        let route = ROUTES.iter().find(|route| route.action == Action::Queries).unwrap();
+        filter(&Parameters::of_query(query, route)?)
+    }
+
+    #[test]
+    fn every_parameter_narrows_the_search() {
+        let all = "under=a.test&client=192.0.2.1&group=kids&answer=blocked&list=ads&type=AAAA&rcode=NXDOMAIN\
+            &since=5&until=7&before=9&limit=3";
+        let expected = Filter {
+            name: Some(NameFilter::Within("a.test".into())),
+            client: Some([192, 0, 2, 1].into()),
+            group: Some("kids".into()),
+            how: Some(How::Blocked),
+            list: Some("ads".into()),
+            qtype: Some(28),
+            rcode: Some(3),
+            since_ms: Some(5_000),
+            until_ms: Some(7_000),
+            before: Some(9),
+        };
+        assert_eq!(read(all).unwrap(), expected);
+        assert_eq!(read("").unwrap(), Filter::default());
+        for bad in
+            ["client=me", "answer=never", "rcode=3", "type=x", "since=-1", "limit=0", "name="]
+        {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+        for (word, rcode) in RCODES.iter().zip(RCODE_NUMBERS) {
+            assert_eq!(*word, rcode.mnemonic());
+        }
+    }
+
+    #[test]
+    fn there_is_a_next_page_behind_a_full_one_and_behind_one_cut_short() {
+        let query = |id| Stored {
+            id,
+            time_ms: 1,
+            name: "a.test".into(),
+            qtype: 1,
+            client: String::new(),
+            port: 0,
+            transport: String::new(),
+            listener: String::new(),
+            group: String::new(),
+            how: String::new(),
+            list: None,
+            rcode: None,
+            latency_us: None,
+            bytes: 0,
+        };
+        let page = |ids: &[i64], is_whole| {
+            let queries = ids.iter().copied().map(query).collect();
+            told(&Found { queries, is_whole }, 2, "a.t")["next"].clone()
+        };
+        assert_eq!(page(&[9, 7], true), 7);
+        assert_eq!(page(&[9], false), 9);
+        assert_eq!((page(&[9], true), page(&[], false)), (Value::Null, Value::Null));
+        let found = Found { queries: vec![query(9), query(7)], is_whole: true };
+        let others = told(&found, 2, "b.test");
+        assert_eq!((&others["queries"], &others["next"]), (&json!([]), &json!(7)));
+    }
+}
