@@ -3,6 +3,8 @@
 
 use std::path::Path;
 
+#[path = "../fuzz/fuzz_targets/bodies/block.rs"]
+mod block;
 #[path = "../fuzz/fuzz_targets/bodies/check.rs"]
 mod check;
 #[path = "../fuzz/fuzz_targets/bodies/filter.rs"]
@@ -79,6 +81,13 @@ fn seeds_of_the_filter_image_pass() {
     run_seeds("filter", filter::run);
     let opened = seeds("filter").iter().filter(|seed| filter::opened(seed)).count();
     assert!(opened >= 10, "{opened}");
+}
+
+#[test]
+fn seeds_of_stored_blocks_pass() {
+    run_seeds("block", block::run);
+    let rows = seeds("block").iter().map(|seed| block::rows(seed)).sum::<usize>();
+    assert!(rows >= 60, "{rows}");
 }
 
 fn seeds(target: &str) -> Vec<Vec<u8>> {

@@ -8,12 +8,13 @@ use std::sync::Arc;
 
 use heimdall_uring::cache::Shard;
 use heimdall_uring::config;
-use heimdall_uring::observe::Transport;
 use heimdall_uring::observe::log::{LogCounters, Octets, Tap, queue};
+use heimdall_uring::observe::{Decisions, Transport};
 use heimdall_uring::policy::filter::syntax::{self, Syntax};
 use heimdall_uring::policy::filter::{Compiler, Image, Kind, Lists, Rule};
 use heimdall_uring::policy::{
-    Acl, Filtering, HostsFile, Identity, LocalData, Policy, RateLimiter, local,
+    Acl, Action, Filtering, HostsFile, Identity, LocalData, Override, Overrides, Policy,
+    RateLimiter, Switches, local,
 };
 use heimdall_uring::serve::{Admission, Client, Core, Sections, Unresolved, Verdict};
 use heimdall_uring::time::{CacheTime, Monotonic, Now};
@@ -82,7 +83,7 @@ fn core_with(optimizations: config::Optimizations) -> Core<()> {
         Identity::new(&config::Identity::default()),
         LocalData::compile(&sections).unwrap().0,
     );
-    let policy = policy.filtered(Some(Arc::new(filtering())));
+    let policy = policy.filtered(Some(Arc::new(filtering()))).switched(switches());
     let policy = policy.pre_filtered(optimizations.filter_pre_filter);
     let shard =
         Shard::new(&config::Cache::default(), 1 << 20, ahash::RandomState::with_seeds(1, 2, 3, 4));
@@ -90,7 +91,19 @@ fn core_with(optimizations: config::Optimizations) -> Core<()> {
     let zones = [NameBuf::from_text("corp.test.").unwrap()];
     let sections =
         Sections { forward: &forward, zones: &zones, udp: &udp, cache: &cache, optimizations };
-    Core::new(Arc::new(policy), shard, sections, Arc::default())
+    let core = Core::new(Arc::new(policy), shard, sections, Arc::default());
+    core.recorded(Decisions::new(16, 1))
+}
+
+/// One name blocked by hand, and one with all below allowed that the list blocks.
+fn switches() -> Switches {
+    let names = ["news.test", "shop.ads.test"].map(|name| NameBuf::from_text(name).unwrap());
+    let said = [
+        Override { action: Action::Block, is_subtree: false },
+        Override { action: Action::Allow, is_subtree: true },
+    ];
+    let overrides = Overrides::new(names.iter().map(NameBuf::as_name).zip(said));
+    Switches { overrides: Some(Arc::new(overrides)), ..Switches::default() }
 }
 
 /// A list that blocks one name and the names below, and allows one of these.
@@ -181,6 +194,7 @@ fn assert_all_free(mut core: Core<()>) {
     resolve(&mut core, &query("www.example.com.", Rtype::A, false), 1);
     resolve(&mut core, &query("many.example.com.", Rtype::A, false), 90);
     resolve(&mut core, &query("fine.ads.test.", Rtype::A, false), 1);
+    resolve(&mut core, &query("a.shop.ads.test.", Rtype::A, false), 1);
     let stranger = Client { address: [8, 8, 8, 8].into(), ..CLIENT };
     let mut broken = query("www.example.com.", Rtype::A, true);
     broken.truncate(30);
@@ -196,6 +210,8 @@ fn assert_all_free(mut core: Core<()>) {
         ("blocked name", CLIENT, query("Www.ads.test.", Rtype::A, true)),
         ("blocked name, other type", CLIENT, query("ads.test.", Rtype::HTTPS, true)),
         ("allowed name", CLIENT, query("fine.ads.test.", Rtype::A, true)),
+        ("name blocked by hand", CLIENT, query("News.test.", Rtype::A, true)),
+        ("name below one allowed by hand", CLIENT, query("a.shop.ads.test.", Rtype::A, true)),
         ("ANY", CLIENT, query("www.example.com.", Rtype::ANY, true)),
         ("stranger", stranger, query("www.example.com.", Rtype::A, true)),
         ("malformed", CLIENT, broken),

@@ -58,9 +58,9 @@ const JOINERS: [&str; 4] = ["node", "cli", "main", "lib"];
 const CRATES: [(&str, &[&str]); 32] = [
     ("toml", &["config"]),
     ("hdrhistogram", &["observe"]),
-    ("hashbrown", &["cache", "policy", "resolve"]),
-    ("crc32fast", &["cache", "policy", "control"]),
-    ("ahash", &["cache", "policy", "resolve", "upstream"]),
+    ("hashbrown", &["cache", "policy", "resolve", "observe"]),
+    ("crc32fast", &["cache", "policy", "control", "observe"]),
+    ("ahash", &["cache", "policy", "resolve", "upstream", "observe", "control"]),
     ("domain", &["policy", "resolve"]),
     ("idna", &["policy"]),
     ("bytes", &["policy", "control"]),

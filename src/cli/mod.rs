@@ -3,6 +3,7 @@
 mod ctl;
 mod generate;
 mod plan;
+mod queries;
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
@@ -68,7 +69,9 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Ask and command a node that runs
-    Ctl(ctl::Arguments),
+    Ctl(Box<ctl::Arguments>),
+    /// Print what stands in a store of queries
+    Queries(queries::Arguments),
     /// Print completions for a shell, or a manual page
     #[command(hide = true)]
     Generate {
@@ -83,6 +86,7 @@ Examples:
   heimdall-uring --cores 0-15 --listen 0.0.0.0:53 --listen [::]:53 --upstream 192.0.2.1
   heimdall-uring --config /etc/heimdall-uring/node.toml --check
   heimdall-uring ctl stats
+  heimdall-uring queries /var/lib/heimdall-uring/queries.sqlite --under example.com
 
 Every key of the config can be set by a variable: HEIMDALL_CACHE_SIZE=2GiB sets cache.size.
 Flags win over variables, variables over the file.
@@ -110,12 +114,15 @@ enum Refusal {
     Node(#[from] NodeError),
     #[error("{0}")]
     Ctl(#[from] ctl::CtlError),
+    #[error("{0}")]
+    Queries(#[from] queries::QueriesError),
 }
 
 impl Refusal {
     const fn exit_code(&self) -> u8 {
         match self {
             Self::Ctl(error) if !error.is_usage() => EXIT_FAILURE,
+            Self::Queries(_) => EXIT_FAILURE,
             Self::Ctl(_) => EXIT_USAGE,
             Self::Node(
                 NodeError::Local(_)
@@ -154,6 +161,7 @@ pub fn run() -> ExitCode {
 fn carry_out(arguments: Arguments) -> Result<(), Refusal> {
     match arguments.command {
         Some(Command::Ctl(arguments)) => return ctl::run(&arguments),
+        Some(Command::Queries(arguments)) => return Ok(queries::run(&arguments)?),
         Some(Command::Generate { what }) => {
             generate::print(what);
             return Ok(());

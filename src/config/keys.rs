@@ -268,6 +268,9 @@ keys! {
     dnstap.anonymize = "false", "true or false",
         |c, v| assign(&mut c.dnstap.anonymize, v.switch());
 
+    explain.decisions = "1024", "a number from 0 to 65536",
+        |c, v| assign(&mut c.explain.decisions, v.count(0..=65_536));
+
     optimizations.zero_copy_parsing = "true", "true or false",
         |c, v| assign(&mut c.optimizations.zero_copy_parsing, v.switch());
     optimizations.simd = "true", "true or false",

@@ -6,6 +6,7 @@
 mod api;
 mod environment;
 mod error;
+mod explain;
 mod forward;
 mod group;
 mod keys;
@@ -27,6 +28,7 @@ use ipnet::IpNet;
 pub use api::{Api, ApiListen, Token};
 pub use environment::stray_variables;
 pub use error::ConfigError;
+pub use explain::Explain;
 pub use forward::{Apex, Forward, ForwardZone, ROOT_VIEW, Selection};
 pub use group::{DEFAULT_GROUP, Days, GROUPS_MAX, Group, Period};
 pub use keys::{KEYS, Key};
@@ -84,6 +86,8 @@ pub struct Config {
     pub query_log: QueryLog,
     /// Who is told of queries.
     pub dnstap: Dnstap,
+    /// What is remembered of decisions.
+    pub explain: Explain,
     /// What can be switched off.
     pub optimizations: Optimizations,
     /// Where an operator asks and commands the node.

@@ -1,6 +1,7 @@
 //! What the control plane asks of one core: a bounded queue and a bell. The core never waits for whoever asks; who asks
 //! waits for the core, but not for ever.
 
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::{fmt, io};
@@ -8,6 +9,8 @@ use std::{fmt, io};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cache::{Flush, Segment, State};
+use crate::observe::Decision;
+use crate::serve::{Client, Explained};
 use crate::sys::eventfd::EventFd;
 use crate::wire::{NameBuf, Rcode, Rtype};
 
@@ -25,8 +28,43 @@ pub enum Request {
     Explain(Box<NameBuf>, Rtype, oneshot::Sender<Vec<Finding>>),
     /// The entries in and below a name, a part of the shard at a time. A receiver that is gone ends it.
     Dump(Box<NameBuf>, mpsc::Sender<Vec<Row>>),
+    /// What would become of a query, step by step; nothing for what is no query.
+    Trace(Box<Hypothetical>, oneshot::Sender<Option<Box<Explained>>>),
+    /// The last decisions, newest first.
+    Decisions(Box<Wanted>, oneshot::Sender<Vec<Decided>>),
     /// What the core knows of the upstreams.
     Upstreams(oneshot::Sender<Vec<UpstreamState>>),
+}
+
+/// A query that nobody has sent.
+#[derive(Clone, Debug)]
+pub struct Hypothetical {
+    /// The message.
+    pub message: Vec<u8>,
+    /// Who would send it.
+    pub client: Client,
+}
+
+/// Which decisions are wanted.
+#[derive(Clone, Debug, Default)]
+pub struct Wanted {
+    /// About this name.
+    pub name: Option<NameBuf>,
+    /// About this name and those below it.
+    pub under: Option<NameBuf>,
+    /// Of this client.
+    pub client: Option<IpAddr>,
+    /// So many at most.
+    pub limit: usize,
+}
+
+/// One decision, to be taken along.
+#[derive(Clone, Debug)]
+pub struct Decided {
+    /// What is known of it; without its name.
+    pub decision: Decision<'static>,
+    /// The name asked for, in presentation form.
+    pub name: String,
 }
 
 /// What a look-up would find, and what it would be good for.

@@ -1,5 +1,7 @@
 //! A core at its desk: what the control plane asks for is done between batches, a little at a time.
 
+mod trace;
+
 use std::rc::Rc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
@@ -69,6 +71,12 @@ fn carry_out(worker: &Rc<Worker>, request: Request) {
         }
         Request::Dump(under, rows) => {
             glommio::spawn_local(dump(Rc::clone(worker), under, rows)).detach();
+        }
+        Request::Trace(question, back) => {
+            let _ = back.send(trace::trace(worker, &question));
+        }
+        Request::Decisions(wanted, back) => {
+            glommio::spawn_local(trace::recall(Rc::clone(worker), wanted, back)).detach();
         }
         Request::Upstreams(back) => {
             let states = worker.upstreams().into_iter().map(told);

@@ -14,6 +14,7 @@ use crate::cache::{Notice, SHARD_BYTES_MAX, Stored};
 use crate::config::{self, Config};
 use crate::control::{self, api};
 use crate::net;
+use crate::observe::decisions;
 use crate::policy::rate;
 use crate::resolve::inflight::{questions_in_all_max, waiters_in_all_max};
 use crate::upstream;
@@ -110,11 +111,12 @@ impl Plan {
         let upstreams = upstream::connections_max(forward) * upstream::CONNECTION_BYTES;
         let clients = rate::bytes(&config.rate);
         let api = api::bytes_max(&config.api, cores);
+        let decisions = decisions::bytes(config.explain.decisions);
         let queries = control::log::bytes(&config.query_log, &config.dnstap, cores);
         let base = PROCESS_BYTES
             + api
             + queries
-            + cores * (WORKER_BYTES + mesh + snapshot + upstreams + clients);
+            + cores * (WORKER_BYTES + mesh + snapshot + upstreams + clients + decisions);
         let buffers = net::arena_bytes(&config.udp);
         let resolution = questions_in_all_max(forward) * QUESTION_BYTES
             + waiters_in_all_max(forward) * WAITER_BYTES;

@@ -41,7 +41,7 @@ use crate::control::switches::Switchboard;
 use crate::mesh::{self, Ends};
 use crate::net::tcp::{self, Tcp};
 use crate::net::udp::{Plane, Setup};
-use crate::observe::ReloadCounters;
+use crate::observe::{Decisions, ReloadCounters};
 use crate::policy::{Acl, Groups, Identity, LocalData, Policy, Published, RateLimiter, Rebinding};
 use crate::resolve::{CookieSecret, Forwarder};
 use crate::serve::{Core, Sections};
@@ -568,7 +568,8 @@ fn assemble(
     let peers = shared.heartbeats.len() - 1;
     let rate = RateLimiter::new(&config.rate, shared.hasher.clone());
     let tap = shared.queries.as_ref().and_then(|queries| queries.tap(number));
-    let core = Core::new(policy, shard, sections, serving).among(peers).limited(rate).tapped(tap);
+    let core = Core::new(policy, shard, sections, serving).among(peers).limited(rate);
+    let core = core.tapped(tap).recorded(Decisions::new(config.explain.decisions, number));
     let entropy = ChaCha::from_kernel();
     let entropy = entropy.map_err(no_entropy)?;
     let sockets = config.forward.sockets;

@@ -20,11 +20,13 @@ use crate::config::{self, ROOT_VIEW};
 use crate::mesh::{Bell, Correspondent, Ends};
 use crate::net::udp::Plane;
 use crate::net::{Path, Respond, SocketId};
-use crate::observe::{Sampling, Transport};
+use crate::observe::{Decisions, Sampling, Transport};
 use crate::policy::Published;
 use crate::resolve::exchange::Question;
-use crate::resolve::{Forwarder, State};
-use crate::serve::{Admission, Asking, Client, Core, Onward, Unresolved, Verdict, Warmth};
+use crate::resolve::{Forwarder, Outlook, State};
+use crate::serve::{
+    Admission, Asking, Client, Core, Explained, Onward, Unresolved, Verdict, Warmth,
+};
 use crate::time::{CacheTime, Monotonic, Now};
 use crate::upstream::Report;
 use crate::wire::MESSAGE_BYTES_MAX;
@@ -166,6 +168,28 @@ impl Worker {
         self.asking.borrow().forwarder.states(now)
     }
 
+    /// What would become of `message`, and who would be asked if it comes to that; nothing for what is no query.
+    pub(super) fn explain(
+        &self,
+        message: &[u8],
+        client: Client,
+    ) -> Option<(Explained, Option<Outlook>)> {
+        let now = self.read_clocks();
+        self.take_up_policy();
+        let explained = self.core.borrow().explain(message, client, now).ok()?;
+        let asking = self.asking.borrow();
+        let outlook = explained
+            .asked
+            .as_ref()
+            .map(|(qname, view)| asking.forwarder.outlook(qname.as_name(), *view, now.monotonic));
+        Some((explained, outlook))
+    }
+
+    /// Lets `work` look at what was decided last.
+    pub(super) fn look_at_decisions<T>(&self, work: impl FnOnce(&Decisions) -> T) -> T {
+        work(self.core.borrow().decisions())
+    }
+
     /// Notes how many answers were there from the start.
     pub(super) fn note_restored(&self, count: u64) {
         self.core.borrow().counters().restored.set(count);
@@ -231,7 +255,9 @@ impl Worker {
         let query = query.view();
         let question = Question::of(&query);
         let (view, evicted) = (asking.view(), asking.evicted());
-        let resolving = async { Some(forwarder.resolve(world, view, &question).await) };
+        let speaker = Cell::new(None);
+        let resolving =
+            async { Some(forwarder.resolve_telling(world, view, &question, &speaker).await) };
         let mut resolution = pin!(or(resolving, async {
             evicted.await;
             None
@@ -251,6 +277,7 @@ impl Worker {
         };
         let now = self.read_clocks();
         self.take_up_policy();
+        asking.note_via(speaker.get());
         let Some(outcome) = outcome else { return self.evict(&mut asking, now) };
         self.tell_changes(forwarder, now);
         if let Err(failure) = outcome {

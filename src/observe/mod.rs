@@ -1,6 +1,7 @@
 //! What a core tells about itself: counters that only their core writes and anyone may read, and their text form.
 
 mod counter;
+pub mod decisions;
 mod durations;
 mod filter;
 mod forward;
@@ -14,6 +15,7 @@ mod text;
 mod upstream;
 
 pub use counter::{Counter, Gauge};
+pub use decisions::{Decision, Decisions, Via};
 pub use durations::{Durations, Sampling, Spread};
 pub use filter::{FilterHits, OVERRIDES};
 pub use forward::{ForwardCounters, ServerCounters};

@@ -6,7 +6,7 @@ use super::{Counter, Durations, FilterHits, Gauge, Spread};
 use crate::wire::{Malformed, Rcode, Rtype};
 
 /// How a query reached us.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Transport {
     /// A datagram.
     Udp,

@@ -11,6 +11,8 @@ use crate::config;
 pub struct Acl {
     v4: Box<[(u32, u32)]>,
     v6: Box<[(u128, u128)]>,
+    /// As the operator wrote them, for people.
+    prefixes: Box<[IpNet]>,
 }
 
 impl Acl {
@@ -25,7 +27,8 @@ impl Acl {
             IpNet::V6(net) => Some((u128::from(net.network()), u128::from(net.broadcast()))),
             IpNet::V4(_) => None,
         });
-        Self { v4: merged(v4.collect()), v6: merged(v6.collect()) }
+        let prefixes = section.allow.clone().into();
+        Self { v4: merged(v4.collect()), v6: merged(v6.collect()), prefixes }
     }
 
     /// Whether `client` is served. IPv4 addresses in IPv6 clothing count as IPv4.
@@ -36,6 +39,14 @@ impl Acl {
             IpAddr::V4(address) => contains(&self.v4, u32::from(address)),
             IpAddr::V6(address) => contains(&self.v6, u128::from(address)),
         }
+    }
+
+    /// The longest prefix of the operator's that holds `client`.
+    #[must_use]
+    pub fn prefix_of(&self, client: IpAddr) -> Option<IpNet> {
+        let client = client.to_canonical();
+        let holding = self.prefixes.iter().filter(|prefix| prefix.contains(&client));
+        holding.max_by_key(|prefix| prefix.prefix_len()).copied()
     }
 }
 
@@ -75,6 +86,7 @@ mod tests {
         for address in ["127.9.9.9", "10.0.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1"] {
             assert!(allows(&acl, address), "{address}");
             assert!(allows(&acl, &format!("::ffff:{address}")), "{address}");
+            assert!(acl.prefix_of(address.parse().unwrap()).is_some(), "{address}");
         }
         for address in ["::1", "fd00::1", "fe80::1"] {
             assert!(allows(&acl, address), "{address}");
@@ -89,6 +101,10 @@ mod tests {
     fn overlapping_prefixes_in_any_order_are_one_range() {
         let acl = acl(&["192.0.2.128/25", "192.0.2.0/24", "192.0.2.5/32", "198.51.100.7/32"]);
         assert_eq!(acl.v4.len(), 2);
+        let prefix = |text: &str| acl.prefix_of(text.parse().unwrap()).map(|net| net.to_string());
+        assert_eq!(prefix("192.0.2.5").unwrap(), "192.0.2.5/32");
+        assert_eq!(prefix("::ffff:192.0.2.200").unwrap(), "192.0.2.128/25");
+        assert_eq!(prefix("192.0.3.0"), None);
         assert!(allows(&acl, "192.0.2.255") && allows(&acl, "198.51.100.7"));
         assert!(!allows(&acl, "192.0.3.0") && !allows(&acl, "198.51.100.8"));
     }

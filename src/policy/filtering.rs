@@ -1,6 +1,8 @@
 //! Hot path. What lists say now: whose lists count for which group of clients, and what those get who ask for a blocked
 //! name. Asked of each question, and of the names and addresses in its answer.
 
+mod explain;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -15,6 +17,7 @@ use crate::config;
 use crate::time::CacheTime;
 use crate::wire::answer::AnswerRecord;
 use crate::wire::{Answer, Name, NameBuf, Query, Rtype};
+pub use explain::{Listed, Part};
 
 /// The lists in force; immutable, shared by all cores, replaced as a whole.
 #[derive(Debug)]
@@ -127,6 +130,12 @@ impl Filtering {
         self.manners.iter().map(|manner| manner.name).collect()
     }
 
+    /// What the operator calls the list with this number.
+    #[must_use]
+    pub fn list_name(&self, list: u8) -> Option<&'static str> {
+        self.manners.get(usize::from(list)).map(|manner| manner.name)
+    }
+
     /// The rule that decides over `qtype` at the name that is `folded`, if there is one: for the client himself, or for the
     /// name.
     #[must_use]
@@ -210,7 +219,7 @@ impl Filtering {
         overrides: Option<&'f Overrides>,
     ) -> Option<Blocked<'f>> {
         if self.may_object(query, answer) {
-            self.object_to_parts(query, answer, subject, overrides)
+            self.object_to_parts(query, answer, subject, overrides, |_, _| {})
         } else {
             None
         }
@@ -229,6 +238,7 @@ impl Filtering {
         answer: &Answer<'_>,
         subject: Subject<'_>,
         overrides: Option<&'f Overrides>,
+        mut note: impl FnMut(Part<'_>, &Decision<'_>),
     ) -> Option<Blocked<'f>> {
         let (matcher, asker) = (self.matcher(subject), self.asker(query.qtype, subject));
         let mut addressed: Option<Decision<'_>> = None;
@@ -237,6 +247,7 @@ impl Filtering {
                 && let Some(server) = name_in(&record, query.qname)
                 && let Some(decision) = matcher.decide_nsdname(server.as_name().as_bytes(), &asker)
             {
+                note(Part::Name(server.as_name()), &decision);
                 return self.objection_of(&decision, query, subject);
             }
             if let Some(target) = target_of(&record, query.qname) {
@@ -250,12 +261,16 @@ impl Filtering {
                 let decision = matcher.decide(folded, &asker);
                 // What is allowed is so with everything behind it.
                 if let Some(decision) = decision {
+                    note(Part::Name(target.as_name()), &decision);
                     return self.objection_of(&decision, query, subject);
                 }
             }
             if self.watches_addresses {
                 for address in addresses(record.rtype, record.rdata) {
                     let found = matcher.decide_address(address, &asker);
+                    if let Some(found) = &found {
+                        note(Part::Address(address), found);
+                    }
                     addressed = first_of(addressed, found);
                 }
             }

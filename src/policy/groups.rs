@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
+use super::interned::interned;
 use crate::config;
 use claims::{Claim, ranges};
 
@@ -26,11 +27,24 @@ pub struct Groups {
     tables: Box<[Table]>,
     default: Place,
     /// What the operator calls each group; the default one has no name unless he gave it lists or upstreams.
-    names: Box<[Option<Box<str>>]>,
+    names: Box<[Option<&'static str>]>,
     /// Those whose queries are not logged.
     unlogged: Box<[u8]>,
     /// As the operator wrote them.
     sections: Arc<[config::Group]>,
+    /// Those of the config, by number.
+    listeners: Arc<[SocketAddr]>,
+}
+
+/// Why a client stands where it stands.
+#[derive(Clone, Copy, Debug)]
+pub struct Membership<'a> {
+    /// Its group, as the operator wrote it.
+    pub section: &'a config::Group,
+    /// The prefix of the group that holds the client, if it names any.
+    pub prefix: Option<IpNet>,
+    /// The listener that was asked, if the group names any.
+    pub listener: Option<SocketAddr>,
 }
 
 /// Who is who at one listener: from each address on, up to the next one.
@@ -60,7 +74,7 @@ impl Groups {
         let default = default.map_or_else(Place::default, |(_, place)| *place);
         let mut names = vec![None; next].into_boxed_slice();
         for (section, place) in &numbered {
-            names[usize::from(place.group)] = Some(section.name.as_str().into());
+            names[usize::from(place.group)] = Some(interned(&section.name));
         }
         let unlogged = numbered.iter().filter(|(section, _)| !section.log);
         let unlogged = unlogged.map(|(_, place)| place.group).collect();
@@ -70,7 +84,8 @@ impl Groups {
         } else {
             listeners.iter().map(|listener| Table::new(&numbered, listener, default)).collect()
         };
-        Self { tables, default, names, unlogged, sections: sections.into() }
+        let (sections, listeners) = (sections.into(), listeners.into());
+        Self { tables, default, names, unlogged, sections, listeners }
     }
 
     /// Where the client at `address` stands who asked the listener with this number. IPv4 addresses in IPv6 clothing count
@@ -82,6 +97,25 @@ impl Groups {
             None => self.default,
             Some(table) => table.find(address).unwrap_or(self.default),
         }
+    }
+
+    /// Why the client at `address` stands where [`Groups::place`] says; `None` when it is in no group that is written down.
+    #[must_use]
+    pub fn membership(&self, address: IpAddr, listener: u16) -> Option<Membership<'_>> {
+        let number = self.place(address, listener).group;
+        let section = config::Group::in_order(&self.sections).nth(number.into()).flatten()?;
+        let address = address.to_canonical();
+        let holding = section.clients.iter().filter(|prefix| prefix.contains(&address));
+        let prefix = holding.max_by_key(|prefix| prefix.prefix_len()).copied();
+        let asked = self.listeners.get(usize::from(listener)).copied();
+        let listener = asked.filter(|asked| section.listeners.contains(asked));
+        Some(Membership { section, prefix, listener })
+    }
+
+    /// The address of a listener.
+    #[must_use]
+    pub fn listener(&self, number: u16) -> Option<SocketAddr> {
+        self.listeners.get(usize::from(number)).copied()
     }
 
     /// Whether queries of a group are logged.
@@ -99,8 +133,8 @@ impl Groups {
 
     /// What the operator calls a group.
     #[must_use]
-    pub fn name(&self, group: u8) -> Option<&str> {
-        self.names.get(usize::from(group))?.as_deref()
+    pub fn name(&self, group: u8) -> Option<&'static str> {
+        *self.names.get(usize::from(group))?
     }
 }
 
@@ -339,7 +373,12 @@ mod tests {
                 Some((holds(section)?, !section.listeners.is_empty(), std::cmp::Reverse(number)))
             }).max();
             let expected = best.map_or(0, |(_, _, number)| u8::try_from(number.0 + 1).unwrap());
-            prop_assert_eq!(Groups::new(&sections, &listeners()).place(address, listener).group, expected);
+            let groups = Groups::new(&sections, &listeners());
+            prop_assert_eq!(groups.place(address, listener).group, expected);
+            let membership = groups.membership(address, listener);
+            prop_assert_eq!(membership.map(|it| it.section), best.map(|(_, _, number)| &sections[number.0]));
+            prop_assert_eq!(membership.map(|it| it.prefix), best.map(|(_, _, number)| Some(sections[number.0].clients[0])));
+            prop_assert_eq!(membership.map(|it| it.listener.is_some()), best.map(|(_, is_named, _)| is_named));
         }
     }
 }

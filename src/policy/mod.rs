@@ -2,10 +2,12 @@
 
 pub mod acl;
 pub mod detour;
+mod explain;
 pub mod filter;
 pub mod filtering;
 pub mod groups;
 pub mod identity;
+mod interned;
 pub mod local;
 pub mod outcome;
 pub mod overrides;
@@ -21,18 +23,28 @@ use std::sync::Arc;
 
 pub use acl::Acl;
 pub use detour::Detour;
-pub use filtering::{Filtering, Judgement, Subject};
-pub use groups::{Groups, Place};
+pub use filtering::{Filtering, Judgement, Listed, Part, Subject};
+pub use groups::{Groups, Membership, Place};
 pub use identity::Identity;
 pub use local::{HostsFile, Local, LocalData, LocalError};
 pub use outcome::{Blocked, Outcome};
 pub use overrides::{Action, OVERRIDES_MAX, Override, Overrides, Switches};
 pub use published::Published;
-pub use rate::{Excess, RateLimiter};
+pub use rate::{Balance, Excess, RateLimiter};
 pub use rebinding::Rebinding;
 
+use crate::config;
+use crate::observe::OVERRIDES;
 use crate::time::CacheTime;
 use crate::wire::{Answer, AnswerBuf, Class, Ede, Flags, Name, NameBuf, Query, Rcode, Rtype};
+
+/// What refused clients are told (RFC 8914 §4.19, §4.21, §4.22). No words about this site: strangers read them, too.
+const STRANGER: &str = "this client is not served";
+const UNTOLD: &str = "the operator does not tell";
+const NO_RECURSION: &str = "recursion was not asked for";
+const NO_TRANSFERS: &str = "no zone transfers";
+const NO_SUCH_TYPE: &str = "no questions of this type";
+const NO_SUCH_CLASS: &str = "no questions of this class";
 
 /// What the policy says to a query.
 #[derive(Debug)]
@@ -221,8 +233,17 @@ impl Policy {
 
     /// What the operator calls a group.
     #[must_use]
-    pub fn group_name(&self, group: u8) -> Option<&str> {
+    pub fn group_name(&self, group: u8) -> Option<&'static str> {
         self.groups.name(group)
+    }
+
+    /// What the operator calls a list.
+    #[must_use]
+    pub fn list_name(&self, list: u8) -> Option<&'static str> {
+        match list {
+            OVERRIDES => Some(config::OVERRIDES_NAME),
+            list => self.filtering.as_ref()?.list_name(list),
+        }
     }
 
     /// The lists in force, if there are any.
@@ -357,7 +378,7 @@ impl Policy {
         now: CacheTime,
     ) -> Ruling<'_> {
         if !asker.is_served {
-            return Ruling::Refuse(Rcode::REFUSED, Some(Ede::PROHIBITED));
+            return Ruling::Refuse(Rcode::REFUSED, Some(Ede::PROHIBITED.with_text(STRANGER)));
         }
         if query.edns.is_some_and(|edns| edns.version > 0) {
             return Ruling::Refuse(Rcode::BADVERS, None);
@@ -376,7 +397,10 @@ impl Policy {
         }
         if !recursion {
             // Answers from the cache would tell one client what others asked (as Unbound's `allow` refuses).
-            return Ruling::Refuse(Rcode::REFUSED, Some(Ede::NOT_AUTHORITATIVE));
+            return Ruling::Refuse(
+                Rcode::REFUSED,
+                Some(Ede::NOT_AUTHORITATIVE.with_text(NO_RECURSION)),
+            );
         }
         match judgement {
             Judgement::Allowed(list) => Ruling::Allow(list),
@@ -388,24 +412,25 @@ impl Policy {
         match (query.qclass, query.qtype) {
             (Class::CH, _) => match self.identity.lookup(query.qname, query.qtype) {
                 Some(answer) => Ruling::Answer(answer.view(now)),
-                None => Ruling::Refuse(Rcode::REFUSED, Some(Ede::PROHIBITED)),
+                None => Ruling::Refuse(Rcode::REFUSED, Some(Ede::PROHIBITED.with_text(UNTOLD))),
             },
             (Class::IN, Rtype::ANY) => Ruling::Answer(self.any.view(now)),
             (Class::IN, Rtype::AXFR | Rtype::IXFR) => {
-                Ruling::Refuse(Rcode::REFUSED, Some(Ede::NOT_SUPPORTED))
+                Ruling::Refuse(Rcode::REFUSED, Some(Ede::NOT_SUPPORTED.with_text(NO_TRANSFERS)))
             }
             (Class::IN, Rtype::MAILA | Rtype::MAILB | Rtype::TKEY) => {
-                Ruling::Refuse(Rcode::NOTIMP, Some(Ede::NOT_SUPPORTED))
+                Ruling::Refuse(Rcode::NOTIMP, Some(Ede::NOT_SUPPORTED.with_text(NO_SUCH_TYPE)))
             }
             (Class::IN, _) => Ruling::Refuse(Rcode::FORMERR, None),
-            _ => Ruling::Refuse(Rcode::REFUSED, Some(Ede::NOT_SUPPORTED)),
+            _ => Ruling::Refuse(Rcode::REFUSED, Some(Ede::NOT_SUPPORTED.with_text(NO_SUCH_CLASS))),
         }
     }
 }
 
 /// Types that name no data: 0 is reserved, 41 is OPT, 249 to 255 are question-only or for transactions
 /// (RFC 6895 §3.1). Other numbers of that range are unknown types like all others.
-const fn is_meta(qtype: Rtype) -> bool {
+#[must_use]
+pub const fn is_meta(qtype: Rtype) -> bool {
     matches!(qtype.0, 0 | 41 | 249..=255)
 }
 

@@ -1,11 +1,10 @@
 //! What those get who ask for a blocked name: made ready for each list, or out of the records that a rule brings.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
 
 use super::detour::Detour;
 use super::filter::{Decision, LocalRecord};
+use super::interned::interned;
 use crate::config::{self, ListAnswer, ListReason};
 use crate::time::CacheTime;
 use crate::wire::answer::AnswerBuilder;
@@ -189,16 +188,4 @@ fn made<'r>(
         is_empty = false;
     }
     (!is_empty).then(|| Outcome::Made(Box::new(builder.finish())))
-}
-
-/// `name` for as long as the process lives: replies point to it. There are as many as lists had names.
-fn interned(name: &str) -> &'static str {
-    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
-    let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(known) = names.get(name) {
-        return known;
-    }
-    let name = Box::leak(Box::<str>::from(name));
-    names.insert(name);
-    name
 }

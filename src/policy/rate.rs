@@ -22,6 +22,7 @@
 use std::net::IpAddr;
 
 use ahash::RandomState;
+use ipnet::IpNet;
 
 use super::Acl;
 use crate::config;
@@ -64,6 +65,15 @@ pub enum Excess {
     Slip,
     /// It is refused: its client's address is proven, so that the reply goes to nobody else.
     Refuse,
+}
+
+/// What a client may still ask.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Balance {
+    /// As much as it likes, because of this prefix.
+    Unlimited(Option<IpNet>),
+    /// So many queries at once; 0 when the next one is over the limit.
+    Left(u64),
 }
 
 /// How much the clients of one core have asked.
@@ -134,21 +144,41 @@ impl RateLimiter {
         None
     }
 
+    /// What `client` may still ask, without a charge.
+    #[must_use]
+    pub fn balance(&self, client: IpAddr, transport: Transport, now: Monotonic) -> Balance {
+        if self.unlimited.allows(client) {
+            return Balance::Unlimited(self.unlimited.prefix_of(client));
+        }
+        let (place, tag) = self.place_of(client, transport);
+        let Set(ways) = &self.sets[place];
+        let known = ways.get(way_of(tag, ways));
+        let full_at = known.map_or(0, |bucket| bucket.full_at);
+        let debt = full_at.saturating_sub(now.as_nanos()).min(self.room + self.token);
+        Balance::Left((self.room + self.token - debt) / self.token)
+    }
+
     /// Buckets that were given away before they were full again.
     #[must_use]
     pub const fn forgotten(&self) -> u64 {
         self.forgotten
     }
 
+    /// In which set a client's bucket lies, and with which tag.
     #[inline]
-    fn bucket(&mut self, client: IpAddr, transport: Transport, now: u64) -> &mut Bucket {
+    fn place_of(&self, client: IpAddr, transport: Transport) -> (usize, u32) {
         let hash = self.hasher.hash_one(self.prefix(client));
         let is_stream = matches!(transport, Transport::Tcp);
         let [t0, t1, t2, t3, high @ ..] = hash.to_le_bytes();
         // Both buckets of a client lie in one set, and are never taken for each other.
         let tag = u32::from_le_bytes([t0, t1, t2, t3]) & !1 | u32::from(is_stream);
         let place = (u64::from(u32::from_le_bytes(high)) * self.sets.len() as u64) >> 32;
-        let place = usize::try_from(place).expect("below the number of sets");
+        (usize::try_from(place).expect("below the number of sets"), tag)
+    }
+
+    #[inline]
+    fn bucket(&mut self, client: IpAddr, transport: Transport, now: u64) -> &mut Bucket {
+        let (place, tag) = self.place_of(client, transport);
         let Set(ways) = &mut self.sets[place];
         let mut way = way_of(tag, ways);
         if way == WAYS {

@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::forward::{EXCHANGES_MAX, Forwarder};
 use super::ports::{Clock, Entropy, Transport};
 use super::zones::Group;
+use crate::observe::Via;
 use crate::time::{Deadline, Monotonic};
 use crate::wire::AnswerBuf;
 
@@ -43,6 +44,8 @@ pub(super) struct Contest<'a, W> {
     deadline: Deadline,
     /// Exchanges left.
     budget: &'a Cell<usize>,
+    /// Who has had the last word.
+    speaker: &'a Cell<Option<Via>>,
     /// Whose turn is yet to come in this round.
     waiting: VecDeque<usize>,
     runners: Vec<Runner<'a>>,
@@ -80,7 +83,7 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
         world: &'a W,
         question: &'a Question<'a>,
         group: &'a Group,
-        budget: &'a Cell<usize>,
+        (budget, speaker): (&'a Cell<usize>, &'a Cell<Option<Via>>),
     ) -> Self {
         let begin = world.monotonic();
         Self {
@@ -91,6 +94,7 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
             begun: begin,
             deadline: Deadline::after(begin, forwarder.section.deadline),
             budget,
+            speaker,
             waiting: forwarder.order(group, world, begin).into(),
             runners: Vec::new(),
             rounds: 1,
@@ -180,6 +184,9 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
         let (forwarder, world, question) = (self.forwarder, self.world, self.question);
         let (budget, patience) = (self.budget, self.group.patience);
         let server = forwarder.server(place);
+        if self.speaker.get().is_none() {
+            self.speaker.set(Some(server.via()));
+        }
         let wanted = server.rtt(|rtt| rtt.retry(patience));
         let wanted = wanted.saturating_mul(1 << (self.rounds - 1).min(16)).min(patience);
         let sharers = (self.waiting.len() + 1).min(budget.get());
@@ -268,6 +275,7 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
         let (forwarder, now) = (self.forwarder, self.world.monotonic());
         self.again.retain(|&other| other != place);
         let server = forwarder.server(place);
+        self.speaker.set(Some(server.via()));
         forwarder.count_server(place).failed();
         if failure == Failure::Unreachable {
             self.again.push(place);
@@ -291,6 +299,7 @@ impl<'a, W: Transport + Clock + Entropy> Contest<'a, W> {
         let forwarder = self.forwarder;
         let winner = self.runners.swap_remove(index);
         let server = forwarder.server(winner.place);
+        self.speaker.set(Some(server.via()));
         forwarder.note(server, server.answered());
         let rtt_us = server.rtt(|rtt| rtt.smoothed_us()).unwrap_or_default();
         forwarder.count_server(winner.place).answered(rtt_us);

@@ -18,7 +18,7 @@ use super::race::join_all;
 use super::server::Server;
 use super::zones::{Group, Zones};
 use crate::config::{self, ForwardZone, Upstream};
-use crate::observe::{ForwardCounters, ServerCounters};
+use crate::observe::{ForwardCounters, ServerCounters, Via};
 use crate::time::{Deadline, Monotonic};
 use crate::wire::{AnswerBuf, Class, NameBuf, Rtype};
 
@@ -170,10 +170,30 @@ impl Forwarder {
     where
         W: Transport + Clock + Entropy,
     {
+        self.resolve_telling(world, view, question, &Cell::new(None)).await
+    }
+
+    /// As [`Forwarder::resolve`]; leaves in `speaker` who answered, or who failed last, or was at least asked.
+    ///
+    /// # Errors
+    /// As [`Forwarder::resolve`].
+    ///
+    /// # Panics
+    /// As [`Forwarder::resolve`].
+    pub async fn resolve_telling<W>(
+        &self,
+        world: &W,
+        view: u8,
+        question: &Question<'_>,
+        speaker: &Cell<Option<Via>>,
+    ) -> Result<AnswerBuf, Failure>
+    where
+        W: Transport + Clock + Entropy,
+    {
         self.save_hedge();
         let group = self.zones.group(question.qname, view);
         let budget = Cell::new(EXCHANGES_MAX);
-        Contest::new(self, world, question, group, &budget).run().await
+        Contest::new(self, world, question, group, (&budget, speaker)).run().await
     }
 
     /// Asks those that rest whether they are back, as each rest ends, and calls `after_each` then; never returns.
@@ -307,6 +327,10 @@ impl Forwarder {
     /// All of them, in the order of their counters.
     pub(super) fn servers(&self) -> &[Rc<Server>] {
         &self.servers
+    }
+
+    pub(super) const fn zones(&self) -> &Zones {
+        &self.zones
     }
 
     pub(super) fn server(&self, place: usize) -> &Server {

@@ -28,4 +28,4 @@ pub use forward::{Failure, Forwarder};
 pub use health::{Change, Reason};
 pub use inflight::{Elsewhere, Ended, Inflight, Joined};
 pub use room::Eviction;
-pub use state::State;
+pub use state::{Outlook, State};

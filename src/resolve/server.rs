@@ -9,6 +9,7 @@ use super::health::{Change, Health};
 use super::room::{Claim, Guard, Room};
 use super::rtt::Rtt;
 use crate::config::{Protocol, Upstream};
+use crate::observe::Via;
 use crate::time::Monotonic;
 use crate::wire::{NameBuf, Response, options};
 
@@ -115,6 +116,11 @@ impl Server {
     /// Where it is.
     pub(super) const fn address(&self) -> SocketAddr {
         self.upstream.address
+    }
+
+    /// How it is named where it has answered or failed.
+    pub(super) fn via(&self) -> Via {
+        Via { address: self.upstream.address, protocol: self.upstream.protocol.label() }
     }
 
     /// Begins an attempt, for which the oldest may have to leave; `None` when there is no room.

@@ -73,6 +73,14 @@ impl Zones {
         let mut suffixes = name.as_name().suffixes();
         suffixes.find_map(|suffix| self.apexes.get(suffix.as_bytes()).copied())
     }
+
+    /// The apex of the closest zone that holds `qname`; `None` where the view decides.
+    pub(super) fn apex(&self, qname: Name<'_>) -> Option<NameBuf> {
+        let mut name = NameBuf::new(qname);
+        name.make_lower();
+        let mut suffixes = name.as_name().suffixes();
+        suffixes.find(|suffix| self.apexes.contains_key(suffix.as_bytes())).map(NameBuf::new)
+    }
 }
 
 impl Group {
@@ -86,18 +94,7 @@ impl Group {
         entropy: &impl Entropy,
         is_tried: impl Fn(&Server) -> bool,
     ) -> Vec<usize> {
-        let mut awake = Vec::with_capacity(self.members.len());
-        let (mut tried, mut resting) = (Vec::new(), Vec::new());
-        for &place in &self.members {
-            let server = &servers[place];
-            if !server.health(|health| health.is_resting()) {
-                awake.push(place);
-            } else if is_tried(server) {
-                tried.push(place);
-            } else {
-                resting.push(place);
-            }
-        }
+        let [mut tried, mut awake, mut resting] = self.divided(servers, is_tried);
         match self.selection {
             Selection::Ordered => {}
             Selection::RoundRobin if awake.is_empty() => {}
@@ -112,6 +109,52 @@ impl Group {
         tried.append(&mut awake);
         tried.append(&mut resting);
         tried
+    }
+
+    /// The order in which a question would go through the servers now; nobody's turn is taken. Where chance decides, those with
+    /// the least burden stand first.
+    pub(super) fn outlook(
+        &self,
+        servers: &[Rc<Server>],
+        is_tried: impl Fn(&Server) -> bool,
+    ) -> Vec<usize> {
+        let [tried, mut awake, resting] = self.divided(servers, is_tried);
+        match self.selection {
+            Selection::Ordered => {}
+            Selection::RoundRobin if awake.is_empty() => {}
+            Selection::RoundRobin => {
+                let turn = self.turn.get() % awake.len();
+                awake.rotate_left(turn);
+            }
+            Selection::Fastest => lightest_first(&mut awake, servers),
+        }
+        [tried, awake, resting].concat()
+    }
+
+    /// Those that are to be tried although they rest, those that are awake, and those that rest.
+    fn divided(
+        &self,
+        servers: &[Rc<Server>],
+        is_tried: impl Fn(&Server) -> bool,
+    ) -> [Vec<usize>; 3] {
+        let mut awake = Vec::with_capacity(self.members.len());
+        let (mut tried, mut resting) = (Vec::new(), Vec::new());
+        for &place in &self.members {
+            let server = &servers[place];
+            if !server.health(|health| health.is_resting()) {
+                awake.push(place);
+            } else if is_tried(server) {
+                tried.push(place);
+            } else {
+                resting.push(place);
+            }
+        }
+        [tried, awake, resting]
+    }
+
+    /// How one of those that are awake is chosen.
+    pub(super) const fn selection(&self) -> Selection {
+        self.selection
     }
 }
 
@@ -132,5 +175,10 @@ fn fastest_first(places: &mut [usize], servers: &[Rc<Server>], entropy: &impl En
     let (winner, loser) = if is_swapped { (second, first) } else { (first, second) };
     servers[places[loser]].rtt(|rtt| rtt.forgive());
     places.swap(0, winner);
-    places[1..].sort_by(|&left, &right| burden(left).total_cmp(&burden(right)));
+    lightest_first(&mut places[1..], servers);
+}
+
+fn lightest_first(places: &mut [usize], servers: &[Rc<Server>]) {
+    let burden = |place: usize| servers[place].burden();
+    places.sort_by(|&left, &right| burden(left).total_cmp(&burden(right)));
 }

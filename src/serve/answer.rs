@@ -10,7 +10,7 @@ use super::reply;
 use crate::cache::{Explanation, Failures, Key, Lookup, Outbox, Shard};
 use crate::config::{self, ROOT_VIEW};
 use crate::observe::log::{Account, How, Tap};
-use crate::observe::{ServingCounters, Transport};
+use crate::observe::{Decisions, ServingCounters, Transport};
 use crate::policy::{Asker, Excess, Filtering, Policy, RateLimiter, Ruling};
 use crate::time::Now;
 use crate::wire::case::Folding;
@@ -88,6 +88,8 @@ pub struct Core<P> {
     /// What is to be told of the query at hand.
     pub(super) account: Account,
     pub(super) tap: Option<Tap>,
+    /// What was decided last.
+    pub(super) decisions: Decisions,
     /// Tells questions in flight from those of a config before, whose views have the same numbers.
     pub(super) salt: u64,
 }
@@ -134,6 +136,7 @@ impl<P> Core<P> {
             key: Key::default(),
             account: Account::default(),
             tap: None,
+            decisions: Decisions::new(0, 0),
             salt: 0,
         }
     }
@@ -157,6 +160,19 @@ impl<P> Core<P> {
     pub fn tapped(mut self, tap: Option<Tap>) -> Self {
         self.tap = tap;
         self
+    }
+
+    /// The same, noting in `decisions` what it decides.
+    #[must_use]
+    pub fn recorded(mut self, decisions: Decisions) -> Self {
+        self.decisions = decisions;
+        self
+    }
+
+    /// What was decided last.
+    #[must_use]
+    pub const fn decisions(&self) -> &Decisions {
+        &self.decisions
     }
 
     /// Goes by `policy` from now on. What the cache holds is the truth of upstreams, so nothing of it has to go.
@@ -232,7 +248,11 @@ impl<P> Core<P> {
         } else {
             self.find(message, || Query::parse(message), client, now, out)
         };
-        if self.tap.is_none() { verdict } else { self.tell_now(verdict, message, client, now, out) }
+        let is_noted = !self.account.is_plain() || self.decisions.is_due();
+        if self.tap.is_none() && !is_noted {
+            return verdict;
+        }
+        self.tell_now((verdict, is_noted), message, client, now, out)
     }
 
     /// As [`Core::find`], from a query that holds nothing of its message.
@@ -280,12 +300,12 @@ impl<P> Core<P> {
             }
             Ruling::Block(blocked) => {
                 self.counters.filter.blocked(blocked.list);
-                self.account.block(blocked.list);
+                self.account.block(blocked.list, Some(blocked.ede));
                 let written = reply.write_blocked(blocked, now, &self.counters, out);
                 return written.unwrap_or_else(|other| self.follow(reply, other, now, out));
             }
             Ruling::Refuse(rcode, ede) => {
-                self.account.refuse(rcode.0);
+                self.account.refuse(rcode.0, ede);
                 let refusal = AnswerBuf::empty(rcode);
                 let refusal = refusal.view(now.cache);
                 return reply.write(&refusal, ede, now, &self.counters, out);
@@ -324,12 +344,15 @@ impl<P> Core<P> {
                     && let Some(blocked) = self.policy.objection(query, asker, &answer, now.cache)
                 {
                     self.counters.filter.blocked_answer(blocked.list);
-                    self.account.block(blocked.list);
+                    self.account.block(blocked.list, Some(blocked.ede));
                     let written = reply.write_blocked(blocked, now, &self.counters, out);
                     return written.unwrap_or_else(|other| self.follow(reply, other, now, out));
                 }
                 self.counters.hits.bump();
                 let reason = Policy::reason(&answer);
+                if reason.is_some() {
+                    self.account.ede = reason;
+                }
                 let verdict = reply.write(&answer, reason, now, &self.counters, out);
                 if is_due { self.refresh(verdict, query, now) } else { verdict }
             }
@@ -344,6 +367,7 @@ impl<P> Core<P> {
                     self.counters.failures_cached.bump();
                     let failure = AnswerBuf::empty(Rcode::SERVFAIL);
                     let ede = Some(Ede::CACHED_ERROR.with_text(reason));
+                    self.account.ede = ede;
                     return reply.write(&failure.view(now.cache), ede, now, &self.counters, out);
                 }
                 self.counters.misses.bump();
@@ -361,10 +385,10 @@ impl<P> Core<P> {
         excess
     }
 
-    /// For the question whose key is set, and to which only a stale answer is there: whether it is vain to ask, because that
-    /// has just failed or is slow, and whether the client has to wait for what comes of it.
-    pub(super) fn prospects(&self, now: Now) -> (bool, bool) {
-        let key = self.key.as_bytes();
+    /// For the question with this key, to which only a stale answer is there: whether it is vain to ask, because that has just
+    /// failed or is slow, and whether the client has to wait for what comes of it.
+    pub(super) fn prospects(&self, key: &Key, now: Now) -> (bool, bool) {
+        let key = key.as_bytes();
         let hash = self.shard.hash(key);
         let is_vain = self.failures.recent(hash, now.cache).is_some()
             || self.waiting.is_slow(hash ^ self.salt, key);
@@ -374,7 +398,7 @@ impl<P> Core<P> {
     /// When only a stale answer is there: somebody is asked first, unless that is known to be vain or slow (RFC 8767 §5).
     #[cold]
     fn answer_late(&mut self, reply: reply::Reply<'_, '_>, now: Now, out: &mut [u8]) -> Verdict {
-        let (is_vain, must_wait) = self.prospects(now);
+        let (is_vain, must_wait) = self.prospects(&self.key, now);
         if must_wait {
             self.counters.misses.bump();
             let patience = Some(self.stale_after);
@@ -386,11 +410,12 @@ impl<P> Core<P> {
         let asker = reply.client.asker(&self.policy);
         if let Some(blocked) = self.policy.late_objection(reply.query, asker, &answer, now.cache) {
             self.counters.filter.blocked_answer(blocked.list);
-            self.account.block(blocked.list);
+            self.account.block(blocked.list, Some(blocked.ede));
             let written = reply.write_blocked(blocked, now, &self.counters, out);
             return written.unwrap_or_else(|other| self.follow(reply, other, now, out));
         }
         self.account.how = Some(How::Stale);
+        self.account.ede = Some(reply::stale_ede(&answer));
         let verdict = reply.write_stale(&answer, &self.counters, out);
         if is_vain { verdict } else { self.refresh(verdict, reply.query, now) }
     }

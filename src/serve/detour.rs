@@ -19,16 +19,16 @@ use crate::wire::{
 };
 
 /// Most aliases of the operator's own that are followed one behind the other; beyond are circles.
-const DETOURS_MAX: usize = 8;
+pub(super) const DETOURS_MAX: usize = 8;
 
 /// What a client that was led elsewhere is told before the answer from there.
 #[derive(Debug)]
 pub(super) struct Way {
     /// The query of the client: the one that is resolved is about another name.
     pub(super) query: QueryBuf,
-    links: AnswerBuf,
+    pub(super) links: AnswerBuf,
     /// What the client is told beside it, where a list leads there.
-    ede: Option<Ede>,
+    pub(super) ede: Option<Ede>,
     /// The list that wants it so.
     pub(super) list: Option<u8>,
 }
@@ -42,7 +42,12 @@ impl Way {
     /// The whole answer for the client: the aliases, then `answer`, which is for `asked`. Its TTLs are those at `now`.
     ///
     /// `None` when that is too long for a message.
-    fn join(&self, asked: &Query<'_>, answer: &Answer<'_>, aging: Aging) -> Option<AnswerBuf> {
+    pub(super) fn join(
+        &self,
+        asked: &Query<'_>,
+        answer: &Answer<'_>,
+        aging: Aging,
+    ) -> Option<AnswerBuf> {
         let own = self.query.view();
         let (mut first, mut second) = (Vec::new(), Vec::new());
         let aliases = rendered(&own, &self.links.view(answer.stored), Aging::By(0), &mut first)?;
@@ -92,7 +97,7 @@ impl<P> Core<P> {
         self.counters.detours.bump();
         let Elsewhere { detour, ede, list } = elsewhere;
         let Detour { links, target } = *detour;
-        list.into_iter().for_each(|list| self.account.block(list));
+        list.into_iter().for_each(|list| self.account.block(list, ede));
         let is_resolved = reply.query.header.flags.has(Flags::RD);
         if reply.query.qtype == Rtype::CNAME || !is_resolved {
             return reply.write(&links.view(now.cache), ede, now, &self.counters, out);
@@ -137,9 +142,9 @@ impl<P> Core<P> {
         out: &mut [u8],
     ) -> Verdict {
         if let Some(blocked) = self.objection_to_target(reply.client, &way, query, now) {
-            let list = blocked.list;
-            let verdict = self.block_led(reply, blocked, now, out);
-            self.account.block(list);
+            let (list, ede) = (blocked.list, Some(blocked.ede));
+            let verdict = reply.write_blocked_led(blocked, now, &self.counters, out);
+            self.account.block(list, ede);
             return verdict;
         }
         let found = match self.shard.lookup(&mut self.key, now) {
@@ -153,10 +158,10 @@ impl<P> Core<P> {
                 let asker = reply.client.asker(&self.policy);
                 let blocked = self.policy.late_objection(query, asker, &answer, now.cache);
                 if let Some(blocked) = blocked {
-                    let list = blocked.list;
+                    let (list, ede) = (blocked.list, Some(blocked.ede));
                     self.counters.filter.blocked_answer(list);
-                    let verdict = self.block_led(reply, blocked, now, out);
-                    self.account.block(list);
+                    let verdict = reply.write_blocked_led(blocked, now, &self.counters, out);
+                    self.account.block(list, ede);
                     return verdict;
                 }
             }
@@ -169,6 +174,7 @@ impl<P> Core<P> {
         if let Some(reason) = self.failures.recent(hash, now.cache) {
             self.counters.failures_cached.bump();
             let ede = Some(Ede::CACHED_ERROR.with_text(reason));
+            self.account.ede = ede;
             let failure = AnswerBuf::empty(Rcode::SERVFAIL);
             return reply.write(&failure.view(now.cache), ede, now, &self.counters, out);
         }
@@ -185,7 +191,7 @@ impl<P> Core<P> {
         now: Now,
         out: &mut [u8],
     ) -> Verdict {
-        let (is_vain, must_wait) = self.prospects(now);
+        let (is_vain, must_wait) = self.prospects(&self.key, now);
         if must_wait {
             self.counters.misses.bump();
             let patience = Some(self.stale_after);
@@ -215,24 +221,24 @@ impl<P> Core<P> {
         self.counters.filter.blocked(blocked.list);
         Some(blocked)
     }
-
-    /// What a client gets that the operator leads to a name to which a list objects. Where that list leads elsewhere, too, the
-    /// client gets nothing from there: one way is enough.
-    fn block_led(
-        &self,
-        reply: Reply<'_, '_>,
-        blocked: Blocked<'_>,
-        now: Now,
-        out: &mut [u8],
-    ) -> Verdict {
-        reply.write_blocked(blocked, now, &self.counters, out).unwrap_or_else(|elsewhere| {
-            let links = elsewhere.detour.links.view(now.cache);
-            reply.write(&links, elsewhere.ede, now, &self.counters, out)
-        })
-    }
 }
 
 impl Reply<'_, '_> {
+    /// Writes what a client gets that the operator leads to a name to which a list objects. Where that list leads elsewhere,
+    /// too, the client gets nothing from there: one way is enough.
+    pub(super) fn write_blocked_led(
+        self,
+        blocked: Blocked<'_>,
+        now: Now,
+        counters: &ServingCounters,
+        out: &mut [u8],
+    ) -> Verdict {
+        self.write_blocked(blocked, now, counters, out).unwrap_or_else(|elsewhere| {
+            let links = elsewhere.detour.links.view(now.cache);
+            self.write(&links, elsewhere.ede, now, counters, out)
+        })
+    }
+
     /// Writes the aliases of `way`, and behind them `answer`, which is for `asked`.
     pub(super) fn arrive(
         self,

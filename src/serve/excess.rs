@@ -49,7 +49,7 @@ impl<P> Core<P> {
         out: &mut [u8],
     ) -> Verdict {
         let Ok(query) = query else { return self.drop_excess() };
-        self.account.refuse(Rcode::NOERROR.0);
+        self.account.refuse(Rcode::NOERROR.0, Some(Ede::PROHIBITED.with_text(TOO_MANY_QUERIES)));
         let reply = Reply { query: &query, client, limits: self.limits };
         reply.write_cut(None, now, &self.counters, out)
     }
@@ -68,9 +68,9 @@ impl<P> Core<P> {
                 return reply::reject(malformed, message, false, &self.counters, out);
             }
         };
-        self.account.refuse(Rcode::REFUSED.0);
-        let refusal = AnswerBuf::empty(Rcode::REFUSED);
         let ede = Some(Ede::PROHIBITED.with_text(TOO_MANY_QUERIES));
+        self.account.refuse(Rcode::REFUSED.0, ede);
+        let refusal = AnswerBuf::empty(Rcode::REFUSED);
         let reply = Reply { query: &query, client, limits: self.limits };
         reply.write(&refusal.view(now.cache), ede, now, &self.counters, out)
     }

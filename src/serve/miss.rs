@@ -9,6 +9,7 @@ use super::log::{Arrival, Late};
 use super::reply::{Age, Reply};
 use super::tell::Teller;
 use crate::cache::{Insertion, Key, Lookup};
+use crate::observe::Via;
 use crate::observe::log::{Account, How};
 use crate::resolve::{Elsewhere, Ended, Eviction, Inflight, Joined};
 use crate::time::{CacheTime, Monotonic, Now};
@@ -67,6 +68,8 @@ pub struct Asking {
     begun: CacheTime,
     patience: Option<Duration>,
     eviction: Eviction,
+    /// The upstream that answered or failed last.
+    via: Option<Via>,
 }
 
 impl Asking {
@@ -81,7 +84,8 @@ impl Asking {
     ) -> Box<Self> {
         let (key, query) = (key.clone(), QueryBuf::new(query));
         let patience = Some(patience).filter(|patience| !patience.is_zero());
-        Box::new(Self { key, hash, place, query, begun: now.cache, patience, eviction })
+        let (begun, via) = (now.cache, None);
+        Box::new(Self { key, hash, place, query, begun, patience, eviction, via })
     }
 
     /// The query of the first who asked: name, type, class, DO and CD are those of all who wait.
@@ -101,6 +105,11 @@ impl Asking {
     #[must_use]
     pub const fn patience(&self) -> Option<Duration> {
         self.patience
+    }
+
+    /// Notes which upstream answered, or failed last.
+    pub const fn note_via(&mut self, via: Option<Via>) {
+        self.via = via;
     }
 
     /// Comes true when the question has to make room for newer ones: it then ends with [`Core::evict`].
@@ -172,8 +181,9 @@ impl<P> Core<P> {
         out: &mut [u8],
         send: impl FnOnce(&P, &[u8]),
     ) -> Admission {
-        let Ticket { query, key, client, patience, way, arrival } = *ticket;
+        let Ticket { query, key, client, patience, way, mut arrival } = *ticket;
         let since = now.monotonic;
+        arrival.begin(since);
         let waiter = Waiter { query: query.clone(), client, path, way, since, arrival };
         let hash = self.shard.hash(key.as_bytes());
         let place = hash ^ self.salt;
@@ -182,7 +192,8 @@ impl<P> Core<P> {
         match joined {
             Joined::First(eviction) => {
                 let begun = now.cache;
-                let asking = Asking { key, hash, place, query, begun, patience, eviction };
+                let via = None;
+                let asking = Asking { key, hash, place, query, begun, patience, eviction, via };
                 Admission::Ask(Box::new(asking))
             }
             Joined::Waiting => {
@@ -209,17 +220,13 @@ impl<P> Core<P> {
     fn refuse(&self, waiter: &Waiter<P>, text: &'static str, now: Now, out: &mut [u8]) -> Verdict {
         self.counters.overload.bump();
         let group = self.policy.place(waiter.client.address, waiter.client.listener).group;
-        let account = Account { how: Some(How::Refused), group, ..Account::default() };
+        let ede = Some(Ede::NETWORK_ERROR.with_text(text));
+        let account = Account { how: Some(How::Refused), group, ede, ..Account::default() };
         let refusal = AnswerBuf::empty(Rcode::SERVFAIL);
         let query = waiter.own_query();
         let reply = Reply { query: &query, client: waiter.client, limits: self.limits };
-        let ede = Ede::NETWORK_ERROR.with_text(text);
-        let verdict = reply.write(&refusal.view(now.cache), Some(ede), now, &self.counters, out);
-        Late { tap: self.tap.as_ref(), policy: &self.policy, now }.tell(
-            account,
-            waiter,
-            written(&verdict, out),
-        );
+        let verdict = reply.write(&refusal.view(now.cache), ede, now, &self.counters, out);
+        self.late(now).tell(account, waiter, written(&verdict, out));
         verdict
     }
 
@@ -242,7 +249,13 @@ impl<P> Core<P> {
             limits: self.limits,
             asked: asking.query.view(),
             how: How::Stale,
-            log: Late { tap: self.tap.as_ref(), policy: &self.policy, now },
+            log: Late {
+                tap: self.tap.as_ref(),
+                decisions: &self.decisions,
+                policy: &self.policy,
+                via: None,
+                now,
+            },
             now,
         };
         let led = teller.tell_all(waiters, &answer, Age::Stale, out, &mut send);
@@ -326,7 +339,13 @@ impl<P> Core<P> {
             limits: self.limits,
             asked: asking.query.view(),
             how,
-            log: Late { tap: self.tap.as_ref(), policy: &self.policy, now },
+            log: Late {
+                tap: self.tap.as_ref(),
+                decisions: &self.decisions,
+                policy: &self.policy,
+                via: asking.via,
+                now,
+            },
             now,
         };
         let led = teller.tell_all(waiters, &answer, age, out, &mut send);

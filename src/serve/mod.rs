@@ -7,10 +7,12 @@ mod blocked;
 mod coherence;
 mod detour;
 mod excess;
+mod explain;
 mod log;
 mod miss;
 mod reply;
 mod tell;
 
 pub use answer::{Client, Core, FORESEEN_MAX, Sections, Verdict, Warmth};
+pub use explain::{Explained, Fate, Stage, Step};
 pub use miss::{Admission, Asking, Onward, Ticket, Unresolved};

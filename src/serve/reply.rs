@@ -13,6 +13,9 @@ use crate::wire::{
 /// TTL of stale answers, in seconds (RFC 8767 §4).
 pub(super) const STALE_TTL: u32 = 30;
 
+/// What those are told who get an answer past its lifetime.
+const PAST_LIFETIME: &str = "past its lifetime: no upstream has answered yet";
+
 /// How large replies may be.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
@@ -54,6 +57,14 @@ pub(super) enum Age {
 }
 
 impl Age {
+    /// What is said beside `answer`.
+    pub(super) const fn ede(self, answer: &Answer<'_>) -> Option<Ede> {
+        match self {
+            Self::Fresh(own) => own,
+            Self::Stale => Some(stale_ede(answer)),
+        }
+    }
+
     /// The same, with `ede` where nothing is said.
     pub(super) fn or_ede(self, ede: Option<Ede>) -> Self {
         match self {
@@ -101,11 +112,8 @@ impl Reply<'_, '_> {
         out: &mut [u8],
     ) -> Verdict {
         counters.stale.bump();
-        let ede = match answer.shape.rcode {
-            Rcode::NXDOMAIN => Ede::STALE_NXDOMAIN,
-            _ => Ede::STALE_ANSWER,
-        };
-        self.write_aged(answer, Aging::To(STALE_TTL), Some(ede), counters, out)
+        let ede = Some(stale_ede(answer));
+        self.write_aged(answer, Aging::To(STALE_TTL), ede, counters, out)
     }
 
     #[inline]
@@ -132,6 +140,15 @@ impl Reply<'_, '_> {
         }
         Verdict::Reply(len)
     }
+}
+
+/// What those are told who get `answer` past its lifetime (RFC 8914 §4.4, §4.20).
+pub(super) const fn stale_ede(answer: &Answer<'_>) -> Ede {
+    match answer.shape.rcode {
+        Rcode::NXDOMAIN => Ede::STALE_NXDOMAIN,
+        _ => Ede::STALE_ANSWER,
+    }
+    .with_text(PAST_LIFETIME)
 }
 
 /// Answers what is no query: FORMERR where a header can be trusted, NOTIMP for other opcodes, else silence. Strangers are

@@ -67,15 +67,16 @@ impl Teller<'_> {
         let query = waiter.own_query();
         let reply = Reply { query: &query, client: waiter.client, limits };
         let age = age.or_ede(Policy::reason(answer));
+        account.ede = age.ede(answer);
         if let Some(way) = &waiter.way {
-            way.list.into_iter().for_each(|list| account.block(list));
+            way.list.into_iter().for_each(|list| account.block(list, way.ede));
         }
         let is_free = waiter.way.as_ref().is_some_and(|way| way.is_of_a_list());
         if !is_free {
             let asker = waiter.client.asker(policy);
             if let Some(blocked) = policy.late_objection(asked, asker, answer, now.cache) {
                 counters.filter.blocked_answer(blocked.list);
-                account.block(blocked.list);
+                account.block(blocked.list, Some(blocked.ede));
                 return reply.write_blocked(blocked, now, counters, out);
             }
         }
@@ -107,8 +108,7 @@ impl<P> Core<P> {
                     onward.push(Onward { ticket, path: waiter.path });
                 }
                 verdict => {
-                    let late = Late { tap: self.tap.as_ref(), policy: &self.policy, now };
-                    late.tell(self.account, &waiter, written(&verdict, out));
+                    self.late(now).tell(self.account, &waiter, written(&verdict, out));
                     send(&waiter.path, written(&verdict, out));
                 }
             }

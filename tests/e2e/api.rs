@@ -69,7 +69,8 @@ fn every_documented_path_answers_as_documented() {
         if path.ends_with("/live") {
             continue;
         }
-        let query = if path.ends_with("/lookup") { "?name=name.test" } else { "" };
+        let is_about_a_name = path.ends_with("/lookup") || path.ends_with("/explain");
+        let query = if is_about_a_name { "?name=name.test" } else { "" };
         let reply = get(api, &format!("{path}{query}"), &[BEARER]);
         assert_eq!(reply.status, 200, "{path}");
         let content = &operation["responses"]["200"]["content"];
@@ -227,6 +228,8 @@ fn loopback_without_a_token_sees_figures_and_commands_nothing() {
         "/api/v1/lists",
         "/api/v1/queries",
         "/api/v1/top",
+        "/api/v1/explain?name=name.test",
+        "/api/v1/decisions",
     ] {
         assert_eq!(get(api, path, &[]).status, 403, "{path}");
     }

@@ -300,6 +300,28 @@ fn top_shows_the_figures_anew_until_the_node_is_gone() {
 }
 
 #[test]
+fn top_shows_who_asks_most_or_why_it_does_not() {
+    let counting = Commanded::start("[query_log]\ntop = 9\n");
+    counting.asks();
+    let silent = Commanded::start("");
+    for (commanded, words) in [
+        (&counting, &["names", "name.test", "127.0.0.1"][..]),
+        (&silent, &["no names and clients: query_log.top is 0 in the config"]),
+    ] {
+        let mut command = Command::new(PROGRAM);
+        command.args(["ctl", "--config", &commanded.config(), "top"]);
+        command.env_remove("HEIMDALL_API_LISTEN").stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut top = command.spawn().unwrap();
+        let mut lines = BufReader::new(top.stdout.take().unwrap()).lines().map_while(Result::ok);
+        for words in words {
+            assert!(lines.any(|line| line.contains(words)), "{words}");
+        }
+        top.kill().unwrap();
+        top.wait().unwrap();
+    }
+}
+
+#[test]
 fn node_is_found_at_its_socket_without_a_token() {
     let directory = Directory::create();
     let place = format!("unix:{}", directory.path().join("api.sock").display());

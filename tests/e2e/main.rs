@@ -17,6 +17,7 @@ mod client;
 mod ctl;
 mod dot;
 mod edns;
+mod explain;
 mod filter;
 mod flood;
 mod forward;

@@ -1,5 +1,5 @@
-//! Queries written down: dnstap as Debian's own readers understand it, the store as SQLite's own client reads it, and a node that
-//! answers whatever becomes of both.
+//! Queries written down: dnstap as Debian's own readers understand it, the store as `heimdall-uring queries` and SQLite's own client
+//! read it, and a node that answers whatever becomes of both.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -44,6 +44,18 @@ fn dnstap_read(path: &Path) -> String {
 
 fn sqlite(path: &Path, statement: &str) -> String {
     printed("sqlite3", &["-readonly", path.to_str().unwrap(), statement])
+}
+
+/// What `heimdall-uring queries` prints of the store at `path`.
+fn queries(path: &Path, arguments: &[&str]) -> String {
+    let path = path.to_str().unwrap();
+    printed(env!("CARGO_BIN_EXE_heimdall-uring"), &[&["queries", path][..], arguments].concat())
+}
+
+/// How many queries are stored.
+fn count(path: &Path) -> u64 {
+    let count = sqlite(path, "SELECT coalesce(sum(records), 0) FROM block");
+    count.trim().parse().unwrap()
 }
 
 fn stop(mut node: Node) {
@@ -150,22 +162,36 @@ fn store_has_what_was_asked_and_goes_on_after_a_kill() {
     let start = || Setup::new().upstream(upstream.address).config(&config).start();
     let node = start();
     ask(&node);
-    let count = || sqlite(&path, "SELECT count(*) FROM query").trim().parse::<usize>().unwrap();
-    eventually("three queries are stored", || (count() == 3).then_some(()));
+    eventually("three queries are stored", || (count(&path) == 3).then_some(()));
     node.signal("KILL");
     drop(node);
     let node = start();
     dig(node.address, "last.test A");
     stop(node);
-    let rows = "SELECT name, type, client, transport, team, answer, list, rcode, latency IS NULL FROM queries ORDER BY id";
-    let expected = "www.name.test|1|127.0.0.1|udp|default|forwarded||0|0\n\
-                    www.name.test|1|127.0.0.1|tcp|default|cache||0|1\n\
-                    x.ads.test|28|127.0.0.1|udp|default|blocked|ads|3|1\n\
-                    last.test|1|127.0.0.1|udp|default|forwarded||0|0\n";
-    let rows = sqlite(&path, rows);
-    let clients = rows.lines().map(|row| row.split('|').nth(2).unwrap().to_owned());
-    let rows = clients.fold(rows.clone(), |rows, client| rows.replace(&client, "127.0.0.1"));
-    assert_eq!(rows, expected);
+    // Newest first: number, name, type, client, transport, listener, group, answer, list, RCODE.
+    let text = queries(&path, &["--csv"]);
+    let mut rows: Vec<Vec<&str>> =
+        text.lines().skip(1).map(|line| line.split(',').collect()).collect();
+    rows.reverse();
+    let told = |row: &Vec<&str>| {
+        let timed = if row[12].is_empty() { "at once" } else { "timed" };
+        [row[0], row[2], row[3], row[6], row[8], row[9], row[10], row[11], timed].join("|")
+    };
+    assert!(rows.iter().all(|row| row[4].starts_with("127.")), "{text}");
+    assert_eq!(
+        rows.iter().map(told).collect::<Vec<_>>(),
+        [
+            "1|www.name.test|A|udp|default|forwarded||0|timed",
+            "2|www.name.test|A|tcp|default|cache||0|at once",
+            "3|x.ads.test|AAAA|udp|default|blocked|ads|3|at once",
+            "4|last.test|A|udp|default|forwarded||0|timed",
+        ]
+    );
+    let blocked = queries(&path, &["--json", "--under", "ADS.test", "--answer", "blocked"]);
+    assert!(blocked.starts_with("{\"id\":3,") && blocked.lines().count() == 1, "{blocked}");
+    assert!(blocked.contains("\"list\":\"ads\",\"rcode\":3,"), "{blocked}");
+    let people = queries(&path, &["--limit", "1"]);
+    assert!(people.contains(" udp  last.test A  forwarded  NOERROR\n"), "{people}");
     assert_eq!(sqlite(&path, "PRAGMA integrity_check"), "ok\n");
 }
 
@@ -211,8 +237,7 @@ fn node_answers_while_nobody_can_write() {
     let counters = node.counters();
     let lost = counters.sum(DROPPED, "place=\"store\"") + counters.sum(DROPPED, "place=\"queue\"");
     stop(node);
-    let stored = sqlite(&path, "SELECT count(*) FROM query").trim().parse::<u64>().unwrap();
-    assert_eq!(stored + lost, asked);
+    assert_eq!(count(&path) + lost, asked);
 }
 
 #[test]
@@ -228,6 +253,34 @@ fn file_of_somebody_else_stops_the_start_and_stays_as_it_is() {
 }
 
 #[test]
+fn two_nodes_are_told_apart_and_a_file_that_is_taken_away_is_begun_anew() {
+    let (upstream, directory) = (upstream(), Directory::create());
+    let path = directory.path().join("queries.sqlite");
+    let config = format!("[query_log]\npath = \"{}\"", path.display());
+    let node = Setup::new().upstream(upstream.address).config(&config).start();
+    let mut second = Setup::new().upstream(upstream.address).config(&config).spawn();
+    assert!(!second.wait_for_exit().success());
+    assert!(second.log().contains("query_log.path: "), "{}", second.log());
+    assert!(second.log().contains("another node that runs"), "{}", second.log());
+    dig(node.address, "before.test A");
+    eventually("the first query is stored", || (count(&path) == 1).then_some(()));
+    let away = directory.path().join("away.sqlite");
+    std::fs::rename(&path, &away).unwrap();
+    dig(node.address, "after.test A");
+    node.wait_for_line("somebody has taken the file away");
+    stop(node);
+    assert!(queries(&away, &[]).contains(" before.test "));
+    let fresh = queries(&path, &[]);
+    assert!(fresh.contains(" after.test ") && !fresh.contains(" before.test "), "{fresh}");
+    let none = Command::new(env!("CARGO_BIN_EXE_heimdall-uring"))
+        .args(["queries", "/nowhere/queries.sqlite"])
+        .output()
+        .unwrap();
+    assert_eq!(none.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&none.stderr).contains("there is no such file"));
+}
+
+#[test]
 fn groups_that_are_not_logged_leave_no_trace() {
     let (upstream, directory) = (upstream(), Directory::create());
     let path = directory.path().join("queries.sqlite");
@@ -238,5 +291,5 @@ fn groups_that_are_not_logged_leave_no_trace() {
     let node = Setup::new().upstream(upstream.address).config(&config).start();
     exchange(node.address, &query(9, "name.test", A));
     stop(node);
-    assert_eq!(sqlite(&path, "SELECT count(*) FROM query"), "0\n");
+    assert_eq!(count(&path), 0);
 }

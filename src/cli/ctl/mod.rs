@@ -2,6 +2,7 @@
 //! behind it.
 
 mod client;
+mod explain;
 mod operate;
 mod show;
 mod table;
@@ -103,6 +104,38 @@ enum Command {
         #[arg(default_value = "A")]
         r#type: String,
     },
+    /// What would become of a question, step by step, on each core, and what became of the last ones
+    Explain {
+        /// The name asked for
+        name: String,
+        /// The record type
+        #[arg(default_value = "A")]
+        r#type: String,
+        /// Who would ask; 127.0.0.1 if not said
+        #[arg(long, value_name = "ADDRESS")]
+        client: Option<String>,
+        /// How it would ask: udp or tcp
+        #[arg(long, value_name = "TRANSPORT")]
+        transport: Option<String>,
+        /// Which listener it would ask, as node.listen has it; the first if not said
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        listener: Option<String>,
+    },
+    /// The last decisions of all cores, newest first: plain hits by samples, everything else
+    Decisions {
+        /// About this name
+        #[arg(long)]
+        name: Option<String>,
+        /// About this name and those below it
+        #[arg(long, value_name = "NAME")]
+        under: Option<String>,
+        /// Of this client
+        #[arg(long, value_name = "ADDRESS")]
+        client: Option<String>,
+        /// So many at most
+        #[arg(long, value_name = "NUMBER")]
+        limit: Option<u64>,
+    },
     /// Forget answers on all cores: of a name, of a type, or all
     #[command(group(clap::ArgGroup::new("what").required(true).multiple(true).args(["name", "type", "all"])))]
     Flush {
@@ -196,6 +229,32 @@ fn answer(arguments: &Arguments, client: &Client) -> Result<String, CtlError> {
             let path =
                 format!("/api/v1/cache/lookup?name={}&type={}", encoded(name), encoded(r#type));
             get(&path, show::lookup)?
+        }
+        Command::Explain { name, r#type, client, transport, listener } => {
+            let path = with_query(
+                "/api/v1/explain",
+                &[
+                    ("name", Some(name)),
+                    ("type", Some(r#type)),
+                    ("client", client.as_deref()),
+                    ("transport", transport.as_deref()),
+                    ("listener", listener.as_deref()),
+                ],
+            );
+            get(&path, explain::explain)?
+        }
+        Command::Decisions { name, under, client, limit } => {
+            let limit = limit.map(|limit| limit.to_string());
+            let path = with_query(
+                "/api/v1/decisions",
+                &[
+                    ("name", name.as_deref()),
+                    ("under", under.as_deref()),
+                    ("client", client.as_deref()),
+                    ("limit", limit.as_deref()),
+                ],
+            );
+            get(&path, explain::decisions)?
         }
         Command::Flush { name, subtree, r#type, all } => {
             let body = what_to_flush(name.as_deref(), *subtree, r#type.as_deref(), *all);
@@ -314,6 +373,13 @@ fn section_of(arguments: &Arguments) -> Result<crate::config::Api, Refusal> {
     let flags: &[Flag] = &[];
     let config: Result<Config, ConfigError> = Config::load(file, environment, flags);
     Ok(config?.api)
+}
+
+/// `path` with those of `parameters` that are said.
+fn with_query(path: &str, parameters: &[(&str, Option<&str>)]) -> String {
+    let said = parameters.iter().filter_map(|(key, value)| Some((key, (*value)?)));
+    let said: Vec<String> = said.map(|(key, value)| format!("{key}={}", encoded(value))).collect();
+    format!("{path}?{}", said.join("&"))
 }
 
 /// For a query string: what is no letter, digit, `-`, `.` or `_` as its octets (RFC 3986 §2.1).

@@ -10,13 +10,13 @@ use serde_json::Value;
 use super::table::{Side, Table, age, bytes, grouped, seconds};
 
 /// What stands where nothing is known.
-const NOTHING: &str = "-";
+pub(super) const NOTHING: &str = "-";
 
-fn list(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => NOTHING.to_owned(),
         Value::String(text) => text.clone(),

@@ -12,7 +12,7 @@ use super::guard::Access;
 use super::parameters::Parameters;
 use super::reply::{Content, Refusal, Reply, json, text, with};
 use super::routes::{Action, EVENTS};
-use super::{Shared, blocking, cache, openapi, queries};
+use super::{Shared, blocking, cache, explain, openapi, queries};
 use crate::config::LogLevel;
 use crate::control::desk::{Request, UpstreamState};
 use crate::observe::{Exposition, Format, ServingCounters};
@@ -54,6 +54,8 @@ pub(super) async fn carry_out(
         Action::Queries => queries::search_store(parameters, shared).await,
         Action::Top => queries::top(parameters, shared).await,
         Action::Upstreams => upstreams(shared).await,
+        Action::Explain => explain::explain(parameters, shared).await,
+        Action::Decisions => explain::decisions(parameters, shared).await,
         Action::Lookup => cache::look_up(parameters, shared).await,
         Action::Dump => cache::dump(parameters, shared),
         Action::Flush => cache::flush(parameters, shared).await,

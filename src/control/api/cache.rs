@@ -39,8 +39,12 @@ pub(super) async fn ask<T>(
 /// The name that `text` means.
 ///
 /// # Errors
-/// The refusal; also for letters beyond ASCII, which would be taken as octets that nobody asks for.
+/// The refusal; also for nothing, which would be the root, and for letters beyond ASCII, which would be taken as octets that
+/// nobody asks for.
 pub(super) fn name(text: &str) -> Result<NameBuf, Refusal> {
+    if text.is_empty() {
+        return Err(Refusal::bad("a name is empty: the root is written as its dot"));
+    }
     if !text.bytes().all(|octet| octet.is_ascii_graphic()) {
         let advice =
             "no domain name: other letters than ASCII are written as xn--…, other octets as \\ddd";
@@ -217,6 +221,8 @@ mod tests {
             (r#"{"all": false}"#, None),
             (r#"{"all": false, "name": "a"}"#, None),
             (r#"{"name": "a..b"}"#, None),
+            (r#"{"name": "", "subtree": true}"#, None),
+            (r#"{"name": ".", "subtree": true}"#, Some(". and below")),
             (r#"{"name": "m\u00fcller.example"}"#, None),
             (r#"{"name": "a b.example"}"#, None),
             (r#"{"name": "a\\032b.example"}"#, Some("a\\032b.example.")),

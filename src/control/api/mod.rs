@@ -6,6 +6,7 @@ mod blocking;
 mod cache;
 mod connection;
 mod credentials;
+mod explain;
 mod guard;
 mod listen;
 mod openapi;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
 use super::blocking::without_dot;
-use super::cache::rtype;
+use super::cache::{name, rtype};
 use super::parameters::Parameters;
 use super::reply::{Refusal, Reply, json};
 use super::routes::{QUERIES_DEFAULT, RCODES, TOP_DEFAULT};
@@ -63,8 +63,9 @@ pub(super) async fn search_store(
 fn filter(parameters: &Parameters) -> Result<Filter, Refusal> {
     let owned = |name: &str| parameters.text(name).map(str::to_owned);
     // Where both are said, the store looks for what is below, and the rest is left out of what it finds.
-    let name = match (owned("under"), owned("name")) {
-        (Some(apex), _) => Some(NameFilter::Within(apex)),
+    let under = parameters.text("under").map(name).transpose()?;
+    let name = match (under, owned("name")) {
+        (Some(apex), _) => Some(NameFilter::Within(apex.as_name().to_string())),
         (None, Some(text)) => Some(NameFilter::Contains(text)),
         (None, None) => None,
     };
@@ -210,7 +211,7 @@ mod tests {
         let all = "under=a.test&client=192.0.2.1&group=kids&answer=blocked&list=ads&type=AAAA&rcode=NXDOMAIN\
             &since=5&until=7&before=9&limit=3";
         let expected = Filter {
-            name: Some(NameFilter::Within("a.test".into())),
+            name: Some(NameFilter::Within("a.test.".into())),
             client: Some([192, 0, 2, 1].into()),
             group: Some("kids".into()),
             how: Some(How::Blocked),
@@ -223,9 +224,17 @@ mod tests {
         };
         assert_eq!(read(all).unwrap(), expected);
         assert_eq!(read("").unwrap(), Filter::default());
-        for bad in
-            ["client=me", "answer=never", "rcode=3", "type=x", "since=-1", "limit=0", "name="]
-        {
+        for bad in [
+            "client=me",
+            "answer=never",
+            "rcode=3",
+            "type=x",
+            "since=-1",
+            "limit=0",
+            "name=",
+            "under=",
+            "under=a..b",
+        ] {
             assert!(read(bad).is_err(), "{bad}");
         }
         for (word, rcode) in RCODES.iter().zip(RCODE_NUMBERS) {

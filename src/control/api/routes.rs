@@ -17,6 +17,8 @@ pub(super) enum Action {
     Stats,
     Live,
     Upstreams,
+    Explain,
+    Decisions,
     Lists,
     EnableList,
     DisableList,
@@ -140,6 +142,10 @@ pub(super) const EVENTS: &str = "text/event-stream";
 pub(super) const DUMP_MAX: u64 = 10_000_000;
 pub(super) const DUMP_DEFAULT: u64 = 10_000;
 
+/// Decisions that one request may give, and gives when nothing else is said.
+pub(super) const DECISIONS_MAX: u64 = 1_000;
+pub(super) const DECISIONS_DEFAULT: u64 = 50;
+
 /// Queries that one search may give, and gives when nothing else is said.
 pub(super) const QUERIES_MAX: u64 = 1_000;
 pub(super) const QUERIES_DEFAULT: u64 = 100;
@@ -229,7 +235,7 @@ const PAUSED: &[(&str, &str)] =
     &[("paused", "boolean"), ("paused_until", "integer?"), ("kept", "boolean")];
 
 /// Everything that can be asked.
-pub(super) static ROUTES: [Route; 24] = [
+pub(super) static ROUTES: [Route; 26] = [
     figures(
         "/metrics",
         Action::Metrics,
@@ -437,6 +443,80 @@ pub(super) static ROUTES: [Route; 24] = [
             Action::Top,
             "What is seen most of late, and by how much each count may be too high",
             Answer::Json(&[("of", "string"), ("top", "array")]),
+        )
+    },
+    Route {
+        access: Access::Control,
+        parameters: &[
+            NAME,
+            Parameter {
+                name: "type",
+                form: Form::Type,
+                is_required: false,
+                text: "the record type; A if none is given",
+            },
+            Parameter {
+                name: "client",
+                form: Form::Address,
+                is_required: false,
+                text: "who would ask; 127.0.0.1 if nothing is said",
+            },
+            Parameter {
+                name: "transport",
+                form: Form::Choice(&["udp", "tcp"]),
+                is_required: false,
+                text: "how it would ask; udp if nothing is said",
+            },
+            Parameter {
+                name: "listener",
+                form: Form::Text,
+                is_required: false,
+                text: "which listener it would ask, as node.listen has it; the first if nothing is said",
+            },
+        ],
+        ..figures(
+            "/api/v1/explain",
+            Action::Explain,
+            "What would become of a question, step by step, on each core, and the last decisions about the name",
+            Answer::Json(&[
+                ("name", "string"),
+                ("type", "string"),
+                ("client", "string"),
+                ("transport", "string"),
+                ("listener", "string"),
+                ("cores", "array"),
+                ("decisions", "array"),
+            ]),
+        )
+    },
+    Route {
+        access: Access::Control,
+        parameters: &[
+            Parameter { is_required: false, text: "about this name", ..NAME },
+            Parameter {
+                name: "under",
+                form: Form::Name,
+                is_required: false,
+                text: "about this name and those below it",
+            },
+            Parameter {
+                name: "client",
+                form: Form::Address,
+                is_required: false,
+                text: "of this client",
+            },
+            Parameter {
+                name: "limit",
+                form: Form::Count(1, DECISIONS_MAX),
+                is_required: false,
+                text: "decisions at most; 50 if nothing is said",
+            },
+        ],
+        ..figures(
+            "/api/v1/decisions",
+            Action::Decisions,
+            "The last decisions of all cores, newest first: plain hits by samples, everything else",
+            Answer::Json(&[("decisions", "array")]),
         )
     },
     Route {

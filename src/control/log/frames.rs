@@ -40,10 +40,14 @@ impl Control {
     }
 }
 
-/// Appends `frame` with its length before it.
-pub(super) fn append(frame: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(&length(frame).to_be_bytes());
-    out.extend_from_slice(frame);
+/// Appends the frame that `write` appends, with its length before it.
+pub(super) fn append(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>)) {
+    let begin = out.len();
+    out.extend_from_slice(&[0; 4]);
+    let frame = out.len();
+    write(out);
+    let len = length(&out[frame..]);
+    out[begin..frame].copy_from_slice(&len.to_be_bytes());
 }
 
 fn length(bytes: &[u8]) -> u32 {
@@ -173,7 +177,7 @@ mod tests {
     #[test]
     fn frames_carry_their_length_before_them() {
         let mut out = vec![9];
-        append(b"abc", &mut out);
+        append(&mut out, |out| out.extend_from_slice(b"abc"));
         assert_eq!(out, b"\x09\0\0\0\x03abc");
     }
 }

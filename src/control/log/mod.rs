@@ -1,7 +1,8 @@
-//! Queries written down: a thread empties the queues of all cores, counts what is seen most, and hands what is left to the
-//! store and to the receivers of dnstap, each of which has a thread of its own. Nobody waits for anybody: what one is too
-//! slow for is left out there, and counted.
+//! Queries written down: a thread empties the queues of all cores and packs what is in them into blocks, from which it counts
+//! what is seen most; the store takes them as they are, and dnstap's receivers get frames. Each of those has a thread of its own.
+//! Nobody waits for anybody: what one is too slow for is left out there, and counted.
 
+mod drain;
 mod frames;
 mod names;
 mod outlet;
@@ -9,46 +10,44 @@ mod search;
 mod store;
 
 use std::io;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-pub use self::search::{Filter, Found, NameFilter, ROWS_MAX, SEARCH_MAX, Stored, search};
+use ahash::RandomState;
+
+pub use self::search::{
+    Filter, Found, Look, NameFilter, ROWS_MAX, SEARCH_MAX, Stored, look, search,
+};
 pub use self::store::{Unusable, probe};
 
+use self::drain::{Drain, FRAMES_BYTES, Frames, PAUSE_MIN, Packing, Way};
 use self::names::Names;
 use self::outlet::{Outlet, Target};
-use self::store::{SHRINK_STEP, Store};
+use self::store::Store;
 use crate::config;
 use crate::observe::log::{
-    Consumer, Encoder, Entry, Hitter, How, LogCounters, Octets, Sketch, Told, anonymous, merge,
+    BLOCK_BYTES_MAX, Consumer, Encoder, Hitter, LogCounters, Octets, Packed, Packer, Sketch, merge,
 };
 use crate::policy::Published;
-use crate::wire::{Name, NameBuf};
+use crate::wire::Name;
 
-/// How often the queues are looked at: while there is much to do, and at least.
-const PAUSE_MIN: Duration = Duration::from_millis(2);
-const PAUSE_MAX: Duration = Duration::from_millis(40);
+/// Batches of frames that wait for each receiver of dnstap.
+const BATCHES_WAITING: usize = 16;
 
-/// Bytes of a batch from which on it is handed on.
-const BATCH_BYTES: usize = 64 << 10;
-
-/// Batches that wait for the store, and for each receiver of dnstap.
-const BATCHES_WAITING: usize = 64;
-
-/// How long queries wait to be stored together, and how many batches at most.
-const COMMIT: Duration = Duration::from_millis(500);
-const COMMIT_BATCHES_MAX: usize = 32;
+/// Blocks that wait for the store, and most that it takes at a time.
+const BLOCKS_WAITING: usize = 8;
+const BLOCKS_TAKEN: usize = 8;
 
 /// Pause before the store is tried again.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// How often counts of what is seen most are halved.
-const AGING: Duration = Duration::from_secs(600);
+/// How often the store looks for what is too old while nobody asks.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// How long the end of a node waits for what was asked last to be written down.
 const END_MAX: Duration = Duration::from_secs(3);
@@ -56,16 +55,19 @@ const END_MAX: Duration = Duration::from_secs(3);
 /// Bytes that all of this takes beside the queues of the cores, at most.
 #[must_use]
 pub fn bytes(query_log: &config::QueryLog, dnstap: &config::Dnstap, cores: usize) -> usize {
-    /// SQLite's own, its page cache, and the dictionaries.
-    const STORE_BYTES: usize = 24 << 20;
+    /// SQLite's own, its page cache, and the blocks that are not yet full.
+    const STORE_BYTES: usize = 16 << 20;
     /// A counter with a name of a common length, its places in the heap and in the table.
     const COUNTER_BYTES: usize = 256;
-    let waiting = (BATCHES_WAITING + COMMIT_BATCHES_MAX) * 2 * BATCH_BYTES;
-    let store = if query_log.path.is_some() { STORE_BYTES + waiting } else { 0 };
+    /// Those that wait, are being written and have been handed back, and the one that is being filled.
+    const BATCHES: usize = 2 * BATCHES_WAITING + 2;
+    let blocks = STORE_BYTES + (BLOCKS_WAITING + BLOCKS_TAKEN + 2) * BLOCK_BYTES_MAX;
+    let store = if query_log.path.is_some() { blocks } else { 0 };
     let queues =
         if is_on(query_log, dnstap) { query_log.queue_bytes.next_power_of_two() } else { 0 };
     let counters = Kind::ALL.len() * query_log.top * COUNTER_BYTES;
-    store + Target::all(dnstap).len() * waiting + cores * (queues + counters)
+    let batches = Target::all(dnstap).len() * BATCHES * 2 * FRAMES_BYTES;
+    store + batches + cores * (queues + counters)
 }
 
 /// Whether queries are written down anywhere.
@@ -108,7 +110,7 @@ pub struct Often {
     pub error: u64,
 }
 
-/// The sketches of one core.
+/// A sketch of each kind.
 type Sketches = [Sketch; Kind::ALL.len()];
 
 /// What the threads need to know.
@@ -130,7 +132,7 @@ pub struct Setup {
 #[derive(Debug)]
 pub struct Recorder {
     store: Option<PathBuf>,
-    sketches: Arc<Vec<Mutex<Sketches>>>,
+    sketches: Arc<Mutex<Sketches>>,
     is_counting: bool,
     is_ending: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -149,37 +151,43 @@ impl Recorder {
             let spawned = std::thread::Builder::new().name(name.into()).spawn(work);
             spawned.map(|thread| threads.push(thread)).map_err(BeginError::Thread)
         };
-        let own_names = || Names::new(Arc::clone(&published), listeners.clone());
         let mut stored = None;
         if let Some(path) = &query_log.path {
             let unusable = |cause| BeginError::Store { path: path.clone(), cause };
             let store = Store::open(path, &query_log).map_err(unusable)?;
-            let (sender, batches) = sync_channel(BATCHES_WAITING);
-            let (names, is_ending) = (own_names(), Arc::clone(&is_ending));
-            start("query-store", Box::new(move || keep(store, names, &batches, &is_ending)))?;
+            let (sender, blocks) = sync_channel(BLOCKS_WAITING);
+            let is_ending = Arc::clone(&is_ending);
+            start("query-store", Box::new(move || keep(store, &blocks, &is_ending)))?;
             stored = Some(sender);
         }
-        let mut outlets = Vec::new();
+        let mut ways = Vec::new();
         for target in Target::all(&dnstap) {
-            let (sender, batches) = sync_channel(BATCHES_WAITING);
+            let (frames, batches) = sync_channel(BATCHES_WAITING);
+            let (back, spare) = sync_channel(BATCHES_WAITING);
             let is_ending = Arc::clone(&is_ending);
-            start("dnstap", Box::new(move || Outlet::new(target).run(&batches, &is_ending)))?;
-            outlets.push(sender);
+            let outlet = Outlet::new(target, back);
+            start("dnstap", Box::new(move || outlet.run(&batches, &is_ending)))?;
+            ways.push(Way { frames, spare });
         }
-        let fresh = || Mutex::new(Kind::ALL.map(|_| Sketch::new(query_log.top)));
-        let sketches = Arc::new(cores.iter().map(|_| fresh()).collect::<Vec<_>>());
+        // All cores' counters stand together: that errs less than as many apart.
+        let counters_max = query_log.top * cores.len().max(1);
+        let sketches = Arc::new(Mutex::new(Kind::ALL.map(|_| Sketch::new(counters_max))));
+        let counts = (query_log.top > 0).then(|| Arc::clone(&sketches));
+        let counters: Vec<_> = cores.iter().map(|(_, counters)| Arc::clone(counters)).collect();
+        let frames = Frames::new(counters.clone());
+        let packing = (stored.is_some() || counts.is_some()).then(|| {
+            let packer = Packer::new(query_log.anonymize, RandomState::new());
+            Packing::new(packer, counters, stored, counts, query_log.sample.into())
+        });
         let version = concat!("heimdall-uring ", env!("CARGO_PKG_VERSION"));
         let identity = dnstap.identity.clone().unwrap_or_else(host_name);
         let drain = Drain {
             encoder: Encoder::new(&identity, version, listeners.clone(), dnstap.anonymize),
             octets: octets(&dnstap),
-            names: own_names(),
-            sample: query_log.sample.into(),
-            counts: (query_log.top > 0).then(|| Arc::clone(&sketches)),
-            is_anonymous: query_log.anonymize,
-            stored,
-            outlets,
-            frame: Vec::new(),
+            names: Names::new(published, listeners),
+            packing,
+            ways,
+            frames,
         };
         let ending = Arc::clone(&is_ending);
         start("query-log", Box::new(move || drain.run(cores, &ending)))?;
@@ -188,12 +196,13 @@ impl Recorder {
         Ok(Self { store, sketches, is_counting, is_ending, threads })
     }
 
-    /// The `n` that were seen most of late, by all cores together, most first. Empty unless they are counted.
+    /// The `n` that were seen most of late, by all cores together, most first. Empty unless they are counted; what was seen
+    /// within the last second may be missing.
     #[must_use]
     pub fn top(&self, kind: Kind, n: usize) -> Vec<Often> {
-        let copies: Vec<Sketch> =
-            self.sketches.iter().map(|core| locked(core)[kind as usize].clone()).collect();
-        merge(&copies, n).iter().map(|hitter| often(kind, hitter)).collect()
+        // A copy, so that nobody waits while it is put in order.
+        let copy = locked(&self.sketches)[kind as usize].clone();
+        merge([&copy], n).iter().map(|hitter| often(kind, hitter)).collect()
     }
 
     /// Whether what is seen most is counted.
@@ -267,144 +276,14 @@ fn monotonic() -> Instant {
     Instant::now()
 }
 
-/// The thread that empties the queues.
-struct Drain {
-    encoder: Encoder,
-    octets: Octets,
-    names: Names,
-    /// How many queries each one that is told stands for.
-    sample: u64,
-    counts: Option<Arc<Vec<Mutex<Sketches>>>>,
-    is_anonymous: bool,
-    stored: Option<SyncSender<Vec<u8>>>,
-    outlets: Vec<SyncSender<Vec<u8>>>,
-    frame: Vec<u8>,
-}
-
-/// What has been taken out of one core's queue, and goes on as a whole.
-#[derive(Default)]
-struct Load {
-    bare: Vec<u8>,
-    entries: u64,
-    frames: Vec<u8>,
-    frame_count: u64,
-}
-
-impl Drain {
-    fn run(mut self, mut cores: Vec<(Consumer, Arc<LogCounters>)>, is_ending: &AtomicBool) {
-        let (mut pause, mut aged) = (PAUSE_MAX, monotonic());
-        loop {
-            // Seen before the queues are looked at: what is in them then is the rest.
-            let is_last = is_ending.load(Ordering::Acquire);
-            self.names.take_up();
-            let mut is_busy = false;
-            for (number, (consumer, counters)) in cores.iter_mut().enumerate() {
-                let waiting = consumer.waiting_bytes();
-                counters.queue_bytes.set(waiting as u64);
-                is_busy |= waiting > consumer.capacity_bytes() / 16;
-                self.empty(number, consumer, counters);
-            }
-            if is_last {
-                return;
-            }
-            if monotonic() - aged >= AGING {
-                aged = monotonic();
-                self.age();
-            }
-            pause = if is_busy { PAUSE_MIN } else { (2 * pause).min(PAUSE_MAX) };
-            std::thread::sleep(pause);
-        }
-    }
-
-    fn age(&self) {
-        for core in self.counts.iter().flat_map(|counts| counts.iter()) {
-            locked(core).iter_mut().for_each(Sketch::age);
-        }
-    }
-
-    /// Takes all out of the queue of core `number` that is in it now.
-    fn empty(&mut self, number: usize, consumer: &mut Consumer, counters: &LogCounters) {
-        let counts = self.counts.clone();
-        let mut sketches = counts.as_ref().map(|counts| locked(&counts[number]));
-        let mut load = Load::default();
-        consumer.drain(|record| {
-            let Some(entry) = Entry::read(record) else { return };
-            counters.records.bump();
-            if let Some(sketches) = &mut sketches {
-                self.count(&entry, sketches);
-            }
-            self.load(&entry, &mut load);
-            if load.bare.len() >= BATCH_BYTES || load.frames.len() >= BATCH_BYTES {
-                self.hand_on(std::mem::take(&mut load), counters);
-            }
-        });
-        self.hand_on(load, counters);
-    }
-
-    fn count(&self, entry: &Entry<'_>, sketches: &mut Sketches) {
-        let Ok(name) = Name::parse(entry.qname) else { return };
-        let mut name = NameBuf::new(name);
-        name.make_lower();
-        let name = name.as_name().as_bytes();
-        let address = if self.is_anonymous { anonymous(entry.address) } else { entry.address };
-        let client = match address {
-            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
-            IpAddr::V6(v6) => v6,
-        };
-        let [names, clients, blocked] = sketches;
-        names.add(name, self.sample);
-        clients.add(&client.octets(), self.sample);
-        if entry.how == How::Blocked {
-            blocked.add(name, self.sample);
-        }
-    }
-
-    fn load(&mut self, entry: &Entry<'_>, load: &mut Load) {
-        if self.stored.is_some() {
-            entry.append_bare(&mut load.bare);
-            load.entries += 1;
-        }
-        if self.outlets.is_empty() {
-            return;
-        }
-        let list = entry.list.map(|list| self.names.list(list));
-        let wanted = [
-            (Told::Query, self.octets.queries),
-            (Told::Response, self.octets.replies && entry.rcode.is_some()),
-        ];
-        for (told, _) in wanted.into_iter().filter(|(_, is_wanted)| *is_wanted) {
-            self.encoder.encode(told, entry, list.as_deref(), &mut self.frame);
-            frames::append(&self.frame, &mut load.frames);
-            load.frame_count += 1;
-        }
-    }
-
-    fn hand_on(&self, load: Load, counters: &LogCounters) {
-        if load.entries > 0
-            && let Some(stored) = &self.stored
-            && stored.try_send(load.bare).is_err()
-        {
-            counters.store_dropped.add(load.entries);
-        }
-        if load.frame_count > 0 {
-            for outlet in &self.outlets {
-                if outlet.try_send(load.frames.clone()).is_err() {
-                    counters.dnstap_dropped.add(load.frame_count);
-                }
-            }
-        }
-    }
-}
-
-/// The thread of the store: many batches in one transaction, and what is too old or too much leaves between them.
-fn keep(mut store: Store, mut names: Names, batches: &Receiver<Vec<u8>>, is_ending: &AtomicBool) {
+/// The thread of the store: blocks that wait go into one transaction, and what is too old or too much leaves behind them.
+fn keep(mut store: Store, blocks: &Receiver<Packed>, is_ending: &AtomicBool) {
     let mut is_complaining = false;
     loop {
-        let (pending, is_last) = gather(batches);
-        names.take_up();
-        while let Err(error) = tidy(&mut store, &pending, &names) {
+        let (waiting, is_last) = gather(blocks);
+        while let Err(trouble) = store.keep(&waiting, now_ms()) {
             if !std::mem::replace(&mut is_complaining, true) {
-                tracing::warn!("query log: {error}; it is tried again");
+                tracing::warn!("query log: {trouble}; it is tried again");
             }
             if is_ending.load(Ordering::Relaxed) {
                 return;
@@ -420,36 +299,22 @@ fn keep(mut store: Store, mut names: Names, batches: &Receiver<Vec<u8>>, is_endi
     }
 }
 
-/// Batches to be stored together; and whether there will be no more.
-fn gather(batches: &Receiver<Vec<u8>>) -> (Vec<Vec<u8>>, bool) {
-    let mut pending = Vec::new();
-    let end = monotonic() + COMMIT;
-    while pending.len() < COMMIT_BATCHES_MAX {
-        match batches.recv_timeout(end.saturating_duration_since(monotonic())) {
-            Ok(batch) => pending.push(batch),
-            Err(RecvTimeoutError::Timeout) => break,
-            Err(RecvTimeoutError::Disconnected) => return (pending, true),
+/// Blocks to be stored together; and whether there will be no more.
+fn gather(blocks: &Receiver<Packed>) -> (Vec<Packed>, bool) {
+    match blocks.recv_timeout(LOOK) {
+        Ok(first) => {
+            let more = blocks.try_iter().take(BLOCKS_TAKEN - 1);
+            (std::iter::once(first).chain(more).collect(), false)
         }
+        Err(RecvTimeoutError::Timeout) => (Vec::new(), false),
+        Err(RecvTimeoutError::Disconnected) => (Vec::new(), true),
     }
-    (pending, false)
 }
 
-fn tidy(store: &mut Store, pending: &[Vec<u8>], names: &Names) -> rusqlite::Result<()> {
-    if !pending.is_empty() {
-        store.write(pending, names)?;
-    }
+fn now_ms() -> i64 {
     #[expect(clippy::disallowed_methods, reason = "control reads the clock for what is too old")]
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let now_ms = i64::try_from(now.as_millis()).unwrap_or(i64::MAX);
-    // More may leave than has come, so that there is an end to it.
-    let written: usize = pending.iter().map(Vec::len).sum();
-    let steps = 2 + 2 * written / (48 * SHRINK_STEP);
-    for _ in 0..steps {
-        if !store.shrink(now_ms)? {
-            break;
-        }
-    }
-    Ok(())
+    i64::try_from(now.as_millis()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config;
 use crate::observe::OVERRIDES;
+use crate::observe::log::Label;
 use crate::policy::{Filtering, Published};
 
 /// The operator's names, as of the policy in force.
@@ -25,10 +26,10 @@ impl Names {
         names
     }
 
-    /// Goes by the policy in force from now on.
-    pub(super) fn take_up(&mut self) {
+    /// Goes by the policy in force from now on; `true` if that is another one than before.
+    pub(super) fn take_up(&mut self) -> bool {
         if Some(self.published.epoch()) == self.epoch {
-            return;
+            return false;
         }
         // The policy itself is not kept: it may be large, and somebody waits to give its memory back.
         let (epoch, policy) = self.published.current();
@@ -36,6 +37,16 @@ impl Names {
         let groups = (0..=u8::MAX).map(|group| policy.group_name(group).map(str::to_owned));
         self.groups = groups.collect();
         self.lists = policy.filtering().map_or_else(Vec::new, Filtering::list_names);
+        true
+    }
+
+    /// What stands for `label`.
+    pub(super) fn label(&self, label: Label) -> String {
+        match label {
+            Label::Listener(number) => self.listener(number),
+            Label::Group(number) => self.group(number),
+            Label::List(number) => self.list(number),
+        }
     }
 
     /// The name of a list.
@@ -48,7 +59,7 @@ impl Names {
     }
 
     /// The name of a group.
-    pub(super) fn group(&self, number: u8) -> String {
+    fn group(&self, number: u8) -> String {
         let known = self.groups.get(usize::from(number)).cloned().flatten();
         known.unwrap_or_else(|| match number {
             0 => config::DEFAULT_GROUP.to_owned(),
@@ -57,7 +68,7 @@ impl Names {
     }
 
     /// The address of a listener.
-    pub(super) fn listener(&self, number: u16) -> String {
+    fn listener(&self, number: u16) -> String {
         let known = self.listeners.get(usize::from(number));
         known.map_or_else(|| format!("#{number}"), ToString::to_string)
     }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::frames;
@@ -189,14 +189,16 @@ fn set_aside(path: &Path) -> io::Result<()> {
 #[derive(Debug)]
 pub(super) struct Outlet {
     target: Target,
+    /// Takes back what is written.
+    back: SyncSender<Vec<u8>>,
     sink: Option<Sink>,
     pause: Duration,
     is_complaining: bool,
 }
 
 impl Outlet {
-    pub(super) const fn new(target: Target) -> Self {
-        Self { target, sink: None, pause: PAUSE_MIN, is_complaining: false }
+    pub(super) const fn new(target: Target, back: SyncSender<Vec<u8>>) -> Self {
+        Self { target, back, sink: None, pause: PAUSE_MIN, is_complaining: false }
     }
 
     /// Carries what comes through `batches` to the target, until nobody can send any more, or nobody is there to take it and
@@ -207,7 +209,7 @@ impl Outlet {
     pub(super) fn run(mut self, batches: &Receiver<Vec<u8>>, is_ending: &AtomicBool) {
         // Without anything to tell, too, so that what is wrong with the target is known soon.
         self.reach();
-        for batch in batches {
+        for mut batch in batches {
             while !self.carry(&batch) {
                 if is_ending.load(Ordering::Relaxed) {
                     return;
@@ -215,6 +217,9 @@ impl Outlet {
                 self.rest(is_ending);
                 self.reach();
             }
+            // Only its room is wanted, and only if there is little of it.
+            batch.clear();
+            let _ = self.back.try_send(batch);
         }
         if let Some(sink) = self.sink.take() {
             let ended = sink.end();
@@ -295,9 +300,10 @@ mod tests {
         let path = directory.join("q");
         fs::write(&path, "before").unwrap();
         let (sender, batches) = sync_channel::<Vec<u8>>(1);
+        let (back, spare) = sync_channel(1);
         let thread = std::thread::spawn({
             let target = Target::File(path.clone());
-            move || Outlet::new(target).run(&batches, &AtomicBool::new(false))
+            move || Outlet::new(target, back).run(&batches, &AtomicBool::new(false))
         });
         sender.send(b"one".to_vec()).unwrap();
         // The second is taken out of the channel once the first is written.
@@ -307,6 +313,7 @@ mod tests {
         sender.send(b"two".to_vec()).unwrap();
         drop(sender);
         thread.join().unwrap();
+        assert_eq!(spare.try_iter().collect::<Vec<_>>(), [Vec::<u8>::new()], "room for more");
         assert_eq!(fs::read(directory.join("moved")).unwrap(), whole(b"one"));
         assert_eq!(fs::read(&path).unwrap(), whole(b"two"));
         let texts = fs::read_dir(&directory).unwrap();
@@ -322,7 +329,8 @@ mod tests {
         for target in [Target::File(directory.clone()), Target::Socket(directory.join("none"))] {
             let (sender, batches) = sync_channel(1);
             sender.send(vec![1]).unwrap();
-            Outlet::new(target).run(&batches, &AtomicBool::new(true));
+            let (back, _spare) = sync_channel(1);
+            Outlet::new(target, back).run(&batches, &AtomicBool::new(true));
         }
         fs::remove_dir(directory).unwrap();
     }

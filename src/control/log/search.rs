@@ -1,13 +1,17 @@
 //! Queries out of the store, newest first, for whoever asks: beside the thread that writes, which waits for no reader.
 
+mod wanted;
+
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rusqlite::types::Value;
-use rusqlite::{Connection, ErrorCode, OpenFlags, Row, params_from_iter};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use crate::observe::log::How;
+use self::wanted::Wanted;
+use crate::observe::Transport;
+use crate::observe::log::{Block, How, Row};
+use crate::wire::Name;
 
 /// How long a search may take: what is found by then is given.
 pub const SEARCH_MAX: Duration = Duration::from_secs(5);
@@ -16,7 +20,7 @@ pub const SEARCH_MAX: Duration = Duration::from_secs(5);
 pub const ROWS_MAX: usize = 10_000;
 
 /// Steps of SQLite's machine between two looks at the clock.
-const STEPS: i32 = 10_000;
+const STEPS: i32 = 100;
 
 /// How far queries may stand from where their time would have them, in milliseconds.
 const DISORDER_MS: i64 = 60_000;
@@ -97,19 +101,44 @@ pub struct Found {
     pub is_whole: bool,
 }
 
+/// What a look at the store found, for whoever goes through all of it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Look {
+    /// Newest first.
+    pub queries: Vec<Stored>,
+    /// Where the next look goes on if this one ran out of time: its [`Filter::before`].
+    pub resume: Option<i64>,
+    /// Blocks that were passed over because they cannot be read.
+    pub broken: u64,
+}
+
 /// Finds up to `limit` queries in the store at `path` that `filter` means, newest first.
+///
+/// A block that is broken is passed over; what is found is not whole then.
 ///
 /// # Errors
 /// SQLite's.
 pub fn search(path: &Path, filter: &Filter, limit: usize) -> rusqlite::Result<Found> {
+    let Look { queries, resume, broken } = look(path, filter, limit)?;
+    Ok(Found { queries, is_whole: resume.is_none() && broken == 0 })
+}
+
+/// The same, with what it takes to go on.
+///
+/// # Errors
+/// SQLite's.
+pub fn look(path: &Path, filter: &Filter, limit: usize) -> rusqlite::Result<Look> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     let end = monotonic() + SEARCH_MAX;
     connection.progress_handler(STEPS, Some(move || monotonic() >= end))?;
-    let mut found = Found { queries: Vec::new(), is_whole: true };
-    match collect(&connection, filter, limit.min(ROWS_MAX), &mut found.queries) {
+    let mut found = Look::default();
+    let mut next = filter.before.unwrap_or(i64::MAX);
+    // One view of the file from the first block to the last.
+    let transaction = connection.transaction()?;
+    match collect(&transaction, filter, limit.min(ROWS_MAX), &mut next, &mut found) {
         Err(error) if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) => {
-            found.is_whole = false;
+            found.resume = Some(next);
             Ok(found)
         }
         outcome => outcome.map(|()| found),
@@ -121,121 +150,119 @@ fn monotonic() -> Instant {
     Instant::now()
 }
 
+/// Puts what it finds into `found`; before each block, `next` says where whoever goes on begins. SQLite ends it when the time is over.
 fn collect(
     connection: &Connection,
     filter: &Filter,
     limit: usize,
-    found: &mut Vec<Stored>,
+    next: &mut i64,
+    found: &mut Look,
 ) -> rusqlite::Result<()> {
-    let (conditions, mut values) = conditions(connection, filter)?;
-    let ids = format!("SELECT id FROM query WHERE {conditions} ORDER BY id DESC LIMIT ?");
-    values.push(Value::from(i64::try_from(limit).unwrap_or(i64::MAX)));
-    let mut ids = connection.prepare(&ids)?;
-    let mut ids = ids.query(params_from_iter(values))?;
-    let mut whole = connection.prepare(
-        "SELECT id, time, name, type, client, port, transport, listener, team, answer, list, rcode, latency, bytes
-         FROM queries WHERE id = ?",
+    let Some(wanted) = Wanted::new(filter) else { return Ok(()) };
+    let (lowest, highest) = bounds(connection, filter)?;
+    // The facts of each block first: its octets are read only if they may hold what is wanted.
+    let mut blocks = connection.prepare(
+        "SELECT id, records, earliest, latest, facts FROM block
+         WHERE id BETWEEN ? AND ? AND records > 0 ORDER BY id DESC",
     )?;
-    while let Some(id) = ids.next()? {
-        let id: i64 = id.get(0)?;
-        found.push(whole.query_row([id], stored)?);
+    let mut octets = connection.prepare("SELECT octets FROM block WHERE id = ?")?;
+    let mut blocks = blocks.query([lowest, highest])?;
+    while let Some(row) = blocks.next()? {
+        if found.queries.len() >= limit {
+            return Ok(());
+        }
+        let (last, records): (i64, i64) = (row.get(0)?, row.get(1)?);
+        *next = filter.before.unwrap_or(i64::MAX).min(last + 1);
+        let (earliest, latest): (i64, i64) = (row.get(2)?, row.get(3)?);
+        let is_in_time = filter.since_ms.is_none_or(|since| latest >= since)
+            && filter.until_ms.is_none_or(|until| earliest < until);
+        let facts = row.get_ref(4)?;
+        if !is_in_time || !wanted.may_be_in(facts.as_blob().unwrap_or_default()) {
+            continue;
+        }
+        let mut octets = octets.query([last])?;
+        let Some(row) = octets.next()? else { continue };
+        let octets = row.get_ref(0)?;
+        let block = octets.as_blob().ok().and_then(|octets| Block::open(octets).ok());
+        let is_told = |block: &Block<'_>| i64::try_from(block.len()).ok() == Some(records);
+        match block.filter(is_told) {
+            Some(block) => {
+                wanted.find(&block, last - records + 1, limit, &mut found.queries);
+            }
+            None => found.broken += 1,
+        }
     }
     Ok(())
 }
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<Stored> {
-    Ok(Stored {
-        id: row.get(0)?,
-        time_ms: row.get(1)?,
-        name: row.get(2)?,
-        qtype: row.get(3)?,
-        client: row.get(4)?,
-        port: row.get(5)?,
-        transport: row.get(6)?,
-        listener: row.get(7)?,
-        group: row.get(8)?,
-        how: row.get(9)?,
-        list: row.get(10)?,
-        rcode: row.get(11)?,
-        latency_us: row.get(12)?,
-        bytes: row.get(13)?,
-    })
-}
-
-/// What `filter` means, as conditions on the table of queries with the values in them.
-fn conditions(connection: &Connection, filter: &Filter) -> rusqlite::Result<(String, Vec<Value>)> {
-    const LABELLED: &str = "(SELECT id FROM label WHERE text = ?)";
-    let mut conditions = vec!["1".to_owned()];
-    let mut values = Vec::new();
-    let mut add = |condition: String, value: Value| {
-        conditions.push(condition);
-        values.push(value);
-    };
+/// The numbers of the first and the last block in which there may be what `filter` means.
+fn bounds(connection: &Connection, filter: &Filter) -> rusqlite::Result<(i64, i64)> {
+    let (mut lowest, mut highest) = (0, i64::MAX);
     if let Some(since) = filter.since_ms {
-        add("id >= ?".into(), first_from(connection, since.saturating_sub(DISORDER_MS))?.into());
-        add("time >= ?".into(), since.into());
+        lowest = first_block(connection, "latest", since.saturating_sub(DISORDER_MS))?;
     }
     if let Some(until) = filter.until_ms {
-        add("id <= ?".into(), first_from(connection, until.saturating_add(DISORDER_MS))?.into());
-        add("time < ?".into(), until.into());
+        highest = first_block(connection, "earliest", until.saturating_add(DISORDER_MS))?;
     }
     if let Some(before) = filter.before {
-        add("id < ?".into(), before.into());
+        // The block that holds the one before it is the first that ends there or later.
+        let holds = "SELECT min(id) FROM block WHERE id >= ?";
+        let holds: Option<i64> =
+            connection.query_row(holds, [before.saturating_sub(1)], |row| row.get(0))?;
+        highest = highest.min(holds.unwrap_or(i64::MAX));
     }
-    let labels = [
-        ("team", filter.group.clone()),
-        ("list", filter.list.clone()),
-        ("how", filter.how.map(|how| how.name().to_owned())),
-    ];
-    for (column, label) in labels {
-        if let Some(label) = label {
-            add(format!("{column} = {LABELLED}"), label.into());
-        }
-    }
-    for (column, number) in [("type", filter.qtype), ("rcode", filter.rcode)] {
-        if let Some(number) = number {
-            add(format!("{column} = ?"), i64::from(number).into());
-        }
-    }
-    if let Some(client) = filter.client {
-        let client = client.to_canonical().to_string();
-        add("client = (SELECT id FROM client WHERE text = ?)".into(), client.into());
-    }
-    match &filter.name {
-        Some(NameFilter::Contains(text)) => add(
-            "name IN (SELECT id FROM name WHERE instr(text, ?))".into(),
-            text.to_ascii_lowercase().into(),
-        ),
-        Some(NameFilter::Within(text)) => {
-            let text = text.to_ascii_lowercase();
-            let apex = text.trim_end_matches('.');
-            // All names end in the root.
-            if !apex.is_empty() {
-                let below = "SELECT id FROM name, (SELECT ? AS apex) \
-                    WHERE substr('.' || text, -length(apex)) = apex";
-                add(format!("name IN ({below})"), format!(".{apex}").into());
-            }
-        }
-        None => {}
-    }
-    Ok((conditions.join(" AND "), values))
+    Ok((lowest, highest))
 }
 
-/// The number of the first query that came at `time` or later, or the one after the last: found by halving, as numbers grow with
-/// the time.
-fn first_from(connection: &Connection, time: i64) -> rusqlite::Result<i64> {
-    let ends = "SELECT coalesce(min(id), 0), coalesce(max(id), -1) + 1 FROM query";
+/// The number of the first block whose time in `column` is `time` or later, or one behind the last: found by halving, as numbers grow
+/// with the time.
+fn first_block(connection: &Connection, column: &str, time: i64) -> rusqlite::Result<i64> {
+    let ends = "SELECT coalesce(min(id), 0), coalesce(max(id), -1) + 1 FROM block";
     let (mut low, mut high): (i64, i64) =
         connection.query_row(ends, [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let mut at = connection.prepare("SELECT time FROM query WHERE id >= ? ORDER BY id LIMIT 1")?;
+    let at = format!("SELECT id, {column} FROM block WHERE id >= ? ORDER BY id LIMIT 1");
+    let mut at = connection.prepare(&at)?;
     while low < high {
         let middle = low + (high - low) / 2;
-        let then: i64 = at.query_row([middle], |row| row.get(0))?;
+        let (id, then): (i64, i64) =
+            at.query_row([middle], |row| Ok((row.get(0)?, row.get(1)?)))?;
         if then < time {
-            low = middle + 1;
+            low = id + 1;
         } else {
             high = middle;
         }
     }
     Ok(low)
 }
+
+fn stored(id: i64, row: &Row<'_>) -> Stored {
+    let transport = match row.transport {
+        Transport::Udp => "udp",
+        Transport::Tcp => "tcp",
+    };
+    Stored {
+        id,
+        time_ms: i64::try_from(row.time_ms).unwrap_or(i64::MAX),
+        name: text(row.name.name()),
+        qtype: row.qtype,
+        client: row.client.to_string(),
+        port: row.port,
+        transport: transport.to_owned(),
+        listener: row.listener.to_owned(),
+        group: row.group.to_owned(),
+        how: row.how.name().to_owned(),
+        list: row.list.map(str::to_owned),
+        rcode: row.rcode,
+        latency_us: row.latency_us,
+        bytes: row.reply_len.into(),
+    }
+}
+
+/// A name as a search tells it: without its final dot.
+fn text(name: Name<'_>) -> String {
+    let text = name.to_string();
+    if name.is_root() { text } else { text.trim_end_matches('.').to_owned() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,36 +1,39 @@
-//! The store of queries: an SQLite file, written by one thread in transactions of many queries. Names, clients and labels stand
-//! once each, in dictionaries; queries point to them.
+//! The store of queries: an SQLite file with a row per block, written by one thread. SQLite sees to it that the file is whole after
+//! a crash and that readers see whole transactions; what a block is, says `observe::log::block`.
 
-use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+mod file;
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ahash::RandomState;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, params};
 use thiserror::Error;
 
-use super::names::Names;
+pub use self::file::{Unusable, probe};
+use self::file::{beside, create, exists};
 use crate::config;
-use crate::observe::Transport;
-use crate::observe::log::{Entry, anonymous};
-use crate::wire::{Name, NameBuf};
+use crate::control::files;
+use crate::observe::log::{Block, Packed, Packer, RECORDS_MAX};
 
-/// Queries that leave in one call of [`Store::shrink`].
-pub(super) const SHRINK_STEP: usize = 5_000;
+/// Blocks with fewer queries are put together with those that follow.
+const SMALL_RECORDS: usize = RECORDS_MAX / 2;
 
-/// What our files say of themselves: `hdUQ`.
-const APPLICATION: i32 = 0x6864_5551;
+/// Most small blocks that wait to be put together.
+const SMALL_MAX: usize = 64;
 
-/// The form of the tables.
-const FORM: i32 = 1;
+/// Most time between the first and the last query of a block that was put together: blocks leave as a whole.
+const SPAN_MS: i64 = 60_000;
 
-/// Entries of a dictionary that are kept in memory.
-const KNOWN_MAX: usize = 50_000;
+/// Blocks that may leave in one go, beside twice as many as have come, so that there is an end to it.
+const LEAVE_MIN: usize = 8;
 
-/// How far what a dictionary says of an entry's last use may lag behind.
-const USE_LAG_MS: i64 = 60_000;
+/// Free pages that are kept for what comes next, at least; and beside that one in so many of all.
+const FREE_PAGES_MIN: i64 = 1_024;
+const FREE_PART: i64 = 8;
 
 /// Pages that are given back to the file system at a time.
 const PAGES: u32 = 512;
@@ -38,184 +41,128 @@ const PAGES: u32 = 512;
 /// How long somebody else may have the file for himself.
 const BUSY: Duration = Duration::from_millis(250);
 
-const SCHEMA: &str = "
-    PRAGMA page_size = 8192;
-    PRAGMA auto_vacuum = INCREMENTAL;
-    BEGIN;
-    CREATE TABLE name (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE, used INTEGER NOT NULL);
-    CREATE TABLE client (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE, used INTEGER NOT NULL);
-    CREATE TABLE label (id INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE, used INTEGER NOT NULL);
-    CREATE TABLE query (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        time INTEGER NOT NULL,
-        name INTEGER NOT NULL,
-        type INTEGER NOT NULL,
-        client INTEGER NOT NULL,
-        port INTEGER NOT NULL,
-        transport INTEGER NOT NULL,
-        listener INTEGER NOT NULL,
-        team INTEGER NOT NULL,
-        how INTEGER NOT NULL,
-        list INTEGER,
-        rcode INTEGER,
-        latency INTEGER,
-        bytes INTEGER NOT NULL
-    );
-    CREATE VIEW queries AS
-        SELECT query.id AS id, time, name.text AS name, type, client.text AS client, port,
-            iif(transport = 0, 'udp', 'tcp') AS transport, listener.text AS listener,
-            team.text AS team, answer.text AS answer, list.text AS list, rcode, latency, bytes
-        FROM query
-            JOIN name ON name.id = query.name
-            JOIN client ON client.id = query.client
-            JOIN label AS listener ON listener.id = query.listener
-            JOIN label AS team ON team.id = query.team
-            JOIN label AS answer ON answer.id = query.how
-            LEFT JOIN label AS list ON list.id = query.list;
-    COMMIT;
-";
+const INSERT: &str =
+    "INSERT INTO block (id, records, earliest, latest, facts, octets) VALUES (?, ?, ?, ?, ?, ?)";
 
-const INSERT: &str = "INSERT INTO query
-    (time, name, type, client, port, transport, listener, team, how, list, rcode, latency, bytes)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
-
-/// Why a file cannot be the store.
+/// Why queries are not stored at present.
 #[derive(Debug, Error)]
-pub enum Unusable {
-    /// It is not ours to change.
-    #[error("there is a file that is no store of queries; it is not touched")]
-    Foreign,
-    /// Another version wrote it.
-    #[error("it has form {0}, this program writes form {FORM}; move it away to begin anew")]
-    Form(i32),
-    /// The system does not give it.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    /// SQLite does not give it.
+pub(super) enum Trouble {
+    /// There is no file to write, or not ours.
+    #[error("{}: {cause}", path.display())]
+    Unusable {
+        path: PathBuf,
+        #[source]
+        cause: Unusable,
+    },
+    /// SQLite says no: the disk is full, or somebody has the file for himself.
     #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
 }
 
-/// Says what is wrong with the store at `path`, without making one.
-///
-/// # Errors
-/// [`Unusable`].
-pub fn probe(path: &Path) -> Result<(), Unusable> {
-    if exists(path)? {
-        return Ok(());
-    }
-    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
-    let meta = fs::metadata(directory)?;
-    if meta.is_dir() { Ok(()) } else { Err(io::Error::from(io::ErrorKind::NotADirectory).into()) }
-}
-
-/// Whether there is a store at `path`; an empty file is none yet.
-fn exists(path: &Path) -> Result<bool, Unusable> {
-    /// Where the header of an SQLite file has the two numbers (fileformat2, "The Database Header").
-    const FORM_AT: usize = 60;
-    const APPLICATION_AT: usize = 68;
-    #[expect(clippy::disallowed_methods, reason = "control opens files")]
-    let mut file = match fs::File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        outcome => outcome?,
-    };
-    let mut header = [0; 100];
-    if file.metadata()?.len() == 0 {
-        return Ok(false);
-    }
-    file.read_exact(&mut header).map_err(|_| Unusable::Foreign)?;
-    let number = |at: usize| {
-        header
-            .get(at..)
-            .and_then(|rest| rest.first_chunk())
-            .map_or(0, |octets| i32::from_be_bytes(*octets))
-    };
-    if !header.starts_with(b"SQLite format 3\0") || number(APPLICATION_AT) != APPLICATION {
-        return Err(Unusable::Foreign);
-    }
-    if number(FORM_AT) == FORM { Ok(true) } else { Err(Unusable::Form(number(FORM_AT))) }
-}
-
-/// One of the dictionaries.
-#[derive(Debug)]
-struct Dictionary {
-    find: String,
-    insert: String,
-    touch: String,
-    /// Numbers and last uses of those met of late.
-    known: HashMap<Box<[u8]>, (i64, i64)>,
-}
-
-impl Dictionary {
-    fn new(table: &str) -> Self {
-        Self {
-            find: format!("SELECT id, used FROM {table} WHERE text = ?"),
-            insert: format!("INSERT INTO {table} (text, used) VALUES (?, ?)"),
-            touch: format!("UPDATE {table} SET used = ? WHERE id = ?"),
-            known: HashMap::new(),
-        }
-    }
-
-    /// The number of what is known in memory as `key` and in the file as `text`.
-    fn number(
-        &mut self,
-        transaction: &Transaction<'_>,
-        key: &[u8],
-        time: i64,
-        text: impl FnOnce() -> String,
-    ) -> rusqlite::Result<i64> {
-        let known = self.known.get(key).copied();
-        let (id, used) = match known {
-            Some(known) => known,
-            None => self.look_up(transaction, time, &text())?,
-        };
-        let is_outdated = used + USE_LAG_MS <= time;
-        if is_outdated {
-            transaction.prepare_cached(&self.touch)?.execute(params![time, id])?;
-        }
-        if known.is_none() || is_outdated {
-            if self.known.len() >= KNOWN_MAX {
-                self.known.clear();
-            }
-            self.known.insert(key.into(), (id, used.max(if is_outdated { time } else { used })));
-        }
-        Ok(id)
-    }
-
-    fn look_up(
-        &self,
-        transaction: &Transaction<'_>,
-        time: i64,
-        text: &str,
-    ) -> rusqlite::Result<(i64, i64)> {
-        let mut find = transaction.prepare_cached(&self.find)?;
-        let mut rows = find.query([text])?;
-        if let Some(row) = rows.next()? {
-            return Ok((row.get(0)?, row.get(1)?));
-        }
-        transaction.prepare_cached(&self.insert)?.execute(params![text, time])?;
-        Ok((transaction.last_insert_rowid(), time))
-    }
-}
-
-/// The file, open to be written.
+/// The store, open to be written.
 #[derive(Debug)]
 pub(super) struct Store {
-    connection: Connection,
-    clients: Dictionary,
-    names: Dictionary,
-    labels: Dictionary,
+    path: PathBuf,
+    /// `None` while the file is gone and there is no other one yet.
+    open: Option<Opened>,
     retention_ms: i64,
     bytes_max: i64,
-    is_anonymous: bool,
+    /// What keeps other nodes away.
+    _claim: File,
+}
+
+/// The file.
+#[derive(Debug)]
+struct Opened {
+    connection: Connection,
+    /// Which file it is.
+    inode: (u64, u64),
+    /// Number of the last query.
+    last: i64,
+    /// Blocks at the end that are small.
+    small: Vec<Small>,
+}
+
+/// A block that may be put together with its neighbours.
+#[derive(Clone, Debug)]
+struct Small {
+    last: i64,
+    packed: Packed,
 }
 
 impl Store {
-    /// Opens the store at `path`, or makes it.
+    /// Opens the store at `path`, or makes it, for this process alone.
     ///
     /// # Errors
     /// [`Unusable`].
     pub(super) fn open(path: &Path, section: &config::QueryLog) -> Result<Self, Unusable> {
+        // A file that cannot be the store is told of first.
+        exists(path)?;
+        let claim = files::claim(&beside(path, "lock"))?;
+        Ok(Self {
+            path: path.to_owned(),
+            open: Some(Opened::open(path, 0)?),
+            retention_ms: i64::try_from(section.retention.as_millis()).unwrap_or(i64::MAX),
+            bytes_max: i64::try_from(section.bytes_max).unwrap_or(i64::MAX),
+            _claim: claim,
+        })
+    }
+
+    /// Stores `blocks`, all or none, and lets go what is too old or too much at `now_ms`.
+    ///
+    /// # Errors
+    /// [`Trouble`]; nothing is stored then.
+    pub(super) fn keep(&mut self, blocks: &[Packed], now_ms: i64) -> Result<(), Trouble> {
+        self.find()?;
+        let Some(open) = &mut self.open else { return Ok(()) };
+        open.write(blocks)?;
+        let limit = now_ms.saturating_sub(self.retention_ms);
+        // What is written is stored, whatever becomes of the rest: that is tried again with the next blocks.
+        for _ in 0..LEAVE_MIN + 2 * blocks.len() {
+            match open.shrink(limit, self.bytes_max) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => {
+                    tracing::debug!("query log: old queries stay for now: {error}");
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the file under our name is the one that is open.
+    fn find(&mut self) -> Result<(), Trouble> {
+        if self.open.as_ref().is_some_and(|open| inode(&self.path).ok() == Some(open.inode)) {
+            return Ok(());
+        }
+        let mut last = 0;
+        if let Some(Opened { connection, last: own, .. }) = self.open.take() {
+            last = own;
+            tracing::warn!(
+                "query log: {}: somebody has taken the file away; a fresh one is begun",
+                self.path.display()
+            );
+            // What is in the journal belongs into the file that was taken away, before there is another one: SQLite does not
+            // see to that by itself when it closes a file that has lost its name.
+            let last_words = connection
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0))
+                .and_then(|_| connection.close().map_err(|(_, error)| error));
+            if let Err(error) = last_words {
+                tracing::warn!("query log: the file that was taken away: {error}");
+            }
+        }
+        let opened = Opened::open(&self.path, last);
+        let opened =
+            opened.map_err(|cause| Trouble::Unusable { path: self.path.clone(), cause })?;
+        self.open = Some(opened);
+        Ok(())
+    }
+}
+
+impl Opened {
+    /// Numbers go on behind `last`, or behind those of the file.
+    fn open(path: &Path, last: i64) -> Result<Self, Unusable> {
         if !exists(path)? {
             create(path)?;
         }
@@ -226,156 +173,133 @@ impl Store {
         connection.pragma_update(None, "journal_mode", "WAL")?;
         connection.pragma_update(None, "synchronous", "NORMAL")?;
         connection.pragma_update(None, "journal_size_limit", 16 << 20)?;
-        let [clients, names, labels] = ["client", "name", "label"].map(Dictionary::new);
-        Ok(Self {
-            connection,
-            clients,
-            names,
-            labels,
-            retention_ms: i64::try_from(section.retention.as_millis()).unwrap_or(i64::MAX),
-            bytes_max: i64::try_from(section.bytes_max).unwrap_or(i64::MAX),
-            is_anonymous: section.anonymize,
-        })
+        let newest: Option<i64> =
+            connection.query_row("SELECT max(id) FROM block", [], |row| row.get(0))?;
+        let last = newest.unwrap_or(0).max(last);
+        Ok(Self { connection, inode: inode(path)?, last, small: Vec::new() })
     }
 
-    /// Stores the entries of `batches`, all or none; bare ones, one behind the other.
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub(super) fn write(&mut self, batches: &[Vec<u8>], names: &Names) -> rusqlite::Result<()> {
-        let outcome = self.write_all(batches, names);
-        if outcome.is_err() {
-            // What was rolled back has other numbers the next time.
-            for dictionary in [&mut self.clients, &mut self.names, &mut self.labels] {
-                dictionary.known.clear();
-            }
+    fn write(&mut self, blocks: &[Packed]) -> rusqlite::Result<()> {
+        if blocks.is_empty() {
+            return Ok(());
         }
-        outcome
-    }
-
-    fn write_all(&mut self, batches: &[Vec<u8>], names: &Names) -> rusqlite::Result<()> {
-        let Self { connection, clients, names: qnames, labels, is_anonymous, .. } = self;
-        let transaction = connection.transaction()?;
-        for batch in batches {
-            let mut rest = batch.as_slice();
-            while let Some(entry) = Entry::read(rest) {
-                rest = rest.get(entry.bare_len()..).unwrap_or_default();
-                let time = i64::try_from(entry.time.as_millis()).unwrap_or(i64::MAX);
-                let qname =
-                    Name::parse(entry.qname).map_or_else(|_| NameBuf::new(Name::ROOT), lower);
-                let qname = qname.as_name();
-                let name = qnames.number(&transaction, qname.as_bytes(), time, || text(qname))?;
-                let address = if *is_anonymous { anonymous(entry.address) } else { entry.address };
-                let address = address.to_string();
-                let client =
-                    clients.number(&transaction, address.as_bytes(), time, || address.clone())?;
-                let mut label = |text: &str| {
-                    labels.number(&transaction, text.as_bytes(), time, || text.to_owned())
-                };
-                let port = if *is_anonymous { 0 } else { entry.port };
-                let list = entry.list.map(|list| label(&names.list(list))).transpose()?;
-                transaction.prepare_cached(INSERT)?.execute(params![
-                    time,
-                    name,
-                    entry.qtype,
-                    client,
-                    port,
-                    u8::from(entry.transport == Transport::Tcp),
-                    label(&names.listener(entry.listener))?,
-                    label(&names.group(entry.group))?,
-                    label(entry.how.name())?,
-                    list,
-                    entry.rcode,
-                    entry.latency_us,
-                    entry.reply_len,
-                ])?;
-            }
-        }
-        transaction.commit()
-    }
-
-    /// Lets some of what is too old or too much go; `true` when there may be more of it.
-    ///
-    /// # Errors
-    /// SQLite's.
-    pub(super) fn shrink(&mut self, now_ms: i64) -> rusqlite::Result<bool> {
-        let oldest: Option<i64> =
-            self.connection.query_row("SELECT min(id) FROM query", [], |row| row.get(0))?;
-        let Some(oldest) = oldest else { return Ok(false) };
-        let limit = now_ms.saturating_sub(self.retention_ms);
-        let is_full = self.used_bytes()? > self.bytes_max;
-        let limit = if is_full { i64::MAX } else { limit };
         let transaction = self.connection.transaction()?;
-        let gone = transaction
-            .prepare_cached("DELETE FROM query WHERE id < ? AND time < ?")?
-            .execute(params![oldest.saturating_add_unsigned(SHRINK_STEP as u64), limit])?;
-        if gone == 0 {
+        let mut last = self.last;
+        let mut small = self.small.clone();
+        for packed in blocks {
+            let ends_row = small.first().is_some_and(|first| {
+                let records: usize = small.iter().map(|block| block.packed.records).sum();
+                small.len() >= SMALL_MAX
+                    || records + packed.records > RECORDS_MAX
+                    || millis(packed.end_ms) - millis(first.packed.begin_ms) > SPAN_MS
+            });
+            if ends_row {
+                put_together(&transaction, &small)?;
+                small.clear();
+            }
+            last += records(packed);
+            insert(&transaction, last, packed)?;
+            if packed.records < SMALL_RECORDS {
+                small.push(Small { last, packed: packed.clone() });
+            } else {
+                // What lies before it and what comes behind it are no neighbours.
+                put_together(&transaction, &small)?;
+                small.clear();
+            }
+        }
+        transaction.commit()?;
+        (self.last, self.small) = (last, small);
+        Ok(())
+    }
+
+    /// Lets the oldest block go if its queries are all older than `limit_ms`, or there are more than `bytes_max`; `true` when one
+    /// has gone.
+    fn shrink(&mut self, limit_ms: i64, bytes_max: i64) -> rusqlite::Result<bool> {
+        let oldest = "SELECT id, records, latest FROM block ORDER BY id LIMIT 1";
+        let oldest: Option<(i64, i64, i64)> = self
+            .connection
+            .prepare_cached(oldest)?
+            .query_row([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .optional()?;
+        let Some((id, records, latest)) = oldest else { return Ok(false) };
+        let is_empty = records == 0;
+        if !is_empty && latest >= limit_ms && self.used_bytes()? <= bytes_max {
             return Ok(false);
         }
-        let rest = "SELECT time FROM query WHERE id = (SELECT min(id) FROM query)";
-        let rest: Option<i64> = transaction.query_row(rest, [], |row| row.get(0)).optional()?;
-        let kept_from = forget_unused(&transaction, rest.unwrap_or(now_ms))?;
-        transaction.commit()?;
-        for dictionary in [&mut self.clients, &mut self.names, &mut self.labels] {
-            dictionary.known.retain(|_, (_, used)| *used >= kept_from);
+        if id < self.last {
+            self.connection.prepare_cached("DELETE FROM block WHERE id = ?")?.execute([id])?;
+        } else if is_empty {
+            return Ok(false);
+        } else {
+            // The newest one stays without its queries, so that their numbers are not used again.
+            let empty = "UPDATE block SET records = 0, facts = x'', octets = x'' WHERE id = ?";
+            self.connection.prepare_cached(empty)?.execute([id])?;
         }
-        self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
+        self.small.retain(|block| block.last > id);
+        self.give_back()?;
         Ok(true)
+    }
+
+    /// Gives free pages back to the file system, if there are many more than what comes next will take.
+    fn give_back(&self) -> rusqlite::Result<()> {
+        let (pages, free) = (self.pragma("page_count")?, self.pragma("freelist_count")?);
+        if free > FREE_PAGES_MIN && free > pages / FREE_PART {
+            self.connection.execute_batch(&format!("PRAGMA incremental_vacuum({PAGES})"))?;
+        }
+        Ok(())
     }
 
     /// Bytes in use, of the file and of what is not yet in it.
     fn used_bytes(&self) -> rusqlite::Result<i64> {
-        let pragma = |name: &str| self.connection.pragma_query_value(None, name, |row| row.get(0));
-        let (pages, free, size): (i64, i64, i64) =
-            (pragma("page_count")?, pragma("freelist_count")?, pragma("page_size")?);
-        Ok((pages - free).saturating_mul(size))
+        let pages = self.pragma("page_count")? - self.pragma("freelist_count")?;
+        Ok(pages.saturating_mul(self.pragma("page_size")?))
+    }
+
+    fn pragma(&self, name: &str) -> rusqlite::Result<i64> {
+        self.connection.pragma_query_value(None, name, |row| row.get(0))
     }
 }
 
-/// Lets some entries of dictionaries go to which no query from `oldest` on points: their last use lies further back than it may lag.
-/// Gives the time from which on all are still there.
-fn forget_unused(transaction: &Transaction<'_>, oldest: i64) -> rusqlite::Result<i64> {
-    // Queries do not stand strictly in the order of their times: those that waited long came earlier.
-    const DISORDER_MS: i64 = 60_000;
-    let limit = oldest.saturating_sub(USE_LAG_MS + DISORDER_MS);
-    for table in ["name", "client", "label"] {
-        let delete = format!(
-            "DELETE FROM {table} WHERE id IN (SELECT id FROM {table} WHERE used < ? ORDER BY id LIMIT ?)"
-        );
-        transaction
-            .prepare_cached(&delete)?
-            .execute(params![limit, i64::try_from(SHRINK_STEP).unwrap_or(i64::MAX)])?;
-    }
-    Ok(limit)
-}
-
-/// Makes an empty store at `path`: beside it first, so that what is there is whole.
-fn create(path: &Path) -> Result<(), Unusable> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".new");
-    let beside = PathBuf::from(beside);
-    let _ = fs::remove_file(&beside);
-    // Nobody but the owner learns what others asked.
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&beside)?;
-    let connection = Connection::open_with_flags(&beside, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-    connection.execute_batch(SCHEMA)?;
-    connection.pragma_update(None, "user_version", FORM)?;
-    connection.pragma_update(None, "application_id", APPLICATION)?;
-    connection.close().map_err(|(_, error)| error)?;
-    fs::rename(&beside, path)?;
+fn insert(transaction: &Transaction<'_>, last: i64, packed: &Packed) -> rusqlite::Result<()> {
+    transaction.prepare_cached(INSERT)?.execute(params![
+        last,
+        records(packed),
+        millis(packed.begin_ms),
+        millis(packed.end_ms),
+        packed.facts,
+        packed.octets,
+    ])?;
     Ok(())
 }
 
-fn lower(name: Name<'_>) -> NameBuf {
-    let mut name = NameBuf::new(name);
-    name.make_lower();
-    name
+/// Makes one block of neighbours, if they have room in one.
+fn put_together(transaction: &Transaction<'_>, small: &[Small]) -> rusqlite::Result<()> {
+    let [first, .., last] = small else { return Ok(()) };
+    let mut packer = Packer::new(false, RandomState::new());
+    for Small { packed, .. } in small {
+        let is_taken = Block::open(&packed.octets).is_ok_and(|block| packer.append(&block));
+        if !is_taken {
+            return Ok(());
+        }
+    }
+    transaction
+        .prepare_cached("DELETE FROM block WHERE id BETWEEN ? AND ?")?
+        .execute([first.last, last.last])?;
+    insert(transaction, last.last, &packer.packed())
 }
 
-/// A name as it stands in the store: in lower case, without its final dot.
-fn text(name: Name<'_>) -> String {
-    let text = name.to_string();
-    if name.is_root() { text } else { text.trim_end_matches('.').to_owned() }
+fn records(packed: &Packed) -> i64 {
+    i64::try_from(packed.records).unwrap_or(i64::MAX)
+}
+
+fn millis(time_ms: u64) -> i64 {
+    i64::try_from(time_ms).unwrap_or(i64::MAX)
+}
+
+/// Which file stands at `path`.
+fn inode(path: &Path) -> io::Result<(u64, u64)> {
+    let meta = std::fs::metadata(path)?;
+    Ok((meta.dev(), meta.ino()))
 }
 
 #[cfg(test)]

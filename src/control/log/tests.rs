@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use super::*;
 use crate::observe::Transport;
-use crate::observe::log::{Producer, Tap, queue};
+use crate::observe::log::{Entry, How, Producer, Tap, queue};
 use crate::policy::{Acl, Identity, LocalData, Policy};
 use crate::time::CacheTime;
+use crate::wire::NameBuf;
 
 fn published() -> Arc<Published> {
     let acl = Acl::new(&config::Acl::default());

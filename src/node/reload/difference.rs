@@ -105,6 +105,7 @@ fixed! {
     "dnstap.queries": dnstap.queries, shown;
     "dnstap.responses": dnstap.responses, shown;
     "dnstap.anonymize": dnstap.anonymize, shown;
+    "explain.decisions": explain.decisions, shown;
     "api.listen": api.listen, |place: &ApiListen| quoted(&place.to_string());
     "api.token": api.token, |token: &Option<Token>| if token.is_some() { "a secret" } else { "none" }.to_owned();
     "api.token_file": api.token_file, |path: &Option<PathBuf>| path_or(path.as_ref(), "none");
@@ -226,7 +227,7 @@ mod tests {
     }
 
     /// Another value than the default for each key that takes effect at the next start, as it would be written.
-    const OTHERS: [(&str, &str); 42] = [
+    const OTHERS: [(&str, &str); 43] = [
         ("node.cores", "'0'"),
         ("node.listen", "['127.0.0.1:5399']"),
         ("node.io", "'mmsg'"),
@@ -264,6 +265,7 @@ mod tests {
         ("dnstap.queries", "false"),
         ("dnstap.responses", "false"),
         ("dnstap.anonymize", "true"),
+        ("explain.decisions", "7"),
         ("api.listen", "'off'"),
         ("api.token", "'0123456789abcdef'"),
         ("api.token_file", "'/token'"),
@@ -339,7 +341,7 @@ mod tests {
         for table in tables {
             let is_compared = SECTIONS.iter().any(|section| section.name == table);
             assert!(
-                is_compared || ["api", "dnstap", "node", "query_log"].contains(&table),
+                is_compared || ["api", "dnstap", "explain", "node", "query_log"].contains(&table),
                 "[{table}]"
             );
         }

@@ -40,6 +40,9 @@ mod field {
 /// `Dnstap.Type.MESSAGE`.
 const TYPE_MESSAGE: u64 = 1;
 
+/// More than what a frame has beside its beginning and its message: two keys, the message's length, the type.
+const FRAME_REST_BYTES: usize = 16;
+
 /// What a frame tells.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Told {
@@ -52,11 +55,12 @@ pub enum Told {
 /// Makes frames.
 #[derive(Debug)]
 pub struct Encoder {
-    identity: Vec<u8>,
-    version: Vec<u8>,
+    /// Identity and version, with which each frame begins.
+    before: Vec<u8>,
     listeners: Vec<SocketAddr>,
     is_anonymous: bool,
-    message: Vec<u8>,
+    /// The message without what was sent.
+    head: Vec<u8>,
     policy: Vec<u8>,
 }
 
@@ -69,30 +73,41 @@ impl Encoder {
         listeners: Vec<SocketAddr>,
         is_anonymous: bool,
     ) -> Self {
-        let (identity, version) = (identity.as_bytes().to_vec(), version.as_bytes().to_vec());
-        let (message, policy) = (Vec::new(), Vec::new());
-        Self { identity, version, listeners, is_anonymous, message, policy }
+        let mut before = Vec::new();
+        bytes(field::IDENTITY, identity.as_bytes(), &mut before);
+        bytes(field::VERSION, version.as_bytes(), &mut before);
+        Self { before, listeners, is_anonymous, head: Vec::new(), policy: Vec::new() }
     }
 
-    /// Writes `entry` into `out` as one frame, without a length before it; `list` is the name of the list that decided it.
-    pub fn encode(&mut self, told: Told, entry: &Entry<'_>, list: Option<&str>, out: &mut Vec<u8>) {
-        self.message.clear();
-        self.write_message(told, entry);
+    /// Appends `entry` to `out` as one frame, without a length before it; `list` is the name of the list that decided it.
+    pub fn append(&mut self, told: Told, entry: &Entry<'_>, list: Option<&str>, out: &mut Vec<u8>) {
+        self.head.clear();
+        self.write_head(told, entry);
+        self.policy.clear();
         // What got no reply has nowhere else to say why.
         let is_last = told == Told::Response || entry.rcode.is_none();
         if is_last && entry.how == How::Blocked {
             self.write_policy(entry, list);
-            bytes(field::POLICY, &self.policy, &mut self.message);
         }
-        out.clear();
-        bytes(field::IDENTITY, &self.identity, out);
-        bytes(field::VERSION, &self.version, out);
-        bytes(field::MESSAGE, &self.message, out);
+        let (field, message) = match told {
+            Told::Query => (field::QUERY_MESSAGE, entry.query),
+            Told::Response => (field::RESPONSE_MESSAGE, entry.reply),
+        };
+        // Each length is known before what it counts is written, so that nothing is written twice.
+        let parts = [(field, message), (field::POLICY, self.policy.as_slice())];
+        let parts = parts.into_iter().filter(|(_, part)| !part.is_empty());
+        let len = self.head.len() + parts.clone().map(|(_, part)| field_len(part)).sum::<usize>();
+        out.reserve(self.before.len() + len + FRAME_REST_BYTES);
+        out.extend_from_slice(&self.before);
+        key(field::MESSAGE, 2, out);
+        varint(len as u64, out);
+        out.extend_from_slice(&self.head);
+        parts.for_each(|(field, part)| bytes(field, part, out));
         number(field::TYPE, TYPE_MESSAGE, out);
     }
 
-    fn write_message(&mut self, told: Told, entry: &Entry<'_>) {
-        let out = &mut self.message;
+    fn write_head(&mut self, told: Told, entry: &Entry<'_>) {
+        let out = &mut self.head;
         let address = if self.is_anonymous { anonymous(entry.address) } else { entry.address };
         number(field::MESSAGE_TYPE, if told == Told::Query { 5 } else { 6 }, out);
         number(field::FAMILY, if address.is_ipv4() { 1 } else { 2 }, out);
@@ -113,23 +128,17 @@ impl Encoder {
         if let Some(listener) = listener {
             number(field::RESPONSE_PORT, listener.port().into(), out);
         }
-        let begun = u128::from(entry.time.as_millis()) * 1_000_000;
-        time(field::QUERY_SECONDS, field::QUERY_NANOS, begun, out);
-        match told {
-            Told::Query => bytes(field::QUERY_MESSAGE, entry.query, out),
-            Told::Response => {
-                let taken = u128::from(entry.latency_us.unwrap_or(0)) * 1_000;
-                time(field::RESPONSE_SECONDS, field::RESPONSE_NANOS, begun + taken, out);
-                if !entry.reply.is_empty() {
-                    bytes(field::RESPONSE_MESSAGE, entry.reply, out);
-                }
-            }
+        let begun_us = entry.time.as_millis().saturating_mul(1_000);
+        time(field::QUERY_SECONDS, field::QUERY_NANOS, begun_us, out);
+        if told == Told::Response {
+            let taken_us = entry.latency_us.unwrap_or(0).into();
+            let over_us = begun_us.saturating_add(taken_us);
+            time(field::RESPONSE_SECONDS, field::RESPONSE_NANOS, over_us, out);
         }
     }
 
     /// What a list did: its name as the rule, and the action that the reply shows. REFUSED has no number in the schema.
     fn write_policy(&mut self, entry: &Entry<'_>, list: Option<&str>) {
-        self.policy.clear();
         bytes(field::POLICY_TYPE, b"list", &mut self.policy);
         if let Some(list) = list {
             bytes(field::POLICY_RULE, list.as_bytes(), &mut self.policy);
@@ -159,12 +168,14 @@ fn action(entry: &Entry<'_>) -> Option<u64> {
     })
 }
 
-/// Points in time, `nanos` after the epoch: seconds as a number, what is left of a second in four octets.
-fn time(seconds: u32, rest: u32, nanos: u128, out: &mut Vec<u8>) {
-    const SECOND: u128 = 1_000_000_000;
-    number(seconds, u64::try_from(nanos / SECOND).unwrap_or(u64::MAX), out);
+/// Points in time, so many microseconds after the epoch: seconds as a number, what is left of a second in four octets.
+#[inline]
+fn time(seconds: u32, rest: u32, micros: u64, out: &mut Vec<u8>) {
+    const SECOND: u64 = 1_000_000;
+    number(seconds, micros / SECOND, out);
     key(rest, 5, out);
-    out.extend_from_slice(&u32::try_from(nanos % SECOND).unwrap_or(0).to_le_bytes());
+    let nanos = micros % SECOND * 1_000;
+    out.extend_from_slice(&u32::try_from(nanos).unwrap_or(0).to_le_bytes());
 }
 
 fn octets(field: u32, address: IpAddr, out: &mut Vec<u8>) {
@@ -185,10 +196,20 @@ fn bytes(field: u32, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(value);
 }
 
-fn key(field: u32, wire_type: u32, out: &mut Vec<u8>) {
-    varint(u64::from(field << 3 | wire_type), out);
+/// Length of what [`bytes`] writes: keys of our fields take one octet.
+const fn field_len(value: &[u8]) -> usize {
+    let bits = usize::BITS - (value.len() | 1).leading_zeros();
+    1 + bits.div_ceil(7) as usize + value.len()
 }
 
+/// All our fields have numbers below 16, so that it takes one octet.
+#[inline]
+fn key(field: u32, wire_type: u32, out: &mut Vec<u8>) {
+    let [key, ..] = (field << 3 | wire_type).to_le_bytes();
+    out.push(key);
+}
+
+#[inline]
 fn varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         let [low, ..] = value.to_le_bytes();
@@ -245,8 +266,8 @@ mod tests {
         let listeners = ["127.0.0.1:53", "192.0.2.53:5300"].map(|text| text.parse().unwrap());
         let mut encoder = Encoder::new("here", "it 1", listeners.to_vec(), is_anonymous);
         let mut frame = vec![1];
-        encoder.encode(told, entry, Some("ads"), &mut frame);
-        let outer = fields(&frame);
+        encoder.append(told, entry, Some("ads"), &mut frame);
+        let outer = fields(&frame[1..]);
         assert_eq!(value(&outer, 1).unwrap(), b"here");
         assert_eq!(value(&outer, 2).unwrap(), b"it 1");
         assert_eq!(value(&outer, 15).unwrap(), 1_u64.to_be_bytes());
@@ -275,6 +296,19 @@ mod tests {
         assert_eq!(value(&told, field::RESPONSE_NANOS), Some(nanos));
         assert_eq!(value(&told, field::RESPONSE_MESSAGE), Some(b"reply".to_vec()));
         assert_eq!(value(&told, field::POLICY), None);
+    }
+
+    #[test]
+    fn messages_of_every_length_are_told_whole() {
+        for len in [1, 127, 128, 129, 16_383, 16_384, 65_535] {
+            let (query, reply) = (vec![1; len], vec![2; len]);
+            let entry = Entry { query: &query, reply: &reply, how: How::Blocked, ..ENTRY };
+            let told = encoded(Told::Query, &entry, false);
+            assert_eq!(value(&told, field::QUERY_MESSAGE), Some(query.clone()));
+            let told = encoded(Told::Response, &entry, false);
+            assert_eq!(value(&told, field::RESPONSE_MESSAGE), Some(reply.clone()));
+            assert!(value(&told, field::POLICY).is_some());
+        }
     }
 
     #[test]

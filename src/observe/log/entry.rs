@@ -4,9 +4,10 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use super::super::Transport;
 use crate::time::CacheTime;
+use crate::wire::Ede;
 
 /// Where an answer came from, or why there was none.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub enum How {
     /// From the cache, while it counted.
     Cache,
@@ -67,22 +68,33 @@ pub struct Account {
     pub group: u8,
     /// What of the RCODE does not fit a message's header.
     pub rcode_high: u8,
+    /// What the client is told beside the answer, where that is not plain.
+    pub ede: Option<Ede>,
 }
 
 impl Account {
-    /// The list with this number decided it.
+    /// The list with this number decided it, which the client is told so.
     #[inline]
-    pub const fn block(&mut self, list: u8) {
+    pub const fn block(&mut self, list: u8, ede: Option<Ede>) {
         self.how = Some(How::Blocked);
         self.list = Some(list);
+        self.ede = ede;
     }
 
     /// The client is refused, with this RCODE.
     #[inline]
-    pub const fn refuse(&mut self, rcode: u16) {
+    pub const fn refuse(&mut self, rcode: u16, ede: Option<Ede>) {
         let [high, _] = (rcode << 4).to_be_bytes();
         self.how = Some(How::Refused);
         self.rcode_high = high;
+        self.ede = ede;
+    }
+
+    /// Whether it is a hit like most others: out of the cache, with nothing to be said beside it.
+    #[inline]
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.how == Some(How::Cache) && self.ede.is_none()
     }
 }
 

@@ -39,7 +39,7 @@ pub struct Producer {
 pub struct Consumer {
     ring: Arc<Ring>,
     read: u64,
-    record: Vec<u8>,
+    record: Vec<[u8; WORD_BYTES]>,
 }
 
 /// A queue that holds `bytes`, rounded up to a power of two.
@@ -63,6 +63,17 @@ impl Ring {
         &self.words[place]
     }
 
+    /// The words from the one with this number on, so many of them: the first part up to the end of the ring, the rest from its
+    /// beginning.
+    #[inline]
+    fn stretch(&self, number: u64, count: u64) -> [&[AtomicU64]; 2] {
+        let mask = self.words.len() - 1;
+        let begin = usize::try_from(number & mask as u64).unwrap_or(0);
+        let count = usize::try_from(count).unwrap_or(0).min(self.words.len());
+        let first = count.min(self.words.len() - begin);
+        [&self.words[begin..begin + first], &self.words[..count - first]]
+    }
+
     #[inline]
     const fn capacity(&self) -> u64 {
         self.words.len() as u64
@@ -79,19 +90,23 @@ impl Producer {
         if words > RECORD_WORDS_MAX || !self.has_room(end) {
             return false;
         }
-        let mut next = begin;
-        let mut put = |word: u64| {
-            self.ring.word(next).store(word, Ordering::Relaxed);
-            next += 1;
-        };
-        put(words as u64);
+        self.ring.word(begin).store(words as u64, Ordering::Relaxed);
+        let mut next = begin + 1;
         for part in parts {
             let (whole, rest) = part.as_chunks::<WORD_BYTES>();
-            whole.iter().for_each(|chunk| put(u64::from_le_bytes(*chunk)));
+            let [first, second] = self.ring.stretch(next, whole.len() as u64);
+            let (before, behind) = whole.split_at(first.len());
+            for (place, chunks) in [(first, before), (second, behind)] {
+                for (word, chunk) in place.iter().zip(chunks) {
+                    word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
+                }
+            }
+            next += whole.len() as u64;
             if !rest.is_empty() {
                 let mut last = [0; WORD_BYTES];
                 last[..rest.len()].copy_from_slice(rest);
-                put(u64::from_le_bytes(last));
+                self.ring.word(next).store(u64::from_le_bytes(last), Ordering::Relaxed);
+                next += 1;
             }
         }
         self.written.set(end);
@@ -123,14 +138,14 @@ impl Consumer {
         while self.read < written {
             let words = self.ring.word(self.read).load(Ordering::Relaxed).max(1);
             self.record.clear();
-            for number in self.read + 1..self.read + words {
-                let word = self.ring.word(number).load(Ordering::Relaxed);
-                self.record.extend_from_slice(&word.to_le_bytes());
+            for part in self.ring.stretch(self.read + 1, words - 1) {
+                let octets = part.iter().map(|word| word.load(Ordering::Relaxed).to_le_bytes());
+                self.record.extend(octets);
             }
             self.read += words;
             // Record by record, so that the writer has room again while this side works.
             self.ring.read.0.store(self.read, Ordering::Release);
-            each(&self.record);
+            each(self.record.as_flattened());
         }
     }
 

@@ -6,6 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use ahash::RandomState;
+use hashbrown::HashTable;
+
 /// One of those that were seen most.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Hitter {
@@ -17,45 +20,72 @@ pub struct Hitter {
     pub error: u64,
 }
 
-/// The counters. They stand in a heap, the smallest one first.
+/// The counters.
 #[derive(Clone, Debug)]
 pub struct Sketch {
-    heap: Vec<Hitter>,
-    places: HashMap<Arc<[u8]>, usize>,
+    counters: Vec<Counter>,
+    /// Numbers of counters, as a heap: that of the smallest one first.
+    heap: Vec<usize>,
+    /// Numbers of counters, by the hashes of their keys.
+    numbers: HashTable<usize>,
+    hashing: RandomState,
     counters_max: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Counter {
+    hitter: Hitter,
+    hash: u64,
+    /// Its place in the heap.
+    place: usize,
 }
 
 impl Sketch {
     /// A sketch with as many counters, at least one.
     #[must_use]
     pub fn new(counters_max: usize) -> Self {
-        Self { heap: Vec::new(), places: HashMap::new(), counters_max: counters_max.max(1) }
+        Self {
+            counters: Vec::new(),
+            heap: Vec::new(),
+            numbers: HashTable::new(),
+            hashing: RandomState::new(),
+            counters_max: counters_max.max(1),
+        }
     }
 
     /// Counts `key` as seen so many times.
     pub fn add(&mut self, key: &[u8], times: u64) {
-        if let Some(&place) = self.places.get(key) {
-            self.heap[place].count += times;
+        let Self { counters, heap, numbers, hashing, counters_max } = self;
+        let hash = hashing.hash_one(key);
+        if let Some(&number) = numbers.find(hash, |&number| *counters[number].hitter.key == *key) {
+            let counter = &mut counters[number];
+            counter.hitter.count += times;
+            let place = counter.place;
             return self.sink(place);
         }
-        let key: Arc<[u8]> = key.into();
-        if self.heap.len() < self.counters_max {
-            let place = self.heap.len();
-            self.heap.push(Hitter { key: Arc::clone(&key), count: times, error: 0 });
-            self.places.insert(key, place);
+        if counters.len() < *counters_max {
+            let (number, place) = (counters.len(), heap.len());
+            let hitter = Hitter { key: key.into(), count: times, error: 0 };
+            counters.push(Counter { hitter, hash, place });
+            heap.push(number);
+            numbers.insert_unique(hash, number, |&number| counters[number].hash);
             return self.rise(place);
         }
-        let least = &mut self.heap[0];
-        self.places.remove(&least.key);
-        let (count, error) = (least.count + times, least.count);
-        *least = Hitter { key: Arc::clone(&key), count, error };
-        self.places.insert(key, 0);
+        let number = heap[0];
+        if let Ok(known) = numbers.find_entry(counters[number].hash, |&known| known == number) {
+            known.remove();
+        }
+        let least = &mut counters[number];
+        let error = least.hitter.count;
+        least.hitter = Hitter { key: key.into(), count: error + times, error };
+        least.hash = hash;
+        numbers.insert_unique(hash, number, |&number| counters[number].hash);
         self.sink(0);
     }
 
     /// Halves all counts, so that what was seen of late weighs more.
     pub fn age(&mut self) {
-        for hitter in &mut self.heap {
+        for Counter { hitter, .. } in &mut self.counters {
             // Order among the counts stays, and with it the heap.
             hitter.count /= 2;
             hitter.error /= 2;
@@ -65,22 +95,25 @@ impl Sketch {
     /// How often something may have been seen that has no counter.
     #[must_use]
     pub fn unseen_max(&self) -> u64 {
-        if self.heap.len() < self.counters_max { 0 } else { self.heap[0].count }
+        if self.heap.len() < self.counters_max { 0 } else { self.count(0) }
+    }
+
+    /// The count at `place` of the heap.
+    fn count(&self, place: usize) -> u64 {
+        self.counters[self.heap[place]].hitter.count
     }
 
     fn swap(&mut self, left: usize, right: usize) {
         self.heap.swap(left, right);
         for place in [left, right] {
-            if let Some(known) = self.places.get_mut(&self.heap[place].key) {
-                *known = place;
-            }
+            self.counters[self.heap[place]].place = place;
         }
     }
 
     fn rise(&mut self, mut place: usize) {
         while place > 0 {
             let parent = (place - 1) / 2;
-            if self.heap[parent].count <= self.heap[place].count {
+            if self.count(parent) <= self.count(place) {
                 return;
             }
             self.swap(parent, place);
@@ -92,8 +125,8 @@ impl Sketch {
         loop {
             let children = [2 * place + 1, 2 * place + 2];
             let children = children.into_iter().filter(|&child| child < self.heap.len());
-            let Some(least) = children.min_by_key(|&child| self.heap[child].count) else { return };
-            if self.heap[place].count <= self.heap[least].count {
+            let Some(least) = children.min_by_key(|&child| self.count(child)) else { return };
+            if self.count(place) <= self.count(least) {
                 return;
             }
             self.swap(place, least);
@@ -112,7 +145,7 @@ pub fn merge<'s>(sketches: impl IntoIterator<Item = &'s Sketch>, n: usize) -> Ve
     for sketch in sketches {
         let unseen = sketch.unseen_max();
         unseen_in_all += unseen;
-        for hitter in &sketch.heap {
+        for Counter { hitter, .. } in &sketch.counters {
             let (count, error, covered) = sums.entry(Arc::clone(&hitter.key)).or_default();
             *count += hitter.count;
             *error += hitter.error;
@@ -182,8 +215,9 @@ mod tests {
             }
             for (sketch, total) in sketches.iter().zip(totals) {
                 prop_assert!(sketch.unseen_max() <= total / counters_max as u64);
-                prop_assert!(sketch.heap.len() <= counters_max);
-                prop_assert_eq!(sketch.heap.iter().map(|hitter| hitter.count).sum::<u64>(), total);
+                prop_assert!(sketch.counters.len() <= counters_max);
+                let counts = sketch.counters.iter().map(|counter| counter.hitter.count);
+                prop_assert_eq!(counts.sum::<u64>(), total);
             }
             let unseen: u64 = sketches.iter().map(Sketch::unseen_max).sum();
             for (key, exact) in truth {

@@ -68,6 +68,12 @@ impl<'a> Decision<'a> {
             .filter_map(move |rule| extras::read_record(extras.get(rule.record as usize..)?))
     }
 
+    /// What the rule's owner was compared with.
+    #[must_use]
+    pub fn trigger(&self) -> Trigger {
+        self.rule.trigger()
+    }
+
     /// Whether this comes before `other`, which was found for another reason: that of the earlier of two response policy
     /// zones; else the one of the higher class, then of the earlier list.
     #[must_use]

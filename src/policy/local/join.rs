@@ -56,6 +56,7 @@ impl LocalData {
         data.depths = depths(&keys);
         data.zones.extend(upstreams.iter().map(|&apex| (key_of(apex), Held::Upstreams)));
         data.hosts = hosts;
+        data.specials = specials.iter().map(|special| key_of(special.apex.as_name())).collect();
         if world.has_dnames() {
             data.world = Some(Box::new(world));
         }

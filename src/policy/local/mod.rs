@@ -79,6 +79,23 @@ pub enum Local<'a> {
     FollowMade(Box<Detour>),
 }
 
+/// What the operator's answer to a question comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Source {
+    /// A hosts file.
+    Hosts,
+    /// A rewrite of this name.
+    Rewrite,
+    /// A rewrite of all names below one.
+    RewriteBelow,
+    /// A zone of the config.
+    Zone,
+    /// A zone that is there without being written into the config.
+    Special,
+    /// Nothing: within a special name, upstreams have these names.
+    Upstreams,
+}
+
 /// What a query wants beside its question.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Wants {
@@ -117,6 +134,8 @@ pub struct LocalData {
     /// Bit `n` is set when some apex or rewritten name has `n` labels: other suffixes need no look-up.
     depths: u128,
     endings: Endings,
+    /// Which of the zones are not the operator's.
+    specials: Apexes,
     /// What names below a DNAME are answered from, if there are any.
     world: Option<Box<World>>,
     hosts: Arc<Hosts>,
@@ -158,13 +177,27 @@ impl LocalData {
         wants: Wants,
         now: CacheTime,
     ) -> Option<Local<'_>> {
+        self.lookup_noting(folded, qtype, wants, now, |_, _| {})
+    }
+
+    /// As [`LocalData::lookup`]; tells `note` what the answer comes from, and where in the name its owner or apex begins.
+    #[inline]
+    pub(in crate::policy) fn lookup_noting(
+        &self,
+        folded: &[u8],
+        qtype: Rtype,
+        wants: Wants,
+        now: CacheTime,
+        mut note: impl FnMut(Source, usize),
+    ) -> Option<Local<'_>> {
         if let Some(answer) = self.hosts.lookup(folded, qtype, now) {
+            note(Source::Hosts, 0);
             return Some(Local::Answer(answer));
         }
         if !self.endings.may_end(folded) {
             return None;
         }
-        match self.find(folded, qtype)? {
+        match self.find(folded, qtype, note)? {
             Found::Held(zone::Held::Answer(answer)) | Found::Negative(answer) => {
                 Some(Local::Answer(answer.view(now)))
             }
@@ -188,7 +221,12 @@ impl LocalData {
         self.hosts.len()
     }
 
-    fn find(&self, folded: &[u8], qtype: Rtype) -> Option<Found<'_>> {
+    fn find(
+        &self,
+        folded: &[u8],
+        qtype: Rtype,
+        mut note: impl FnMut(Source, usize),
+    ) -> Option<Found<'_>> {
         let mut starts = [0_u8; LABELS_MAX + 1];
         let mut depth = 0;
         let mut at = 0_u8;
@@ -208,9 +246,14 @@ impl LocalData {
             let part = &folded[start..];
             let rewrites = if above == 0 { &self.single } else { &self.below };
             if let Some(node) = rewrites.get(part).filter(|_| apex.is_none()) {
+                note(if above == 0 { Source::Rewrite } else { Source::RewriteBelow }, start);
                 return Some(node.held(qtype).map_or(Found::Negative(&NODATA), Found::Held));
             }
-            match self.zones.get(part) {
+            let held = self.zones.get(part);
+            if let Some(held) = held {
+                note(self.source(held, part), start);
+            }
+            match held {
                 // DS of an apex stands in the parent, if that is here, too (RFC 4035 §3.1.4.1).
                 Some(Held::Zone(zone)) if above == 0 && qtype == Rtype::DS => apex = Some(zone),
                 Some(Held::Zone(zone)) => {
@@ -224,6 +267,16 @@ impl LocalData {
             }
         }
         apex.map(|zone| zone.lookup(folded, 0, qtype))
+    }
+
+    /// What answers come from for names of `held`, whose apex is `apex`.
+    #[inline]
+    fn source(&self, held: &Held, apex: &[u8]) -> Source {
+        match held {
+            Held::Upstreams => Source::Upstreams,
+            Held::Zone(_) if self.specials.contains(apex) => Source::Special,
+            Held::Zone(_) => Source::Zone,
+        }
     }
 }
 
