@@ -352,7 +352,8 @@ fn commanded(api: &config::Api) -> String {
         (config::ApiListen::Unix(_), false) => "who may write to the socket may do everything",
         (config::ApiListen::Tcp(_), false) => "without a token: figures only, no commands",
     };
-    format!("{}{tls}, {whom}", api.listen)
+    let page = if api.page { "" } else { "; no dashboard" };
+    format!("{}{tls}, {whom}{page}", api.listen)
 }
 
 /// What is stored of queries.

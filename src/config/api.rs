@@ -27,12 +27,14 @@ pub struct Api {
     pub certificate: Option<PathBuf>,
     /// A PEM file with its key.
     pub key: Option<PathBuf>,
+    /// Whether it serves the dashboard.
+    pub page: bool,
 }
 
 impl Default for Api {
     fn default() -> Self {
         let listen = ApiListen::Tcp(SocketAddr::from((Ipv4Addr::LOCALHOST, 8053)));
-        Self { listen, token: None, token_file: None, certificate: None, key: None }
+        Self { listen, token: None, token_file: None, certificate: None, key: None, page: true }
     }
 }
 

@@ -291,6 +291,8 @@ keys! {
         |c, v| assign(&mut c.api.certificate, v.path().map(Some));
     api.key = "none", "the absolute path of a PEM file",
         |c, v| assign(&mut c.api.key, v.path().map(Some));
+    api.page = "true", "true or false",
+        |c, v| assign(&mut c.api.page, v.switch());
 
     log.level = "\"info\"", "\"error\", \"warn\", \"info\" or \"debug\"",
         |c, v| assign(&mut c.log.level, value::log_level(v.text()?));

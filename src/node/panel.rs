@@ -11,7 +11,7 @@ use super::queries::Queries;
 use super::reload::Requests;
 use super::start::Shared;
 use crate::config::{List, LogLevel};
-use crate::control::api::{About, ApiCounters, Node, Reloaded};
+use crate::control::api::{About, ApiCounters, Node, Reloaded, Tally};
 use crate::control::desk::Desk;
 use crate::control::log::Recorder;
 use crate::control::process;
@@ -79,6 +79,15 @@ impl Panel {
     }
 }
 
+/// That of `upstream`, which begins with nothing.
+fn tally_of<'t>(tallies: &'t mut Vec<Tally>, upstream: &str) -> &'t mut Tally {
+    let place = tallies.iter().position(|tally| tally.upstream == upstream).unwrap_or_else(|| {
+        tallies.push(Tally { upstream: upstream.to_owned(), ..Tally::default() });
+        tallies.len() - 1
+    });
+    &mut tallies[place]
+}
+
 impl Node for Panel {
     fn about(&self) -> Arc<About> {
         Arc::clone(&self.about.lock().unwrap_or_else(PoisonError::into_inner))
@@ -90,6 +99,25 @@ impl Node for Panel {
 
     fn kernel_drops(&self) -> Vec<u64> {
         self.cores.iter().map(|core| core.udp.snapshot().kernel_drops).collect()
+    }
+
+    fn upstream_tallies(&self) -> Vec<Tally> {
+        let mut tallies: Vec<Tally> = Vec::new();
+        for Counters { forward, upstream, .. } in &self.cores {
+            for server in forward.servers() {
+                let tally = tally_of(&mut tallies, &server.name);
+                tally.useful += server.answers.value();
+                tally.failed += server.failures.value();
+                tally.late += server.waits.value();
+            }
+            for line in upstream.lines() {
+                let tally = tally_of(&mut tallies, &line.upstream);
+                tally.stream_queries += line.counters.queries.value();
+                tally.stream_queries_reusing += line.counters.reused.value();
+                tally.streams_opened += line.counters.opened.value();
+            }
+        }
+        tallies
     }
 
     fn expose(&self, out: &mut Exposition) {

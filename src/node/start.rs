@@ -220,6 +220,7 @@ fn about(shared: &Shared, seats: &[Seat], config: Vec<(&'static str, String)>) -
         cores: seats.iter().map(|seat| AboutCore { cpu: seat.cpu, numa: seat.numa_node }).collect(),
         listen: node.listen.iter().map(ToString::to_string).collect(),
         memory: shared.memory.to_string(),
+        cache_bytes_max: seats.len() * shared.memory.shard,
         io: match node.io {
             IoBackend::Uring => "uring",
             IoBackend::Mmsg => "mmsg",

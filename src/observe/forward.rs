@@ -21,11 +21,15 @@ pub struct ForwardCounters {
 /// What is counted of one upstream.
 #[derive(Debug)]
 pub struct ServerCounters {
-    name: String,
+    /// Its name, as in the config.
+    pub name: String,
     protocol: &'static str,
-    answers: Counter,
-    failures: Counter,
-    late: Counter,
+    /// Useful answers.
+    pub answers: Counter,
+    /// Useless answers, and attempts to reach it that failed.
+    pub failures: Counter,
+    /// Attempts that were waited for in vain.
+    pub waits: Counter,
     rtt_us: Gauge,
 }
 
@@ -55,6 +59,14 @@ impl ForwardCounters {
         servers.clone()
     }
 
+    /// The upstreams in force.
+    ///
+    /// Locked for no longer than a copy takes: the core must not wait for whoever looks.
+    #[must_use]
+    pub fn servers(&self) -> Vec<Arc<ServerCounters>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Writes all counters of `core`.
     pub fn expose(&self, core: usize, out: &mut Exposition) {
         let core = core.to_string();
@@ -70,16 +82,17 @@ impl ForwardCounters {
         for (name, help, count) in plain {
             out.sample(Kind::Counter, name, help, &labels, count.value());
         }
-        // Held for no longer than a copy takes: the core must not wait for whoever writes them down.
-        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for server in servers {
+        for server in self.servers() {
             let labels = [
                 ("upstream", server.name.as_str()),
                 ("protocol", server.protocol),
                 ("core", core.as_str()),
             ];
-            let outcomes =
-                [("useful", &server.answers), ("failed", &server.failures), ("late", &server.late)];
+            let outcomes = [
+                ("useful", &server.answers),
+                ("failed", &server.failures),
+                ("late", &server.waits),
+            ];
             for (outcome, count) in outcomes {
                 let labels = [labels[0], labels[1], ("outcome", outcome), labels[2]];
                 let name = "dns_upstream_attempts_total";
@@ -99,7 +112,7 @@ impl ServerCounters {
             protocol,
             answers: Counter::default(),
             failures: Counter::default(),
-            late: Counter::default(),
+            waits: Counter::default(),
             rtt_us: Gauge::default(),
         }
     }
@@ -122,7 +135,7 @@ impl ServerCounters {
 
     /// It was waited for in vain.
     pub fn late(&self) {
-        self.late.bump();
+        self.waits.bump();
     }
 }
 

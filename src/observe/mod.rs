@@ -24,4 +24,4 @@ pub use reload::ReloadCounters;
 pub use serving::{Fault, ServingCounters, Transport};
 pub use snapshot::SnapshotCounters;
 pub use text::{Exposition, Format, Kind};
-pub use upstream::{LineCounters, StreamCounters, UpstreamCounters};
+pub use upstream::{LineCounters, StreamCounters, UpstreamCounters, UpstreamLine};

@@ -40,15 +40,17 @@ pub struct UpstreamCounters {
     /// Exchanges over UDP under way.
     pub in_flight: Gauge,
     /// What went over streams to each upstream; locked when one is new, and to be read.
-    lines: Mutex<Vec<Line>>,
+    lines: Mutex<Vec<UpstreamLine>>,
 }
 
 /// The streams to one upstream.
 #[derive(Clone, Debug)]
-struct Line {
-    upstream: String,
+pub struct UpstreamLine {
+    /// Its name, as in the config.
+    pub upstream: String,
     transport: &'static str,
-    counters: Arc<LineCounters>,
+    /// What is counted of them.
+    pub counters: Arc<LineCounters>,
 }
 
 /// The counters of the streams to one upstream.
@@ -96,20 +98,26 @@ impl UpstreamCounters {
     #[must_use]
     pub fn line(&self, upstream: String, transport: &'static str) -> Arc<LineCounters> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_it = |line: &&Line| line.upstream == upstream && line.transport == transport;
+        let is_it = |line: &&UpstreamLine| line.upstream == upstream && line.transport == transport;
         if let Some(known) = lines.iter().find(is_it) {
             return Arc::clone(&known.counters);
         }
         let counters = Arc::<LineCounters>::default();
-        lines.push(Line { upstream, transport, counters: Arc::clone(&counters) });
+        lines.push(UpstreamLine { upstream, transport, counters: Arc::clone(&counters) });
         counters
+    }
+
+    /// The streams to each upstream.
+    ///
+    /// Locked for no longer than a copy takes: the core must not wait for whoever looks.
+    #[must_use]
+    pub fn lines(&self) -> Vec<UpstreamLine> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Writes what is counted of the streams to each upstream.
     fn expose_lines(&self, core: &str, out: &mut Exposition) {
-        // Held for no longer than a copy takes: the core must not wait for whoever writes them down.
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for line in lines {
+        for line in self.lines() {
             let labels = [
                 ("upstream", line.upstream.as_str()),
                 ("transport", line.transport),

@@ -43,6 +43,7 @@ pub(super) async fn carry_out(
         }
         Action::Stats => Ok(stats(shared)),
         Action::Live => Ok(live(shared)),
+        Action::History => Ok(shared.rates.history()),
         Action::Lists => Ok(blocking::lists(shared)),
         Action::EnableList => blocking::enable(parameters, shared).await,
         Action::DisableList => blocking::disable(parameters, shared).await,
@@ -127,6 +128,7 @@ fn status(shared: &Shared) -> Reply {
         "listen": about.listen,
         "cores": cores,
         "memory": about.memory,
+        "cache_bytes_max": about.cache_bytes_max,
         "io": about.io,
         "fallbacks": about.fallbacks,
         "optimizations": optimizations,
@@ -219,10 +221,23 @@ async fn upstreams(shared: &Shared) -> Result<Reply, Refusal> {
             }
         }
     }
+    let tallies = shared.node.upstream_tallies();
     let all: Vec<Value> = all
         .into_iter()
         .map(|(upstream, protocol, cores)| {
-            json!({ "upstream": upstream, "protocol": protocol, "cores": cores })
+            let tally = tallies.iter().find(|tally| tally.upstream == upstream).cloned();
+            let tally = tally.unwrap_or_default();
+            json!({
+                "upstream": upstream,
+                "protocol": protocol,
+                "useful": tally.useful,
+                "failed": tally.failed,
+                "late": tally.late,
+                "stream_queries": tally.stream_queries,
+                "stream_queries_reusing": tally.stream_queries_reusing,
+                "streams_opened": tally.streams_opened,
+                "cores": cores,
+            })
         })
         .collect();
     Ok(json(&json!({ "upstreams": all })))

@@ -106,8 +106,15 @@ async fn answer(request: Request<Incoming>, shared: &Arc<Shared>) -> Reply {
 async fn act(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Reply, Refusal> {
     let (head, body) = request.into_parts();
     let guard = &shared.guard;
-    guard.know(&head.headers, head.uri.authority().map(Authority::as_str))?;
-    let of_path = || ROUTES.iter().filter(|route| route.path == head.uri.path());
+    let authority = head.uri.authority().map(Authority::as_str);
+    let path = head.uri.path();
+    if let Some(page) = shared.page.as_ref().filter(|page| page.has(&head.method, path)) {
+        guard.know_reader(&head.headers, authority)?;
+        let reply = page.reply(path, head.uri.query(), &head.headers);
+        return reply.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "no such path"));
+    }
+    guard.know(&head.headers, authority)?;
+    let of_path = || ROUTES.iter().filter(|route| route.path == path);
     let Some(route) = of_path().find(|route| *route.verb.method() == head.method) else {
         let allowed: Vec<&str> = of_path().map(|route| route.verb.method().as_str()).collect();
         return Err(match HeaderValue::from_str(&allowed.join(", ")) {

@@ -62,6 +62,26 @@ impl Guard {
         })
     }
 
+    /// Whether whoever sends `headers` may have the files of the dashboard, which tell nothing: no token is needed, and a
+    /// link on another site may lead there.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(super) fn know_reader(
+        &self,
+        headers: &HeaderMap,
+        authority: Option<&str>,
+    ) -> Result<(), Refusal> {
+        if !is_link(headers) {
+            refuse_other_sites(headers)?;
+        }
+        if self.credentials.has_token() || self.is_socket {
+            Ok(())
+        } else {
+            refuse_other_hosts(headers, authority)
+        }
+    }
+
     /// Whether a request that is known may have `access`.
     ///
     /// # Errors
@@ -89,6 +109,14 @@ fn bearer(value: &[u8]) -> Option<&[u8]> {
 fn is_same(left: &[u8], right: &[u8]) -> bool {
     let differences = left.iter().zip(right).fold(0, |all, (left, right)| all | (left ^ right));
     black_box(differences) == 0 && left.len() == right.len()
+}
+
+/// Whether a browser follows a link to show a page of its own, not as part of another one.
+fn is_link(headers: &HeaderMap) -> bool {
+    let is = |name: &str, value: &str| headers.get(name).is_some_and(|told| told == value);
+    is("sec-fetch-mode", "navigate")
+        && is("sec-fetch-dest", "document")
+        && !headers.contains_key(ORIGIN)
 }
 
 /// Refuses what a page of another site has a browser send.
@@ -232,5 +260,40 @@ mod tests {
             ("sec-fetch-site", "same-origin"),
         ];
         assert_eq!(status(&guard, &own, Access::Control), 200);
+    }
+
+    #[test]
+    fn dashboard_is_for_all_who_mean_this_machine_or_know_the_token() {
+        let read = |guard: &Guard, fields: &[(&'static str, &str)]| {
+            guard.know_reader(&headers(fields), None).is_ok()
+        };
+        let open = guard(None, "127.0.0.1:8053");
+        let closed = guard(Some(TOKEN), "192.0.2.1:8053");
+        assert!(
+            read(&open, &[("host", "localhost:8053")]) && read(&closed, &[("host", "ns.example")])
+        );
+        assert!(!read(&open, &[("host", "evil.example")]), "a stranger's name for loopback");
+        let link = [
+            ("host", "localhost"),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-mode", "navigate"),
+        ];
+        for (dest, is_read) in [("document", true), ("iframe", false), ("script", false)] {
+            let fields = [&link[..], &[("sec-fetch-dest", dest)]].concat();
+            assert_eq!(read(&open, &fields), is_read, "{dest}");
+            assert_eq!(read(&closed, &fields), is_read, "{dest}");
+        }
+        let posted =
+            [&link[..], &[("sec-fetch-dest", "document"), ("origin", "http://evil.example")]]
+                .concat();
+        assert!(!read(&open, &posted));
+        assert_eq!(
+            status(
+                &open,
+                &[&link[..], &[("sec-fetch-dest", "document")]].concat(),
+                Access::Figures
+            ),
+            403
+        );
     }
 }

@@ -10,6 +10,7 @@ mod explain;
 mod guard;
 mod listen;
 mod openapi;
+mod page;
 mod parameters;
 mod queries;
 mod rates;
@@ -30,6 +31,7 @@ use tokio::time::Instant;
 pub use self::credentials::{Credentials, Papers, token_of};
 use self::guard::Guard;
 use self::listen::Listening;
+use self::page::Page;
 use self::queries::Most;
 use self::rates::Rates;
 use super::desk::Desk;
@@ -52,6 +54,7 @@ pub fn bytes_max(section: &config::Api, cores: usize) -> usize {
         ApiListen::Off => 0,
         ApiListen::Tcp(_) | ApiListen::Unix(_) => {
             connection::CONNECTIONS_MAX * (CONNECTION_BYTES + cores * CORE_TEXT_BYTES)
+                + rates::bytes_max(cores)
                 + switches::BYTES_MAX
         }
     }
@@ -108,6 +111,8 @@ pub struct About {
     pub listen: Vec<String>,
     /// How the memory is split.
     pub memory: String,
+    /// Bytes that the caches of all cores may take together.
+    pub cache_bytes_max: usize,
     /// How datagrams cross the kernel's door, and what it could not do as asked.
     pub io: &'static str,
     /// What the kernel refused and the node does without.
@@ -130,6 +135,25 @@ pub struct AboutCore {
     pub numa: Option<u32>,
 }
 
+/// What has come of asking one upstream since the start.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Tally {
+    /// Its name, as in the config.
+    pub upstream: String,
+    /// Answers that were of use.
+    pub useful: u64,
+    /// Useless answers, and attempts to reach it that failed.
+    pub failed: u64,
+    /// Attempts that were waited for in vain.
+    pub late: u64,
+    /// Queries over TCP or TLS.
+    pub stream_queries: u64,
+    /// Of these, on a connection that an earlier one had opened.
+    pub stream_queries_reusing: u64,
+    /// Connections made.
+    pub streams_opened: u64,
+}
+
 /// The node as the API sees it. No method waits for a core.
 pub trait Node: Send + Sync + 'static {
     /// What it is now.
@@ -138,6 +162,8 @@ pub trait Node: Send + Sync + 'static {
     fn serving(&self) -> Vec<&ServingCounters>;
     /// Datagrams that the kernel dropped before each core saw them.
     fn kernel_drops(&self) -> Vec<u64>;
+    /// What has come of asking each upstream, all cores together.
+    fn upstream_tallies(&self) -> Vec<Tally>;
     /// Writes all counters of the node.
     fn expose(&self, out: &mut Exposition);
     /// Where requests to each core are handed in.
@@ -168,6 +194,7 @@ pub struct Api {
     listening: Listening,
     guard: Guard,
     credentials: Credentials,
+    page: Option<Page>,
     counters: Arc<ApiCounters>,
     served: Served,
 }
@@ -182,6 +209,8 @@ impl std::fmt::Debug for Api {
 struct Shared {
     node: Arc<dyn Node>,
     guard: Guard,
+    /// The dashboard, where it is wanted.
+    page: Option<Page>,
     counters: Arc<ApiCounters>,
     rates: Rates,
     since: Instant,
@@ -243,7 +272,16 @@ impl Api {
             .map_err(|cause| ApiError::Listen { place: section.listen.to_string(), cause })?;
         drop(entered);
         let served = Served { socket: listening.socket_path() };
-        Ok(Some(Self { runtime, listening, guard, credentials, counters: Arc::default(), served }))
+        let page = section.page.then(Page::new);
+        Ok(Some(Self {
+            runtime,
+            listening,
+            guard,
+            credentials,
+            page,
+            counters: Arc::default(),
+            served,
+        }))
     }
 
     /// What requests are checked by, and what shows that it is this node; shared, so that it can be exchanged.
@@ -263,10 +301,11 @@ impl Api {
     /// # Errors
     /// [`ApiError::Thread`].
     pub fn serve(self, node: Arc<dyn Node>) -> Result<Served, ApiError> {
-        let Self { runtime, listening, guard, credentials, counters, served } = self;
+        let Self { runtime, listening, guard, credentials, page, counters, served } = self;
         let shared = Arc::new(Shared {
             node,
             guard,
+            page,
             counters,
             rates: Rates::default(),
             since: Instant::now(),

@@ -11,7 +11,7 @@ use hyper::{Response, StatusCode};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 
 /// A reply of the API.
 pub(super) type Reply = Response<Content>;

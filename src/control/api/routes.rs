@@ -16,6 +16,7 @@ pub(super) enum Action {
     Config,
     Stats,
     Live,
+    History,
     Upstreams,
     Explain,
     Decisions,
@@ -235,7 +236,7 @@ const PAUSED: &[(&str, &str)] =
     &[("paused", "boolean"), ("paused_until", "integer?"), ("kept", "boolean")];
 
 /// Everything that can be asked.
-pub(super) static ROUTES: [Route; 26] = [
+pub(super) static ROUTES: [Route; 27] = [
     figures(
         "/metrics",
         Action::Metrics,
@@ -266,6 +267,7 @@ pub(super) static ROUTES: [Route; 26] = [
             ("listen", "array"),
             ("cores", "array"),
             ("memory", "string"),
+            ("cache_bytes_max", "integer"),
             ("io", "string"),
             ("fallbacks", "array"),
             ("optimizations", "object"),
@@ -290,6 +292,12 @@ pub(super) static ROUTES: [Route; 26] = [
         "The figures of each second as a server-sent event, until the client leaves; with what is seen most for those who may \
          see that",
         Answer::Text(&[EVENTS]),
+    ),
+    figures(
+        "/api/v1/history",
+        Action::History,
+        "The figures of each of the last seconds, five minutes at most, the latest last",
+        Answer::Json(&[("seconds", "array")]),
     ),
     Route {
         access: Access::Control,

@@ -111,6 +111,7 @@ fixed! {
     "api.token_file": api.token_file, |path: &Option<PathBuf>| path_or(path.as_ref(), "none");
     "api.certificate": api.certificate, |path: &Option<PathBuf>| path_or(path.as_ref(), "none");
     "api.key": api.key, |path: &Option<PathBuf>| path_or(path.as_ref(), "none");
+    "api.page": api.page, shown;
 }
 
 fn shown(value: &impl Debug) -> String {
@@ -227,7 +228,7 @@ mod tests {
     }
 
     /// Another value than the default for each key that takes effect at the next start, as it would be written.
-    const OTHERS: [(&str, &str); 43] = [
+    const OTHERS: [(&str, &str); 44] = [
         ("node.cores", "'0'"),
         ("node.listen", "['127.0.0.1:5399']"),
         ("node.io", "'mmsg'"),
@@ -271,6 +272,7 @@ mod tests {
         ("api.token_file", "'/token'"),
         ("api.certificate", "'/other'"),
         ("api.key", "'/other'"),
+        ("api.page", "false"),
     ];
 
     #[test]
