@@ -56,8 +56,10 @@ use crate::upstream::{
 /// the locked-memory limit of a fresh machine.
 const EXECUTOR_IO_BYTES: usize = 256 << 10;
 
-/// How long the data plane may keep timers and streams waiting while datagrams pour in.
-const PREEMPTION: Duration = Duration::from_millis(1);
+/// When the executor's own timer ends a turn: never. glommio 0.9 arms it, looks whether it has fired, and if it has (because the
+/// thread did not get the CPU in between) takes no task up but sleeps, with tasks that could run, until something else happens:
+/// at the start, for ever. Tasks that could keep others waiting pause by themselves.
+const PREEMPTION: Duration = Duration::from_secs(24 * 3600);
 
 /// How often the main thread looks at the heartbeats.
 const TICK: Duration = Duration::from_millis(250);

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_lite::future::or;
 use glommio::Task;
@@ -30,6 +31,9 @@ use crate::serve::{
 use crate::time::{CacheTime, Monotonic, Now};
 use crate::upstream::Report;
 use crate::wire::MESSAGE_BYTES_MAX;
+
+/// How long others have the core between two steps of a sweep.
+const SWEEP_PAUSE: Duration = Duration::from_micros(50);
 
 /// What became of a question that nobody has asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -216,7 +220,7 @@ impl Worker {
 
     async fn sweep_to_the_end(self: Rc<Self>) {
         while self.core.borrow_mut().sweep(self.now.get()) {
-            glommio::yield_if_needed().await;
+            Timer::new(SWEEP_PAUSE).await;
         }
         self.is_sweeping.set(false);
     }
