@@ -18,10 +18,12 @@ mod queries;
 pub mod reload;
 mod snapshot;
 mod start;
+mod steering;
 mod succession;
 mod supervise;
 pub(crate) mod switches;
 pub mod topology;
+mod vigil;
 pub mod warm;
 mod worker;
 

@@ -274,6 +274,11 @@ impl Node {
         self.log.lines.lock().unwrap().lines.join("\n")
     }
 
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Resident bytes of the process, without the program itself.
     pub(crate) fn resident_bytes(&self) -> usize {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

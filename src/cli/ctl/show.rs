@@ -74,6 +74,14 @@ pub(super) fn reload(told: &Value) -> String {
     lines(&all)
 }
 
+/// How datagrams find their cores.
+fn steering(told: &Value) -> String {
+    let why = told["why"].as_str().map(|why| format!(" ({why})"));
+    let count = told["spread"].as_u64().filter(|&count| count > 0);
+    let spread = count.map(|count| format!("; {count} hot name(s) spread over all cores"));
+    text(&told["mode"]) + &why.unwrap_or_default() + &spread.unwrap_or_default()
+}
+
 /// What runs.
 pub(super) fn status(told: &Value) -> String {
     let joined = |value: &Value| {
@@ -96,6 +104,7 @@ pub(super) fn status(told: &Value) -> String {
         ("cores", cores.join("; ")),
         ("memory", text(&told["memory"])),
         ("I/O", text(&told["io"])),
+        ("steering", steering(&told["steering"])),
         ("does without", joined(&told["fallbacks"])),
         ("switched", switches.join(", ")),
         ("log level", text(&told["log_level"])),

@@ -114,6 +114,7 @@ fn format_for(headers: &HeaderMap) -> Format {
 fn status(shared: &Shared) -> Reply {
     let node = &*shared.node;
     let about = node.about();
+    let steering = node.steering();
     let cores: Vec<Value> = about
         .cores
         .iter()
@@ -131,6 +132,7 @@ fn status(shared: &Shared) -> Reply {
         "cache_bytes_max": about.cache_bytes_max,
         "io": about.io,
         "fallbacks": about.fallbacks,
+        "steering": { "mode": steering.mode, "why": steering.why, "spread": steering.spread },
         "optimizations": optimizations,
         "log_level": node.log_level().as_text(),
         "blocking": blocking::figures(node),

@@ -123,6 +123,17 @@ pub struct About {
     pub config: Vec<(&'static str, String)>,
 }
 
+/// How datagrams find their cores.
+#[derive(Clone, Debug)]
+pub struct Steered {
+    /// In one word: `cpu`, `flow` or `qname`.
+    pub mode: &'static str,
+    /// Why, where that does not stand in the config.
+    pub why: Option<String>,
+    /// How many names are too hot for one core and go to all. Which, the log tells: names are about people, and this is not.
+    pub spread: usize,
+}
+
 /// What a reload has come to: a report, or the mistake in the config for which nothing has changed.
 pub type Reloaded = Result<Value, String>;
 
@@ -160,6 +171,8 @@ pub trait Node: Send + Sync + 'static {
     fn about(&self) -> Arc<About>;
     /// What the cores count of their serving, in their order.
     fn serving(&self) -> Vec<&ServingCounters>;
+    /// How datagrams find their cores now.
+    fn steering(&self) -> Steered;
     /// Datagrams that the kernel dropped before each core saw them.
     fn kernel_drops(&self) -> Vec<u64>;
     /// What has come of asking each upstream, all cores together.

@@ -270,6 +270,7 @@ pub(super) static ROUTES: [Route; 27] = [
             ("cache_bytes_max", "integer"),
             ("io", "string"),
             ("fallbacks", "array"),
+            ("steering", "object"),
             ("optimizations", "object"),
             ("log_level", "string"),
             ("blocking", "object"),
