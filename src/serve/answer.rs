@@ -275,9 +275,10 @@ impl<P> Core<P> {
         } else {
             self.find(message, || Query::parse(message), client, now, out)
         };
-        let is_noted = match self.account.how {
-            Some(How::Refused) => self.decisions.is_refusal_due(now.cache),
-            _ => !self.account.is_plain() || self.decisions.is_due(),
+        let is_noted = if self.account.is_plain() {
+            self.decisions.is_due()
+        } else {
+            self.account.how != Some(How::Refused) || self.decisions.is_refusal_due(now.cache)
         };
         if self.tap.is_none() && !is_noted {
             return verdict;
