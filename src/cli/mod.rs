@@ -181,7 +181,10 @@ fn carry_out(arguments: Arguments) -> Result<(), Refusal> {
         let plan = plan::describe(&config, &upstream_source, &checked.memory);
         let steering = format!("here:      datagrams find their cores by {}\n", checked.steering);
         let lists: String = checked.lists.iter().map(|text| format!("{text}\n")).collect();
-        print(&format!("{plan}{steering}\n{machine}\n{lists}{warnings}config is good\n"));
+        let tuning = checked.tuning;
+        print(&format!(
+            "{plan}{steering}\n{machine}\n{lists}{warnings}config is good\ntuning: {tuning}\n"
+        ));
         return Ok(());
     }
     log_to_stderr(config.log)?;

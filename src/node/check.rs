@@ -7,7 +7,7 @@ use super::memory::{self, Plan};
 use super::placement::{self, Seat};
 use super::topology::Topology;
 use super::warm::WarmList;
-use super::{NodeError, claim, hosts, limits, pin, queries, start, steering};
+use super::{NodeError, claim, hosts, limits, pin, queries, start, steering, tuning};
 use crate::config::Config;
 use crate::control::{self, api, schedule};
 use crate::net::udp::{Plane, Setup};
@@ -21,6 +21,8 @@ pub struct Checked {
     pub warnings: Vec<String>,
     /// How the memory is split.
     pub memory: Plan,
+    /// What a glance at the machine's tuning shows.
+    pub tuning: String,
     /// How datagrams would find their cores.
     pub steering: String,
 }
@@ -58,7 +60,8 @@ pub fn check(config: &Config) -> Result<Checked, NodeError> {
         warnings.extend(try_worker(seat, &config)?);
     }
     let steering = steering::foretell(&config.node, &seats);
-    Ok(Checked { lists, warnings, memory, steering })
+    let tuning = tuning::glance(&config, &seats);
+    Ok(Checked { lists, warnings, memory, steering, tuning })
 }
 
 /// Binds `address` as a node would before it shares it among its cores, and lets it go at once.

@@ -23,6 +23,7 @@ mod succession;
 mod supervise;
 pub(crate) mod switches;
 pub mod topology;
+mod tuning;
 mod vigil;
 pub mod warm;
 mod worker;

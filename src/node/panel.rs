@@ -24,6 +24,7 @@ use crate::observe::{
     ServingCounters, UpstreamCounters,
 };
 use crate::time::CacheTime;
+use crate::wire::{NameBuf, Rtype};
 
 /// All counters of one core.
 #[derive(Clone)]
@@ -173,6 +174,14 @@ impl Node for Panel {
 
     fn switchboard(&self) -> &Switchboard {
         &self.shared.switchboard
+    }
+
+    fn holds(&self, name: &NameBuf) -> bool {
+        let mut folded = name.clone();
+        folded.make_lower();
+        let (_, policy) = self.shared.published.current();
+        let folded = folded.as_name().as_bytes();
+        [Rtype::A, Rtype::AAAA].into_iter().any(|qtype| policy.holds(folded, qtype))
     }
 
     fn lists(&self) -> Vec<(List, Option<Arc<ListCounters>>)> {

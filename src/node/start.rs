@@ -72,7 +72,7 @@ pub(super) struct Shared {
     /// There are none, or none yet, in a node without lists.
     pub(super) lists: OnceLock<Lists>,
     /// What the operator switches by hand.
-    pub(super) switchboard: Switchboard,
+    pub(super) switchboard: Arc<Switchboard>,
     /// That of the start.
     config: Config,
     pub(super) succession: Arc<Succession>,
@@ -157,7 +157,7 @@ pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Resul
     let now = Clocks::new(clock).read().cache;
     let lists = Lists::begin(&config, now, &published)?;
     let directory = config.filter.directory.as_deref();
-    let switchboard = Switchboard::begin(directory, Arc::clone(&published), now);
+    let switchboard = Arc::new(Switchboard::begin(directory, Arc::clone(&published), now));
     let queries = Queries::begin(&config, seats.len(), &published)?;
     let settings = Settings { generation: 0, config: config.clone(), trust, flushes: Vec::new() };
     let shared = Arc::new(Shared {

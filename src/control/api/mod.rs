@@ -9,6 +9,7 @@ mod credentials;
 mod explain;
 mod guard;
 mod listen;
+mod names;
 mod openapi;
 mod page;
 mod parameters;
@@ -40,6 +41,7 @@ use super::switches::{self, Switchboard};
 use crate::config::{self, ApiListen, LogLevel};
 use crate::observe::{Counter, Exposition, Kind, ListCounters, ServingCounters};
 use crate::time::CacheTime;
+use crate::wire::NameBuf;
 
 /// What one connection takes beside its reply: request, body, TLS.
 const CONNECTION_BYTES: usize = 112 << 10;
@@ -185,6 +187,9 @@ pub trait Node: Send + Sync + 'static {
     fn now(&self) -> CacheTime;
     /// What is switched by hand.
     fn switchboard(&self) -> &Switchboard;
+    /// Whether local data (zones, hosts files, rewrites, special names) answer for the addresses of `name`: lists and overrides are not
+    /// asked then.
+    fn holds(&self, name: &NameBuf) -> bool;
     /// The lists of the config in force, and what is counted of each, once it is kept.
     fn lists(&self) -> Vec<(config::List, Option<Arc<ListCounters>>)>;
     /// Has the list with this name looked at, or all of them.
