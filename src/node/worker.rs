@@ -103,7 +103,8 @@ impl Worker {
         })
     }
 
-    /// Goes by the policy in force from now on; `false` while it is being exchanged: the next batch is early enough.
+    /// Goes by the policy in force from now on; `false` while it is being exchanged, or what is counted of its lists is read: the
+    /// next batch is early enough.
     #[inline]
     pub(super) fn take_up_policy(&self) -> bool {
         self.published.epoch() == self.epoch.get() || self.exchange_policy()
@@ -112,9 +113,11 @@ impl Worker {
     #[cold]
     fn exchange_policy(&self) -> bool {
         let Some((epoch, policy)) = self.published.current_if_free() else { return false };
-        self.epoch.set(epoch);
         let generation = policy.generation();
-        self.core.borrow_mut().go_by(policy);
+        if !self.core.borrow_mut().go_by(policy) {
+            return false;
+        }
+        self.epoch.set(epoch);
         if generation != self.settings.borrow().generation {
             self.exchange_settings(generation);
         }
