@@ -5,124 +5,32 @@
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
 use std::hint::black_box;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+#[path = "dns_performance/material.rs"]
+mod material;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use heimdall_uring::cache::{Key, Lookup, Shard};
 use heimdall_uring::config;
 use heimdall_uring::observe::log::{Octets, Tap, queue};
 use heimdall_uring::observe::{Sampling, ServingCounters, Transport};
-use heimdall_uring::policy::filter::syntax::{self, Syntax};
-use heimdall_uring::policy::filter::{Compiler, Image, Kind, Lists, Rule};
 use heimdall_uring::policy::local::Wants;
-use heimdall_uring::policy::{Acl, Filtering, Identity, LocalData, Policy, RateLimiter};
-use heimdall_uring::serve::{Admission, Client, Core, Sections, Verdict};
+use heimdall_uring::policy::{LocalData, RateLimiter};
+use heimdall_uring::serve::Verdict;
 use heimdall_uring::time::{CacheTime, Monotonic, Now};
-use heimdall_uring::wire::answer::AnswerBuilder;
 use heimdall_uring::wire::case::Folding;
-use heimdall_uring::wire::response::Section;
-use heimdall_uring::wire::{
-    AnswerBuf, Class, Encoder, Flags, Header, NameBuf, Query, Rcode, Rtype,
+use heimdall_uring::wire::{AnswerBuf, NameBuf, Query, Rtype};
+use material::{
+    CLIENT, Filled, ORDER, answer, blocked_name, filled, key_of, listing, name, now, query,
 };
-
-const CLIENT: Client = Client {
-    address: IpAddr::V4(Ipv4Addr::LOCALHOST),
-    port: 4_000,
-    listener: 0,
-    transport: Transport::Udp,
-};
-
-/// Queries in one random order; a power of two.
-const ORDER: usize = 1 << 16;
 
 const MILLION: usize = 1_000_000;
 
 /// Datagrams that the node takes at a time, more or less.
 const BATCH: usize = 32;
-
-fn now() -> Now {
-    Now { cache: CacheTime::from_millis(1_000_000), ..Now::default() }
-}
-
-fn query(name: &str, with_edns: bool) -> Vec<u8> {
-    let additional = u16::from(with_edns);
-    let header = Header { id: 7, flags: Flags(Flags::RD), counts: [1, 0, 0, additional] };
-    let mut encoder = Encoder::new(header, 512);
-    let name = NameBuf::from_text(name).unwrap();
-    encoder.question(name.as_name(), Rtype::A, Class::IN).unwrap();
-    if with_edns {
-        encoder.bytes(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]).unwrap();
-    }
-    encoder.into_message()
-}
-
-fn answer(message: &[u8]) -> AnswerBuf {
-    let query = Query::parse(message).unwrap();
-    let mut builder =
-        AnswerBuilder::new(query.qname, query.qtype, query.qclass, Rcode::NOERROR).unwrap();
-    let rdata = [192, 0, 2, 1];
-    builder.write(Section::Answer, query.qname, Rtype::A, Class::IN, 3_600, &rdata).unwrap();
-    builder.finish()
-}
-
-/// Names of some twenty octets, as real ones are.
-fn name(number: usize) -> String {
-    format!("host{number:07}.site{:03}.example.com.", number % 997)
-}
-
-fn core() -> Core<()> {
-    let forward = config::Forward::default();
-    let local = config::LocalZone {
-        zone: "heimdall.test.".into(),
-        records: "hello A 192.0.2.53".into(),
-        place: String::new(),
-    };
-    let policy = Policy::new(
-        Acl::new(&config::Acl::default()),
-        Identity::new(&config::Identity::default()),
-        LocalData::beside(&[local], config::Special::default(), &forward).unwrap(),
-    );
-    let shard = Shard::new(
-        &config::Cache::default(),
-        256 << 20,
-        ahash::RandomState::with_seeds(1, 2, 3, 4),
-    );
-    let (udp, cache) = (config::Udp::default(), config::Cache::default());
-    let optimizations = config::Optimizations::default();
-    let sections =
-        Sections { forward: &forward, zones: &[], udp: &udp, cache: &cache, optimizations };
-    Core::new(Arc::new(policy), shard, sections, Arc::default())
-}
-
-/// A core that holds an answer for each of `count` names.
-struct Filled {
-    core: Core<()>,
-    queries: Vec<Vec<u8>>,
-    /// Numbers of queries.
-    order: Vec<usize>,
-}
-
-fn filled(count: usize) -> Filled {
-    let mut core = core();
-    let mut out = vec![0; 1232];
-    let queries: Vec<Vec<u8>> = (0..count).map(|number| query(&name(number), true)).collect();
-    for message in &queries {
-        let Verdict::Miss(ticket) = core.answer(message, CLIENT, now(), &mut out) else { panic!() };
-        let Admission::Ask(mut asking) = core.admit(ticket, (), now(), &mut out, |(), _| {}) else {
-            panic!()
-        };
-        core.finish(&mut asking, Ok(answer(message)), now(), &mut out, |(), _| {});
-    }
-    let mut state = 1u64;
-    let order = (0..ORDER).map(|_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-        usize::try_from(state >> 33).unwrap() % count
-    });
-    let order = order.collect();
-    Filled { core, queries, order }
-}
 
 fn parse(criterion: &mut Criterion) {
     for (title, with_edns) in [("parse/plain", false), ("parse/edns", true)] {
@@ -176,13 +84,6 @@ fn time_hits(filled: &mut Filled, hits: u64, is_foreseen: bool) -> Duration {
         left -= count;
     }
     taken
-}
-
-fn key_of(number: usize) -> Key {
-    let message = query(&name(number), true);
-    let mut key = Key::default();
-    key.set(&Query::parse(&message).unwrap(), 0, Folding::WORDS);
-    key
 }
 
 /// A shard of `bytes` with the answers of a million names, or of as many as fit.
@@ -270,33 +171,9 @@ fn local(criterion: &mut Criterion) {
     }
 }
 
-/// A policy with a list of a million names, all apart from those of [`name`].
-fn listing() -> Arc<Policy> {
-    let mut compiler = Compiler::new([5; 16]);
-    let mut take = |rule: &Rule<'_>| compiler.add(0, Kind::Block, rule).is_ok();
-    let listed = |number| format!("||{}^\n", blocked_name(number));
-    let text: String = (0..MILLION).map(listed).collect();
-    let report = syntax::read(text.as_bytes(), Syntax::Adblock, &mut take);
-    assert_eq!(report.rules, MILLION as u64);
-    let image = Image::open(compiler.finish(0).unwrap().into()).unwrap();
-    let source = config::ListSource::File("/list".into());
-    let list = config::List::new("bench".into(), source, String::new());
-    let filtering = Filtering::new(image, &[list], Box::new([Lists::ALL]));
-    let policy = Policy::new(
-        Acl::new(&config::Acl::default()),
-        Identity::new(&config::Identity::default()),
-        LocalData::beside(&[], config::Special::default(), &config::Forward::default()).unwrap(),
-    );
-    Arc::new(policy.filtered(Some(Arc::new(filtering))))
-}
-
-fn blocked_name(number: usize) -> String {
-    format!("track{number:07}.ads{:03}.net", number % 997)
-}
-
 /// What does a list of a million names cost a hit of a name that is not in it? What does a blocked name cost?
 fn lists(criterion: &mut Criterion) {
-    let listing = listing();
+    let listing = listing(MILLION);
     for (title, count) in [("one name", 1), ("10 thousand names", 10_000)] {
         let mut filled = filled(count);
         criterion.bench_function(&format!("hit, no lists/{title}"), |bencher| {

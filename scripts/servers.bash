@@ -88,6 +88,10 @@ cpu_ns() {
     cat "/proc/$1"/task/*/schedstat | awk '{ sum += $1 } END { printf "%.0f\n", sum }'
 }
 
+resident_kib() {
+    awk '/^VmRSS:/ { print $2 }' "/proc/$1/status"
+}
+
 median() {
     tr ' ' '\n' <<<"$1" | sed '/^$/d' | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
 }
@@ -95,6 +99,21 @@ median() {
 # names COUNT [PREFIX]: as many different names for dnsperf, all of them in the zone below.
 names() {
     awk -v count="$1" -v prefix="${2-h}" 'BEGIN { for (i = 0; i < count; i++) printf "%s%08d.site%03d.test A\n", prefix, i, i % 1000 }'
+}
+
+# zipf COUNT NAMES: so many questions for the names of `names NAMES z`, the one of rank r as often as 1 / r says.
+zipf() {
+    awk -v count="$1" -v names="$2" 'BEGIN {
+        srand(11)
+        for (i = 0; i < names; i++) sums[i] = (sum += 1 / (i + 1))
+        for (n = 0; n < count; n++) {
+            wanted = rand() * sum; low = 0; high = names - 1
+            while (low < high) { middle = int((low + high) / 2); if (sums[middle] < wanted) low = middle + 1; else high = middle }
+            # Ranks are spread over the sites, or the popular names would all lie in the first ones.
+            i = low * 7919 % names
+            printf "z%08d.site%03d.test A\n", i, i % 1000
+        }
+    }'
 }
 
 # nsd_conf ADDRESS@PORT: writes a config and the zone test., in which every name below a site has the same address.
@@ -121,6 +140,7 @@ server:
   rrl-ratelimit: 0
   tcp-count: 1000
   tcp-query-count: 0
+  minimal-responses: yes
 remote-control:
   control-enable: no
 zone:

@@ -11,7 +11,7 @@ use crate::config::ROOT_VIEW;
 use crate::time::CacheTime;
 use crate::wire::examine::Examiner;
 use crate::wire::response::Question;
-use crate::wire::{Answer, Rtype};
+use crate::wire::{Answer, Name, Rtype};
 
 /// What became of the entries of a snapshot, or of one core's share.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -41,6 +41,21 @@ impl Shard {
         core: usize,
         cores: usize,
         now: CacheTime,
+        read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Restored, E> {
+        self.restore_those(contents, (core, cores), now, |_| true, read)
+    }
+
+    /// The same, but takes in nothing else than what lies under names that `are_ours`.
+    ///
+    /// # Errors
+    /// As those of [`Self::restore`].
+    pub fn restore_those<E: From<Flaw>>(
+        &mut self,
+        contents: &Contents,
+        (core, cores): (usize, usize),
+        now: CacheTime,
+        are_ours: impl Fn(Name<'_>) -> bool,
         mut read: impl FnMut(u64, &mut [u8]) -> Result<(), E>,
     ) -> Result<Restored, E> {
         let mut restored = Restored::default();
@@ -58,6 +73,9 @@ impl Shard {
             for _ in 0..block.entries {
                 let (bytes, sound) = examine(rest, &mut examiner).ok_or(Flaw::Entry)?;
                 rest = &rest[bytes.len()..];
+                if !KeyParts::of_own(sound.key).is_some_and(|parts| are_ours(parts.name)) {
+                    continue;
+                }
                 *match self.take_in(bytes, &sound, contents, now) {
                     Fate::Kept => &mut restored.kept,
                     Fate::Untimely => &mut restored.untimely,

@@ -179,8 +179,12 @@ fn carry_out(arguments: Arguments) -> Result<(), Refusal> {
         let machine = node::topology_report(&config.node.cores)?;
         let warnings: String = warnings.map(|text| format!("warning: {text}\n")).collect();
         let plan = plan::describe(&config, &upstream_source, &checked.memory);
+        let steering = format!("here:      datagrams find their cores by {}\n", checked.steering);
         let lists: String = checked.lists.iter().map(|text| format!("{text}\n")).collect();
-        print(&format!("{plan}\n{machine}\n{lists}{warnings}config is good\n"));
+        let tuning = checked.tuning;
+        print(&format!(
+            "{plan}{steering}\n{machine}\n{lists}{warnings}config is good\ntuning: {tuning}\n"
+        ));
         return Ok(());
     }
     log_to_stderr(config.log)?;

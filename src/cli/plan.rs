@@ -67,6 +67,7 @@ pub(super) fn lines(
         (DEFENCE, defence),
         ("zones", zones(forward)),
         ("backend", backend(node)),
+        ("steering", steered(node)),
         ("UDP", datagrams(udp)),
         ("TCP", streams(tcp)),
         ("memory", memory.to_string()),
@@ -151,6 +152,18 @@ fn backend(node: &config::Node) -> String {
         IoBackend::Mmsg => "mmsg",
     };
     format!("{io}, polling {:?} before it sleeps", node.spin_before_sleep)
+}
+
+/// How datagrams find their cores.
+fn steered(node: &config::Node) -> String {
+    let hot = match (node.steering, node.spread_above_percent) {
+        (config::Steering::Qname, 0) => "; no name is spread".to_owned(),
+        (config::Steering::Qname, percent) => {
+            format!("; the hottest names are spread when a core gets {percent} % of the mean")
+        }
+        _ => String::new(),
+    };
+    format!("{}{hot}", node.steering.as_text())
 }
 
 fn datagrams(udp: &config::Udp) -> String {

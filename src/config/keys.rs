@@ -76,6 +76,10 @@ keys! {
         |c, v| assign(&mut c.node.listen, v.list(value::listener));
     node.io = "\"uring\"", "\"uring\" or \"mmsg\"",
         |c, v| assign(&mut c.node.io, value::io_backend(v.text()?));
+    node.steering = "\"auto\"", "\"auto\", \"cpu\", \"flow\" or \"qname\"",
+        |c, v| assign(&mut c.node.steering, value::steering(v.text()?));
+    node.spread_above = "125", "a number of percent from 105 to 1000, or 0 for never",
+        |c, v| assign(&mut c.node.spread_above_percent, v.count(0..=0).or_else(|| v.count(105..=1_000)));
     node.spin = "\"0us\"", "a duration up to 10ms such as \"50us\"",
         |c, v| assign(&mut c.node.spin_before_sleep, v.duration(0..=10));
     node.drain = "\"2s\"", "a duration up to 60s such as \"2s\"",

@@ -116,6 +116,33 @@ pub enum IoBackend {
     Mmsg,
 }
 
+/// Which core gets a datagram.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Steering {
+    /// By CPU where each network queue has its own worker, by flow elsewhere.
+    #[default]
+    Auto,
+    /// The core on whose CPU the kernel handles it.
+    Cpu,
+    /// By the kernel's hash of addresses and ports.
+    Flow,
+    /// The core that owns the name it asks for.
+    Qname,
+}
+
+impl Steering {
+    /// As it is written in the config.
+    #[must_use]
+    pub const fn as_text(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Cpu => "cpu",
+            Self::Flow => "flow",
+            Self::Qname => "qname",
+        }
+    }
+}
+
 /// `[node]`: the process as a whole.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Node {
@@ -125,6 +152,11 @@ pub struct Node {
     pub listen: Vec<SocketAddr>,
     /// I/O backend of the UDP data plane.
     pub io: IoBackend,
+    /// Which core gets a datagram.
+    pub steering: Steering,
+    /// By name: from how uneven on, busiest core by the mean of all in percent, the hottest names are spread over all cores; zero
+    /// means never.
+    pub spread_above_percent: u16,
     /// How long an idle worker polls its ring before it sleeps; zero means never.
     pub spin_before_sleep: Duration,
     /// How long a drain waits for answers in flight.
@@ -435,6 +467,8 @@ impl Default for Node {
             cores: CoreSelection::Auto,
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 5353))],
             io: IoBackend::Uring,
+            steering: Steering::Auto,
+            spread_above_percent: 125,
             spin_before_sleep: Duration::ZERO,
             drain: Duration::from_secs(2),
             memory: None,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
 
-use super::{CoreSelection, IoBackend, LogLevel};
+use super::{CoreSelection, IoBackend, LogLevel, Steering};
 
 /// A value before its key has looked at it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -241,6 +241,12 @@ pub(super) fn io_backend(text: &str) -> Option<IoBackend> {
         "mmsg" => Some(IoBackend::Mmsg),
         _ => None,
     }
+}
+
+/// `auto`, `cpu`, `flow` or `qname`.
+pub(super) fn steering(text: &str) -> Option<Steering> {
+    let all = [Steering::Auto, Steering::Cpu, Steering::Flow, Steering::Qname];
+    all.into_iter().find(|steering| steering.as_text() == text)
 }
 
 /// `error`, `warn`, `info` or `debug`.

@@ -18,6 +18,7 @@ use crate::cache::{Origins, Restored, Shard};
 use crate::config;
 use crate::observe::SnapshotCounters;
 use crate::time::CacheTime;
+use crate::wire::Name;
 
 /// The round that ends with the node.
 pub const LAST_ROUND: u64 = u64::MAX;
@@ -78,6 +79,19 @@ impl Found {
         now: CacheTime,
     ) -> Result<Restored, Unusable> {
         shard.restore(&self.contents, core, cores, now, read_from(&self.file))
+    }
+
+    /// Reads what lies under names that `are_ours` into `shard`, of all shares.
+    ///
+    /// # Errors
+    /// As those of [`Self::restore`].
+    pub fn restore_those(
+        &self,
+        shard: &mut Shard,
+        now: CacheTime,
+        are_ours: impl Fn(Name<'_>) -> bool,
+    ) -> Result<Restored, Unusable> {
+        shard.restore_those(&self.contents, (0, 1), now, are_ours, read_from(&self.file))
     }
 }
 

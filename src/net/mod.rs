@@ -4,6 +4,7 @@
 
 mod arena;
 pub mod bind;
+pub mod steer;
 pub mod tcp;
 pub mod udp;
 

@@ -7,7 +7,7 @@ use super::memory::{self, Plan};
 use super::placement::{self, Seat};
 use super::topology::Topology;
 use super::warm::WarmList;
-use super::{NodeError, claim, hosts, limits, pin, queries, start};
+use super::{NodeError, claim, hosts, limits, pin, queries, start, steering, tuning};
 use crate::config::Config;
 use crate::control::{self, api, schedule};
 use crate::net::udp::{Plane, Setup};
@@ -21,6 +21,10 @@ pub struct Checked {
     pub warnings: Vec<String>,
     /// How the memory is split.
     pub memory: Plan,
+    /// What a glance at the machine's tuning shows.
+    pub tuning: String,
+    /// How datagrams would find their cores.
+    pub steering: String,
 }
 
 /// Checks local zones, hosts files, cores, memory, limits and addresses, and makes one worker's executor, ring and buffers.
@@ -55,7 +59,9 @@ pub fn check(config: &Config) -> Result<Checked, NodeError> {
     if let Some(seat) = seats.first() {
         warnings.extend(try_worker(seat, &config)?);
     }
-    Ok(Checked { lists, warnings, memory })
+    let steering = steering::foretell(&config.node, &seats);
+    let tuning = tuning::glance(&config, &seats);
+    Ok(Checked { lists, warnings, memory, steering, tuning })
 }
 
 /// Binds `address` as a node would before it shares it among its cores, and lets it go at once.

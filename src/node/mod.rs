@@ -18,10 +18,13 @@ mod queries;
 pub mod reload;
 mod snapshot;
 mod start;
+mod steering;
 mod succession;
 mod supervise;
 pub(crate) mod switches;
 pub mod topology;
+mod tuning;
+mod vigil;
 pub mod warm;
 mod worker;
 

@@ -10,8 +10,9 @@ use super::log;
 use super::queries::Queries;
 use super::reload::Requests;
 use super::start::Shared;
+use super::steering::Steering;
 use crate::config::{List, LogLevel};
-use crate::control::api::{About, ApiCounters, Node, Reloaded, Tally};
+use crate::control::api::{About, ApiCounters, Node, Reloaded, Steered, Tally};
 use crate::control::desk::Desk;
 use crate::control::log::Recorder;
 use crate::control::process;
@@ -19,15 +20,17 @@ use crate::control::switches::Switchboard;
 use crate::net::{tcp, udp};
 use crate::observe::log::LogCounters;
 use crate::observe::{
-    Exposition, Format, ForwardCounters, Kind, ListCounters, ReloadCounters, ServingCounters,
-    UpstreamCounters,
+    Exposition, Format, ForwardCounters, Glimpses, Kind, ListCounters, ReloadCounters,
+    ServingCounters, UpstreamCounters,
 };
 use crate::time::CacheTime;
+use crate::wire::{NameBuf, Rtype};
 
 /// All counters of one core.
 #[derive(Clone)]
 pub(super) struct Counters {
     pub(super) serving: Arc<ServingCounters>,
+    pub(super) glimpses: Arc<Glimpses>,
     pub(super) upstream: Arc<UpstreamCounters>,
     pub(super) forward: Arc<ForwardCounters>,
     pub(super) udp: Arc<udp::Counts>,
@@ -40,6 +43,7 @@ pub(super) struct Panel {
     pub(super) about: Mutex<Arc<About>>,
     pub(super) cores: Vec<Counters>,
     pub(super) desks: Vec<Desk>,
+    pub(super) steering: Steering,
     /// Where lists, the snapshot file and the policy in force are found.
     pub(super) shared: Arc<Shared>,
     /// Of queries written down, by core; empty where they are not.
@@ -97,6 +101,10 @@ impl Node for Panel {
         self.cores.iter().map(|core| &*core.serving).collect()
     }
 
+    fn steering(&self) -> Steered {
+        self.steering.told()
+    }
+
     fn kernel_drops(&self) -> Vec<u64> {
         self.cores.iter().map(|core| core.udp.snapshot().kernel_drops).collect()
     }
@@ -124,7 +132,7 @@ impl Node for Panel {
         let labels = [("version", env!("CARGO_PKG_VERSION"))];
         out.sample(Kind::Gauge, "heimdall_build_info", "What runs, by its labels; 1", &labels, 1);
         for (core, counters) in self.cores.iter().enumerate() {
-            let Counters { serving, upstream, forward, udp, tcp } = counters;
+            let Counters { serving, glimpses: _, upstream, forward, udp, tcp } = counters;
             if let Some(log) = self.queries.get(core) {
                 log.expose(core, out);
             }
@@ -141,6 +149,7 @@ impl Node for Panel {
             let help = "Queries of the busiest core by the mean of all, since the start; 1 is even";
             out.real(Kind::Gauge, name, help, &[], imbalance);
         }
+        self.steering.expose(out);
         self.reloads.expose(out);
         self.shared.switchboard.expose(out);
         if let Some(snapshots) = &self.shared.snapshots {
@@ -165,6 +174,14 @@ impl Node for Panel {
 
     fn switchboard(&self) -> &Switchboard {
         &self.shared.switchboard
+    }
+
+    fn holds(&self, name: &NameBuf) -> bool {
+        let mut folded = name.clone();
+        folded.make_lower();
+        let (_, policy) = self.shared.published.current();
+        let folded = folded.as_name().as_bytes();
+        [Rtype::A, Rtype::AAAA].into_iter().any(|qtype| policy.holds(folded, qtype))
     }
 
     fn lists(&self) -> Vec<(List, Option<Arc<ListCounters>>)> {

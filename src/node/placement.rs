@@ -14,7 +14,7 @@ pub struct Seat {
     pub core: usize,
     /// The logical CPU it is pinned to.
     pub cpu: usize,
-    /// The NUMA node its memory is bound to; `None` on machines with one.
+    /// The NUMA node its memory is bound to; `None` on machines with one, unless that was asked for by number.
     pub numa_node: Option<u32>,
     /// Why this CPU, for `--print-topology`.
     pub reason: String,
@@ -60,7 +60,8 @@ pub fn choose(topology: &Topology, selection: &CoreSelection) -> Result<Vec<Seat
         }
         CoreSelection::Cpus(numbers) => (exactly(topology, numbers)?, "asked for"),
     };
-    let is_numa = topology.numa_nodes() > 1;
+    // Where there is one node, memory cannot lie elsewhere, and nothing is bound unless it is asked for.
+    let is_bound = topology.numa_nodes() > 1 || matches!(selection, CoreSelection::Numa(_));
     let seats = cpus.iter().enumerate().map(|(core, cpu)| {
         let sibling = cpus[..core].iter().find(|other| other.core == cpu.core);
         let reason = match sibling {
@@ -70,7 +71,7 @@ pub fn choose(topology: &Topology, selection: &CoreSelection) -> Result<Vec<Seat
             ),
             None => reason.to_owned(),
         };
-        let numa_node = is_numa.then_some(cpu.numa_node);
+        let numa_node = is_bound.then_some(cpu.numa_node);
         Seat { core, cpu: cpu.number, numa_node, reason }
     });
     Ok(seats.collect())
@@ -192,11 +193,13 @@ mod tests {
     }
 
     #[test]
-    fn single_core_machine_has_no_node_to_bind_to() {
+    fn single_core_machine_has_no_node_to_bind_to_unless_it_is_named() {
         let mut machine = two_sockets();
         machine.cpus.truncate(1);
         let seats = choose(&machine, &CoreSelection::Auto).unwrap();
         assert_eq!((seats.len(), seats[0].numa_node), (1, None));
+        let seats = choose(&machine, &CoreSelection::Numa(0)).unwrap();
+        assert_eq!((seats.len(), seats[0].numa_node), (1, Some(0)));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use glommio::timer::Timer;
 
 use super::NodeError;
+use super::steering::Owners;
 use super::worker::Worker;
 use crate::cache::snapshot::{BLOCK_BYTES_MAX, Block, Step};
 use crate::cache::{Origins, Shard};
@@ -144,12 +145,27 @@ impl Snapshots {
     }
 
     /// Reads the share of `core` into the shard of `worker`, and waits until all cores have read theirs.
-    pub(super) fn restore(&self, core: usize, worker: &Worker, clock: MonotonicClock) {
+    ///
+    /// Where names have owners, that is what lies under its own, in all shares.
+    pub(super) fn restore(
+        &self,
+        core: usize,
+        worker: &Worker,
+        owners: &Owners,
+        clock: MonotonicClock,
+    ) {
         let Some(found) = self.locked().as_ref().map(Arc::clone) else { return };
         let begun = clock.monotonic();
         let Reading { all_read, problem, kept, untimely, strayed, crowded } = &self.reading;
         let cores = self.cores;
-        match worker.change_shard(|shard, now| found.restore(core, cores, shard, now)) {
+        let restored = worker.change_shard(|shard, now| {
+            if owners.are_kept() {
+                found.restore_those(shard, now, |name| owners.owns(core, name))
+            } else {
+                found.restore(core, cores, shard, now)
+            }
+        });
+        match restored {
             Ok(share) => {
                 kept.fetch_add(share.kept, Ordering::Relaxed);
                 untimely.fetch_add(share.untimely, Ordering::Relaxed);

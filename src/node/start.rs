@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -10,8 +11,6 @@ use std::time::Duration;
 
 use ahash::RandomState;
 use futures_lite::future::or;
-use glommio::io::BufferedFile;
-use glommio::timer::Timer;
 use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
@@ -25,9 +24,11 @@ use super::placement::{self, Seat};
 use super::queries::Queries;
 use super::reload::{Asked, Describe, InForce, Reading, Reloader, Requests, Source};
 use super::snapshot::{LAST_WRITE_MAX, Snapshots};
+use super::steering::{self, Owners, Steering};
 use super::succession::{Settings, Succession};
 use super::supervise::{self, Event, Heartbeat, Order, Supervisor};
 use super::topology::Topology;
+use super::vigil::{beat, leave, save_when_asked, wait_for_drain};
 use super::warm::{self, WarmList};
 use super::worker::{self, Outfit, Upstreams, Worker};
 use super::{NodeError, claim, clock, desk, hosts, limits, pin, switches};
@@ -45,7 +46,6 @@ use crate::observe::{Decisions, ReloadCounters};
 use crate::policy::{Acl, Groups, Identity, LocalData, Policy, Published, RateLimiter, Rebinding};
 use crate::resolve::{CookieSecret, Forwarder};
 use crate::serve::{Core, Sections};
-use crate::sys::adopt::adopt;
 use crate::sys::eventfd::EventFd;
 use crate::sys::listen;
 use crate::upstream::{
@@ -59,14 +59,8 @@ const EXECUTOR_IO_BYTES: usize = 256 << 10;
 /// How long the data plane may keep timers and streams waiting while datagrams pour in.
 const PREEMPTION: Duration = Duration::from_millis(1);
 
-/// How often a worker shows that it is alive.
-const HEARTBEAT: Duration = Duration::from_secs(1);
-
 /// How often the main thread looks at the heartbeats.
 const TICK: Duration = Duration::from_millis(250);
-
-/// How often a drain looks whether answers are still in flight.
-const DRAIN_STEP: Duration = Duration::from_millis(5);
 
 /// Connections that wait to be accepted.
 const TCP_BACKLOG: u32 = 1_024;
@@ -78,21 +72,35 @@ pub(super) struct Shared {
     /// There are none, or none yet, in a node without lists.
     pub(super) lists: OnceLock<Lists>,
     /// What the operator switches by hand.
-    pub(super) switchboard: Switchboard,
+    pub(super) switchboard: Arc<Switchboard>,
     /// That of the start.
     config: Config,
     pub(super) succession: Arc<Succession>,
     pub(super) memory: Plan,
     pub(super) clock: MonotonicClock,
     source_ports: Arc<SourcePorts>,
+    owners: Owners,
     /// From which the cookies toward upstreams are made.
     cookie_secret: CookieSecret,
     /// Keys of the shards' hashes, drawn once per process.
     hasher: RandomState,
-    heartbeats: Vec<Heartbeat>,
+    pub(super) heartbeats: Vec<Heartbeat>,
     start: Barrier,
     must_drain: AtomicBool,
     pub(super) snapshots: Option<Snapshots>,
+}
+
+impl Shared {
+    /// Waits until the workers have read the snapshot; their silence counts from now on, and lists are looked after.
+    fn wait_for_workers(&self) {
+        self.start.wait();
+        for heartbeat in &self.heartbeats {
+            heartbeat.beat(self.clock.monotonic());
+        }
+        if let Some(lists) = self.lists.get() {
+            lists.go_on();
+        }
+    }
 }
 
 /// One worker as the main thread sees it.
@@ -100,6 +108,8 @@ struct Crew {
     counters: Counters,
     desk: Desk,
     drain: EventFd,
+    /// Its listeners, once more.
+    listeners: Vec<OwnedFd>,
 }
 
 /// What a worker tells the main thread.
@@ -147,7 +157,7 @@ pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Resul
     let now = Clocks::new(clock).read().cache;
     let lists = Lists::begin(&config, now, &published)?;
     let directory = config.filter.directory.as_deref();
-    let switchboard = Switchboard::begin(directory, Arc::clone(&published), now);
+    let switchboard = Arc::new(Switchboard::begin(directory, Arc::clone(&published), now));
     let queries = Queries::begin(&config, seats.len(), &published)?;
     let settings = Settings { generation: 0, config: config.clone(), trust, flushes: Vec::new() };
     let shared = Arc::new(Shared {
@@ -157,6 +167,7 @@ pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Resul
         lists: lists.map_or_else(OnceLock::new, OnceLock::from),
         succession: Arc::new(Succession::new(settings)),
         source_ports: Arc::new(source_ports),
+        owners: Owners::draw(&config.node, seats.len()).map_err(no_entropy)?,
         clock,
         cookie_secret: CookieSecret::new(upstream::octets_from_kernel().map_err(no_entropy)?),
         hasher: RandomState::new(),
@@ -169,22 +180,18 @@ pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Resul
     });
     let mut about =
         about(&shared, &seats, describe(&shared.config, &upstream_source, &shared.memory));
-    let (crew, refused) = open_all(&seats, warm_list, &shared, &sender, &news)?;
+    let (mut crew, mut refused) = open_all(&seats, warm_list, &shared, &sender, &news)?;
+    let steering = steer(&shared, (&topology, &seats), &mut crew);
+    refused.extend(steering.adopt(&shared.config.node));
     about.fallbacks.clone_from(&refused);
     warnings.extend(refused);
     warnings.dedup();
     warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     let (requests, asked) = Requests::open();
-    let (panel, drains) = furnish(crew, about, (&shared, requests), api.as_ref(), sender.clone());
+    let (panel, drains) =
+        furnish((crew, steering), about, (&shared, requests), api.as_ref(), sender.clone());
     forward_signals(sender)?;
-    // Here the workers are waited for until they have read the snapshot; their silence counts from now on.
-    shared.start.wait();
-    for heartbeat in &shared.heartbeats {
-        heartbeat.beat(shared.clock.monotonic());
-    }
-    if let Some(lists) = shared.lists.get() {
-        lists.go_on();
-    }
+    shared.wait_for_workers();
     let known = (panel.clone(), api.as_ref().map(Api::credentials));
     let reloader = Reloader::new((source, describe), Arc::clone(&shared), known, in_force);
     oversee(&shared, &panel, &drains, &news, ((reloader, asked), api))
@@ -231,16 +238,31 @@ fn about(shared: &Shared, seats: &[Seat], config: Vec<(&'static str, String)>) -
     }
 }
 
+/// What steers the datagrams of `crew`, whose sockets stand in their groups in the order of the cores. The first core gives its
+/// own for all.
+fn steer(shared: &Shared, machine: (&Topology, &[Seat]), crew: &mut [Crew]) -> Steering {
+    let seen = crew.iter().map(|Crew { counters, .. }| steering::Core {
+        serving: Arc::clone(&counters.serving),
+        udp: Arc::clone(&counters.udp),
+        glimpses: Arc::clone(&counters.glimpses),
+    });
+    let cores = seen.collect();
+    let sockets = crew.first_mut().map(|first| std::mem::take(&mut first.listeners));
+    let listen = shared.config.node.listen.clone();
+    let key = shared.owners.key();
+    Steering::new(listen, machine, sockets.unwrap_or_default(), cores, key)
+}
+
 /// The operator's view of `crew`, and the bells that tell each to drain.
 fn furnish(
-    crew: Vec<Crew>,
+    (crew, steering): (Vec<Crew>, Steering),
     about: About,
     (shared, requests): (&Arc<Shared>, Requests),
     api: Option<&Api>,
     sender: Sender<News>,
 ) -> (Arc<Panel>, Vec<EventFd>) {
     let (mut cores, mut desks, mut drains) = (Vec::new(), Vec::new(), Vec::new());
-    for Crew { counters, desk, drain } in crew {
+    for Crew { counters, desk, drain, listeners: _ } in crew {
         cores.push(counters);
         desks.push(desk);
         drains.push(drain);
@@ -251,7 +273,8 @@ fn furnish(
     let api = api.map(Api::counters);
     let (about, shared) = (Mutex::new(Arc::new(about)), Arc::clone(shared));
     let reloads = ReloadCounters::default();
-    let panel = Panel { about, cores, desks, shared, queries, reloads, requests, api, save };
+    let panel =
+        Panel { about, cores, desks, steering, shared, queries, reloads, requests, api, save };
     (Arc::new(panel), drains)
 }
 
@@ -400,6 +423,7 @@ fn watch(
         let cache_now = clocks.read().cache;
         timetable.apply(cache_now, &shared.published);
         shared.switchboard.tick(cache_now);
+        panel.steering.look(now);
         for order in supervisor.handle(event, now) {
             match order {
                 Order::Drain => {
@@ -481,6 +505,7 @@ async fn work(
     warnings.extend(plane.fallbacks().iter().map(ToString::to_string));
     let counters = Counters {
         serving: Arc::default(),
+        glimpses: Arc::default(),
         upstream: Arc::default(),
         forward: Forwarder::counters(&config.forward),
         udp: plane.counts(),
@@ -492,12 +517,14 @@ async fn work(
     let drain_reader = drain.duplicate().map_err(system("cannot open an eventfd"))?;
     let worker = assemble(core, shared, &plane, &counters, &tcp)?;
     let (desk, inbox) = Desk::open().map_err(system("cannot open an eventfd"))?;
-    let member = Box::new(Crew { counters, desk, drain });
+    let listeners = if core == 0 { plane.duplicate_listeners() } else { Ok(Vec::new()) };
+    let listeners = listeners.map_err(system("cannot duplicate a socket"))?;
+    let member = Box::new(Crew { counters, desk, drain, listeners });
     let addresses = plane.addresses().to_vec();
     // The main thread waits for this.
     let _ = sender.send(News::Open(member, addresses, warnings));
     if let Some(snapshots) = &shared.snapshots {
-        snapshots.restore(core, &worker, shared.clock);
+        snapshots.restore(core, &worker, &shared.owners, shared.clock);
     }
     shared.start.wait();
     worker.correspond(ends);
@@ -509,7 +536,7 @@ async fn work(
     let is_over = Rc::new(Cell::new(false));
     let failure = glommio::spawn_local(Rc::clone(&plane).run(Rc::clone(&worker)));
     let warmed = async {
-        warm::up(Rc::clone(&worker), core, warm_list).await;
+        warm::up(Rc::clone(&worker), core, &shared.owners, warm_list).await;
         std::future::pending().await
     };
     let living = or(wait_for_drain(drain_reader, &shared.must_drain), beat(core, shared, &worker));
@@ -605,73 +632,11 @@ fn assemble(
         cookie_secret: secret.clone(),
         hasher: shared.hasher.clone(),
         upstream_counters: upstream,
+        glimpses: Arc::clone(&counters.glimpses),
         tcp: tcp.clone(),
     };
     let (upstreams, settings) = (Upstreams { world, forwarder }, (settings, outfit));
     Ok(Worker::new(core, clocks, Rc::clone(plane), upstreams, published, settings))
-}
-
-/// Returns when the main thread says that the node stops.
-async fn wait_for_drain(event: std::os::fd::OwnedFd, must_drain: &AtomicBool) {
-    let event: BufferedFile = adopt(event);
-    while !must_drain.load(Ordering::Acquire) {
-        if event.read_at(0, size_of::<u64>()).await.is_err() {
-            // Without the eventfd the flag alone has to do.
-            Timer::new(HEARTBEAT).await;
-        }
-    }
-}
-
-/// Walks the shard for each snapshot while the node serves, for ever.
-async fn save_when_asked(core: usize, shared: &Shared, worker: &Worker) {
-    if let Some(snapshots) = &shared.snapshots {
-        snapshots.follow(core, worker).await;
-    }
-    std::future::pending().await
-}
-
-/// Shows signs of life, for ever. An idle core, too, lets go of a policy that was replaced.
-async fn beat(core: usize, shared: &Shared, worker: &Worker) {
-    loop {
-        worker.take_up_policy();
-        shared.heartbeats[core].beat(shared.clock.monotonic());
-        Timer::new(HEARTBEAT).await;
-    }
-}
-
-/// The drain: no new queries; answers in flight get `patience`; then the cache is saved and the plane closes.
-async fn leave(
-    plane: &Plane,
-    tcp: &Tcp,
-    worker: &Worker,
-    patience: Duration,
-    core: usize,
-    shared: &Shared,
-    is_over: &Cell<bool>,
-) {
-    plane.stop_listening();
-    tcp.close();
-    let answered = async {
-        while worker.in_flight() > 0 {
-            Timer::new(DRAIN_STEP).await;
-        }
-        tcp.drained().await;
-    };
-    let cut_off = async {
-        Timer::new(patience).await;
-        let lost = worker.in_flight();
-        if lost > 0 {
-            tracing::warn!("core {core}: {lost} question(s) in flight are given up");
-        }
-    };
-    or(answered, cut_off).await;
-    if let Some(snapshots) = &shared.snapshots {
-        snapshots.walk_last(core, worker).await;
-    }
-    shared.heartbeats[core].beat(shared.clock.monotonic());
-    if !is_over.get() {
-        plane.close();
-    }
 }
 
 #[cfg(test)]

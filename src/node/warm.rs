@@ -11,6 +11,7 @@ use std::time::Duration;
 use glommio::timer::Timer;
 use thiserror::Error;
 
+use super::steering::Owners;
 use super::worker::{Warming, Worker};
 use crate::config::Cache;
 use crate::time::Monotonic;
@@ -192,8 +193,14 @@ fn types(rtype: Option<Rtype>) -> impl Iterator<Item = Rtype> {
 }
 
 /// Asks for everything on the list, on the core of `worker`.
-pub(super) async fn up(worker: Rc<Worker>, core: usize, list: WarmList) {
-    ask_all(&list, core, || worker.monotonic(), |message| worker.warm(message)).await;
+///
+/// Where names have owners, that is what it owns.
+pub(super) async fn up(worker: Rc<Worker>, core: usize, owners: &Owners, list: WarmList) {
+    let now = || worker.monotonic();
+    let ask = |name: &NameBuf, message: &[u8]| {
+        owners.owns(core, name.as_name()).then(|| worker.warm(message))
+    };
+    ask_all(&list, core, now, ask).await;
 }
 
 /// Asks for everything on the list by `ask`, a turn at a time, and lets others have the core in between.
@@ -201,7 +208,7 @@ async fn ask_all(
     list: &WarmList,
     core: usize,
     now: impl Fn() -> Monotonic,
-    ask: impl Fn(&[u8]) -> Warming,
+    ask: impl Fn(&NameBuf, &[u8]) -> Option<Warming>,
 ) {
     if list.count == 0 {
         return;
@@ -215,10 +222,11 @@ async fn ask_all(
     for (number, (name, rtype)) in (1..).zip(list.questions()) {
         let message = message(&name, rtype);
         loop {
-            match ask(&message) {
-                Warming::Asked => asked += 1,
-                Warming::Known => known += 1,
-                Warming::Busy => {
+            match ask(&name, &message) {
+                None => {}
+                Some(Warming::Asked) => asked += 1,
+                Some(Warming::Known) => known += 1,
+                Some(Warming::Busy) => {
                     Timer::new(BUSY_PAUSE).await;
                     continue;
                 }
@@ -343,11 +351,11 @@ mod tests {
                     glommio::executor().yield_task_queue_now().await;
                 }
             });
-            let ask = |_: &[u8]| {
+            let ask = |_: &NameBuf, _: &[u8]| {
                 // Each question takes until the others' time has come.
                 while !glommio::executor().need_preempt() {}
                 seen.borrow_mut().push(rounds.get());
-                Warming::Asked
+                Some(Warming::Asked)
             };
             ask_all(&list, 0, Monotonic::default, ask).await;
             other.cancel().await;

@@ -388,7 +388,11 @@ impl Respond for Worker {
         let client = Client { address: peer.ip(), port: peer.port(), listener, transport };
         let now = self.now.get();
         let mut core = self.core.borrow_mut();
-        let hits_before = self.sampling.is_due().then(|| core.counters().hits.value());
+        let is_sampled = self.sampling.is_due();
+        if is_sampled && transport == Transport::Udp {
+            self.outfit.glimpses.note(request);
+        }
+        let hits_before = is_sampled.then(|| core.counters().hits.value());
         let len = match core.answer(request, client, now, reply) {
             Verdict::Reply(len) => {
                 self.time_hit(&core, hits_before, now);

@@ -74,6 +74,12 @@ impl QuestionCounters {
         self.by_transport.iter().flatten().map(Counter::value).sum()
     }
 
+    /// Messages that came as datagrams.
+    pub(super) fn datagrams(&self) -> u64 {
+        let [udp, _] = &self.by_transport;
+        udp.iter().map(Counter::value).sum()
+    }
+
     /// Writes the counters of `core`.
     pub(super) fn expose(&self, core: &str, out: &mut Exposition) {
         let (name, help) = ("dns_queries_total", "Messages received from clients");
@@ -112,6 +118,6 @@ mod tests {
         }
         assert!(text.contains("{proto=\"udp\",type=\"other\",core=\"2\"} 5\n"), "{text}");
         assert!(text.contains("{proto=\"udp\",type=\"none\",core=\"2\"} 1\n"), "{text}");
-        assert_eq!(counters.total(), 23);
+        assert_eq!((counters.total(), counters.datagrams()), (23, 6));
     }
 }

@@ -172,6 +172,12 @@ impl ServingCounters {
         self.questions.total()
     }
 
+    /// Messages that arrived as datagrams.
+    #[must_use]
+    pub fn datagrams(&self) -> u64 {
+        self.questions.datagrams()
+    }
+
     /// Counts a message that is no query.
     pub fn fault(&self, malformed: Malformed) {
         let fault = Fault::from(malformed);

@@ -3,11 +3,11 @@
 //! Invariants:
 //! * I1: `List` holds what `getifaddrs` gave, which nobody else frees; its entries and all that they point to live until
 //!   the list is dropped.
-//! * I2: an entry's `ifa_addr` is null or a socket address of its family's own size.
+//! * I2: an entry's `ifa_addr` is null or a socket address of its family's own size, and its `ifa_name` is a C string.
 //! * I3: a name given to the C library is a C string that lives during the call.
 
 use std::collections::BTreeSet;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::net::IpAddr;
 
@@ -19,6 +19,14 @@ use super::sockopt::check;
 /// # Errors
 /// The kernel's: no memory, no descriptors, or a sandbox without netlink.
 pub fn addresses() -> io::Result<BTreeSet<IpAddr>> {
+    Ok(by_interface()?.into_iter().map(|(_, ip)| ip).collect())
+}
+
+/// The same, each behind the name of its interface.
+///
+/// # Errors
+/// As those of [`addresses`].
+pub fn by_interface() -> io::Result<BTreeSet<(String, IpAddr)>> {
     let list = List::read()?;
     let mut found = BTreeSet::new();
     let mut next = list.0;
@@ -26,7 +34,7 @@ pub fn addresses() -> io::Result<BTreeSet<IpAddr>> {
         // SAFETY: `next` is an entry of the list, which is alive (I1).
         let entry = unsafe { &*next };
         if let Some(ip) = ip_of(entry) {
-            found.insert(ip);
+            found.insert((name_of(entry), ip));
         }
         next = entry.ifa_next;
     }
@@ -40,6 +48,13 @@ pub fn number(name: &str) -> Option<u32> {
     // SAFETY: `name` is a C string that lives during the call (I3).
     let number = unsafe { libc::if_nametoindex(name.as_ptr()) };
     (number != 0).then_some(number)
+}
+
+/// Labels of further addresses (`eth0:1`) are names of their interface here.
+fn name_of(entry: &libc::ifaddrs) -> String {
+    // SAFETY: the name is a C string that lives with the entry (I2).
+    let name = unsafe { CStr::from_ptr(entry.ifa_name) }.to_string_lossy();
+    name.split(':').next().unwrap_or_default().to_owned()
 }
 
 fn ip_of(entry: &libc::ifaddrs) -> Option<IpAddr> {
@@ -91,6 +106,12 @@ mod tests {
         for name in ["", "no such interface", "l\0o"] {
             assert_eq!(number(name), None, "{name:?}");
         }
+    }
+
+    #[test]
+    fn addresses_of_loopback_stand_with_its_name() {
+        let all = by_interface().unwrap();
+        assert!(all.contains(&("lo".to_owned(), "127.0.0.1".parse().unwrap())), "{all:?}");
     }
 
     #[test]

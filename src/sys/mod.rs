@@ -24,6 +24,7 @@ mod owners;
 pub mod pool;
 pub mod priority;
 mod provided;
+pub mod reuseport;
 pub mod rlimit;
 mod send_header;
 pub mod sockopt;

@@ -63,6 +63,18 @@ pub fn octets_from_kernel<const N: usize>() -> io::Result<[u8; N]> {
     Ok(octets)
 }
 
+/// Words that the kernel draws.
+///
+/// # Errors
+/// When it gives none.
+pub fn words_from_kernel<const N: usize>() -> io::Result<[u32; N]> {
+    let mut words = [0; N];
+    for word in &mut words {
+        *word = u32::from_ne_bytes(octets_from_kernel()?);
+    }
+    Ok(words)
+}
+
 impl Entropy for ChaCha {
     fn u16(&self) -> u16 {
         let [.., high, low] = self.0.borrow_mut().next_u32().to_be_bytes();

@@ -15,7 +15,7 @@ use std::time::Duration;
 use glommio::timer::Timer;
 
 pub use clock::MonotonicClock;
-pub use entropy::{ChaCha, octets_from_kernel};
+pub use entropy::{ChaCha, octets_from_kernel, words_from_kernel};
 pub use report::Report;
 pub use source_ports::SourcePorts;
 pub(crate) use stream::{CONNECTION_BYTES, connections_max};

@@ -129,3 +129,13 @@ impl Rcode {
         }
     }
 }
+
+/// The mnemonic, or `RCODE` with the number where there is none.
+impl std::fmt::Display for Rcode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.mnemonic() {
+            "OTHER" => write!(f, "RCODE{}", self.0),
+            mnemonic => f.write_str(mnemonic),
+        }
+    }
+}

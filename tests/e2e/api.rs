@@ -166,7 +166,7 @@ fn flush_reaches_all_cores_and_the_upstream_is_asked_again() {
     }
     eventually("all cores know the name", all_know);
     let others = post(api, FLUSH, &[BEARER, JSON], r#"{"name": "ame.test", "subtree": true}"#);
-    assert_eq!(others.json()["flushed"], "ame.test. and below");
+    assert_eq!(others.json()["flushed"], "ame.test and below");
     assert!(outcomes(api).iter().all(|outcome| outcome == "fresh"));
 }
 
@@ -453,13 +453,13 @@ fn log_level_follows_the_command() {
     let flush =
         |name: &str| post(api, FLUSH, &[BEARER, JSON], &json!({ "name": name }).to_string()).status;
     assert_eq!(flush("first.test"), 200);
-    node.wait_for_line("flushed by command: first.test.");
+    node.wait_for_line("flushed by command: first.test");
     assert_eq!(set("error").json()["level"], "error");
     assert_eq!(get(api, "/api/v1/log-level", &[BEARER]).json()["level"], "error");
     assert_eq!(flush("second.test"), 200);
     assert_eq!(set("info").status, 200);
     assert_eq!(flush("third.test"), 200);
-    node.wait_for_line("flushed by command: third.test.");
+    node.wait_for_line("flushed by command: third.test");
     assert!(!node.log().contains("second.test"), "{}", node.log());
     assert_eq!(set("loud").status, 400);
 }
@@ -623,4 +623,56 @@ fn renewed_token_and_certificate_are_taken_up_by_a_reload_and_said() {
     let line = node.reload();
     assert!(line.contains("reload refused") && line.contains("api.token_file"), "{line}");
     assert!(told(&second_shown, "fedcba9876543210"));
+}
+
+#[test]
+fn live_events_end_when_their_token_is_exchanged() {
+    let (directory, api, upstream) = (Directory::create(), ports::own(), upstream());
+    let file = directory.write("token", TOKEN);
+    let config = format!("[api]\ntoken_file = '{}'\n", file.display());
+    let node = Setup::new().upstream(upstream.address).api(api).config(&config).start();
+    let mut stream = TcpStream::connect(api).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let request = format!("GET /api/v1/live HTTP/1.1\r\nHost: localhost\r\n{BEARER}\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut text = String::new();
+    let mut buffer = [0; 4096];
+    while !text.contains("data: ") {
+        let count = stream.read(&mut buffer).unwrap();
+        text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    // The same token again ends nothing.
+    node.reload();
+    let count = stream.read(&mut buffer).unwrap();
+    assert!(count > 0 && !buffer[..count].ends_with(b"0\r\n\r\n"));
+    directory.write("token", "fedcba9876543210");
+    node.reload();
+    let mut last = Vec::new();
+    eventually("the last chunk", || {
+        let count = stream.read(&mut buffer).unwrap();
+        last.extend_from_slice(&buffer[..count]);
+        (count == 0 || last.ends_with(b"0\r\n\r\n")).then_some(())
+    });
+    assert_eq!(get(api, "/api/v1/live", &[BEARER]).status, 401);
+}
+
+#[test]
+fn names_are_told_in_one_form() {
+    let (node, api) = guarded(&upstream());
+    assert_eq!(exchange(node.address, &query(9, "WWW.Name.test", A)).rcode(), NOERROR);
+    let told = |path: &str| {
+        let reply = get(api, &format!("/api/v1/{path}"), &[BEARER]);
+        assert_eq!(reply.status, 200, "{path}: {}", reply.body);
+        reply.json()
+    };
+    let explained = told("explain?name=WWW.name.TEST.");
+    let looked_up = told("cache/lookup?name=WWW.name.TEST.");
+    let decided = told("decisions?name=www.name.test");
+    let entry = looked_up["cores"].as_array().unwrap().iter().map(|core| &core["entry"]);
+    let entry = entry.filter(|entry| !entry.is_null()).map(|entry| &entry["name"]);
+    let names = [&explained["name"], &looked_up["name"], &decided["decisions"][0]["name"]];
+    let names: Vec<_> = names.into_iter().chain(entry).collect();
+    assert!(names.len() > 3 && names.iter().all(|name| **name == "www.name.test"), "{names:?}");
+    let dump = get(api, "/api/v1/cache/dump", &[BEARER]).body;
+    assert!(dump.contains("\"name\":\"www.name.test\""), "{dump}");
 }

@@ -120,7 +120,8 @@ fn override_comes_before_lists_and_is_taken_back() {
     let add = |body| operated.commanded("overrides/add", &body);
     let told = add(json!({ "name": "ADS.test.", "action": "allow", "subtree": true }));
     let expected = json!({
-        "name": "ads.test", "action": "allow", "subtree": true, "expires_at": null, "kept": true,
+        "name": "ads.test", "names": ["ads.test"], "action": "allow", "subtree": true, "expires_at": null,
+        "local": [], "kept": true, "late": 0,
     });
     assert_eq!(told, expected);
     add(json!({ "name": "news.test", "action": "block" }));
@@ -193,7 +194,7 @@ fn pause_holds_for_overrides_too_and_resume_ends_it() {
     let names = ["ads.test", "news.test"];
     assert_eq!(operated.blocked(&names), names);
     let told = operated.commanded("blocking/pause", &json!({}));
-    assert_eq!(told, json!({ "paused": true, "paused_until": null, "kept": true }));
+    assert_eq!(told, json!({ "paused": true, "paused_until": null, "kept": true, "late": 0 }));
     assert!(operated.blocked(&names).is_empty());
     assert_eq!(operated.told("status")["blocking"]["paused"], true);
     operated.commanded("blocking/resume", &json!({}));
@@ -236,7 +237,7 @@ fn disabled_list_counts_for_nobody_until_it_is_enabled_and_reloads_leave_it_so()
     operated.commanded("lists/enable", &json!({ "list": "ads" }));
     assert_eq!(operated.blocked(&names), names);
     let unknown = operated.command("lists/disable", &json!({ "list": "nonsense" }));
-    assert_eq!(unknown.status, 409);
+    assert_eq!(unknown.status, 404);
     assert!(unknown.body.contains("there are: \\\"ads\\\", \\\"games\\\""), "{}", unknown.body);
 }
 
@@ -254,7 +255,7 @@ fn one_list_is_looked_at_when_told() {
     assert_eq!((looks("ads"), looks("games")), (1, 0));
     operated.commanded("lists/refresh", &json!({}));
     operated.node.wait_for_line("list \"games\": 3 rules");
-    assert_eq!(operated.command("lists/refresh", &json!({ "list": "none" })).status, 409);
+    assert_eq!(operated.command("lists/refresh", &json!({ "list": "none" })).status, 404);
 }
 
 #[test]
@@ -294,9 +295,11 @@ fn without_a_directory_it_is_said_that_nothing_is_kept() {
     let asked = query_with(7, "news.test", A, &[message::opt(1232, 0, 0, &[])]);
     let blocked = Datagrams::from(Ipv4Addr::LOCALHOST, node.address).exchange(&asked);
     assert_eq!(blocked.extended_error(), Some(15), "a node without lists blocks, too");
-    for (path, body) in [("lists/enable", r#"{"list": "ads"}"#), ("lists/refresh", "{}")] {
+    for (path, body, status) in
+        [("lists/enable", r#"{"list": "ads"}"#, 404), ("lists/refresh", "{}", 409)]
+    {
         let reply = post(api, &format!("/api/v1/{path}"), &[BEARER, JSON], body);
-        assert_eq!(reply.status, 409, "{path}");
+        assert_eq!(reply.status, status, "{path}");
     }
     for path in ["queries", "top"] {
         let reply = get(api, &format!("/api/v1/{path}"), &[BEARER]);

@@ -1,6 +1,6 @@
 //! `heimdall-uring ctl`: the node asked and commanded from a shell.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
@@ -115,7 +115,8 @@ fn lists_and_names_are_switched_from_a_shell() {
         assert!(shown.contains("not kept over a restart"), "there is no directory: {shown}");
     }
     let shown = commanded.prints(&["lists"]);
-    for words in ["disabled", "news.test", "Blocking is paused until 2"] {
+    for words in ["disabled", "news.test", "Blocking is paused until 2", "not kept over a restart"]
+    {
         assert!(shown.contains(words), "{words}: {shown}");
     }
     let status = commanded.prints(&["status"]);
@@ -143,6 +144,38 @@ fn lists_and_names_are_switched_from_a_shell() {
         let (code, _, error) = ctl(&[&["--config", &config], arguments].concat());
         assert!(code == 1 && error.contains("the node refuses: "), "{arguments:?}: {error}");
     }
+}
+
+#[test]
+fn names_are_blocked_and_lifted_from_standard_input() {
+    let commanded = Commanded::start("[[rewrite]]\nname = 'corp.test'\nto = '192.0.2.9'\n");
+    let many: String =
+        (0..3_000).map(|number| format!("n{number}.bulk.test # {number}\n")).collect();
+    let prints = |arguments: &[&str], input: &str| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["ctl", "--config", &commanded.config()]).args(arguments);
+        command.env_remove("HEIMDALL_API_LISTEN").stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        // A program that does not read is seen by what it prints.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let output = child.wait_with_output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    let (code, shown) = prints(&["block", "-", "--for", "1h"], &many);
+    assert!(code == Some(0) && shown.starts_with("3000 names: blocked until 2"), "{shown}");
+    let told: Value = serde_json::from_str(&commanded.prints(&["lists", "--json"])).unwrap();
+    assert_eq!(told["overrides"].as_array().unwrap().len(), 3_000);
+    let (_, shown) = prints(&["lift", "-"], "n1.bulk.test\nother.test\nN2.bulk.test.\n");
+    assert!(shown.starts_with("2 names: lists decide again; 1 were not overridden\n"), "{shown}");
+    assert_eq!(prints(&["block", "-"], "# nothing\n").0, Some(2));
+    let (code, shown) = prints(&["block", "-"], "good.test\nb..ad.test\n");
+    assert_eq!((code, shown.as_str()), (Some(1), ""), "all or nothing");
+    assert_eq!(commanded.prints(&["lift", "good.test"]), "good.test: was not overridden\n");
+    let shown = commanded.prints(&["block", "corp.test"]);
+    assert!(shown.contains("no effect on corp.test: local zones"), "{shown}");
+    assert!(
+        commanded.prints(&["pause"]).starts_with("blocking is paused for good: until `ctl resume`")
+    );
 }
 
 #[test]
@@ -209,11 +242,11 @@ fn flush_and_log_level_are_carried_out() {
     commanded.asks();
     assert_eq!(
         commanded.prints(&["flush", "name.test", "--type", "AAAA"]),
-        "flushed name.test., type AAAA\n"
+        "flushed name.test, type AAAA\n"
     );
     commanded.asks();
     assert_eq!(commanded.upstream.count("name.test."), 1);
-    assert_eq!(commanded.prints(&["flush", "test", "--subtree"]), "flushed test. and below\n");
+    assert_eq!(commanded.prints(&["flush", "test", "--subtree"]), "flushed test and below\n");
     commanded.asks();
     assert_eq!(commanded.upstream.count("name.test."), 2);
     assert_eq!(commanded.prints(&["flush", "--all"]), "flushed everything\n");

@@ -210,7 +210,7 @@ fn cache_failure_and_age_are_told_and_so_is_what_was_decided() {
     let of = |key: &str| blocked[key].as_str().unwrap_or_default().to_owned();
     assert_eq!(
         ["name", "type", "client", "answer", "list", "rcode", "reason"].map(of),
-        ["x.ads.example.", "A", "127.0.0.1", "blocked", "ads", "NOERROR", "ads"]
+        ["x.ads.example", "A", "127.0.0.1", "blocked", "ads", "NOERROR", "ads"]
     );
     assert!(blocked["group"].is_null() && blocked["upstream"].is_null(), "{blocked}");
     let of_kid = explained.json(&["decisions", "--client", "127.0.0.7"]);
@@ -222,8 +222,8 @@ fn cache_failure_and_age_are_told_and_so_is_what_was_decided() {
     assert_eq!(failed["ede"], 22);
     assert!(failed["latency_us"].as_u64().unwrap() > 0);
     let one = explained.json(&["decisions", "--limit", "1"]);
-    assert_eq!(one["decisions"][0]["name"], "www.corp.test.", "the newest");
-    assert_says(&explained.prints(&["decisions"]), &["www.corp.test.", "blocked", "forwarded"]);
+    assert_eq!(one["decisions"][0]["name"], "www.corp.test", "the newest");
+    assert_says(&explained.prints(&["decisions"]), &["www.corp.test", "blocked", "forwarded"]);
 }
 
 #[test]
@@ -266,5 +266,5 @@ fn nothing_is_remembered_where_that_is_off_or_a_group_wants_it_so() {
     explained.asks(NOBODYS, "none.corp.test");
     let told = explained.json(&["decisions"]);
     let [only] = &told["decisions"].as_array().unwrap()[..] else { panic!("{told}") };
-    assert_eq!(only["name"], "none.corp.test.");
+    assert_eq!(only["name"], "none.corp.test");
 }

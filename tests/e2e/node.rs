@@ -153,11 +153,16 @@ impl Setup {
             cpus[usize::from(self.listen[0].port()) % cpus.len()].to_string()
         });
         const PROGRAM: &str = env!("CARGO_BIN_EXE_heimdall-uring");
-        let mut command = Command::new(PROGRAM);
-        if let Some(count) = self.descriptors {
-            command = Command::new("sh");
-            command.args(["-c", &format!("ulimit -n {count} && exec \"$0\" \"$@\""), PROGRAM]);
+        // What confines the node (`TEST_UNDER=scripts/under-filter`), gets the program and its arguments.
+        let under = std::env::var("TEST_UNDER").ok();
+        let mut words: Vec<&str> = under.iter().map(String::as_str).chain([PROGRAM]).collect();
+        let limit =
+            self.descriptors.map(|count| format!("ulimit -n {count} && exec \"$0\" \"$@\""));
+        if let Some(limit) = &limit {
+            words.splice(0..0, ["sh", "-c", limit]);
         }
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]);
         command.arg("--config").arg(directory.write("node.toml", &self.config));
         command.args(["--cores", &cores]);
         for address in &self.listen {
@@ -272,6 +277,11 @@ impl Node {
     /// Everything it has logged.
     pub(crate) fn log(&self) -> String {
         self.log.lines.lock().unwrap().lines.join("\n")
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Resident bytes of the process, without the program itself.

@@ -182,6 +182,8 @@ fn check_says_yes_or_no_and_serves_nothing() {
     let address = ports::own();
     let plan = Setup::new().listen(address).config(LOCAL).argument("--check").printed();
     assert!(plan.contains(&address.to_string()) && plan.contains("config is good"), "{plan}");
+    let tuning = plan.lines().last().unwrap();
+    assert!(tuning.starts_with("tuning: ") && tuning.contains("tuning/playbook check"), "{plan}");
     // Nothing listens there now, and a node may.
     assert!(UdpSocket::bind(address).is_ok());
     rejects(Setup::new().config("[cache]\nsize = -1").argument("--check"), &["node.toml:2"]);

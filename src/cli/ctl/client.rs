@@ -4,11 +4,14 @@
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use serde_json::Value;
 use thiserror::Error;
 
+use super::show::tamed;
 use super::tls;
 use crate::config::{ApiListen, Token};
 
@@ -133,7 +136,7 @@ impl Client {
             return Ok(body.to_owned());
         }
         let told: Value = serde_json::from_str(body).map_err(|_| self.strange())?;
-        let text = told["error"].as_str().ok_or_else(|| self.strange())?.to_owned();
+        let text = tamed(told["error"].as_str().ok_or_else(|| self.strange())?);
         Err(Failure::Refused { status, text })
     }
 
@@ -156,7 +159,7 @@ impl Client {
         match &self.place {
             ApiListen::Off => Err(Failure::Off),
             ApiListen::Unix(path) => {
-                let stream = UnixStream::connect(path).map_err(unreachable)?;
+                let stream = unix(path, self.patience).map_err(unreachable)?;
                 stream.set_read_timeout(patience).map_err(unreachable)?;
                 stream.set_write_timeout(patience).map_err(unreachable)?;
                 Ok(Box::new(stream))
@@ -170,6 +173,15 @@ impl Client {
             }
         }
     }
+}
+
+/// On a thread of its own, because a connection to a socket with a full queue waits without an end.
+fn unix(path: &Path, patience: Duration) -> io::Result<UnixStream> {
+    let (sender, connected) = channel();
+    let path = path.to_owned();
+    // Nobody may be left to take it.
+    std::thread::Builder::new().spawn(move || drop(sender.send(UnixStream::connect(path))))?;
+    connected.recv_timeout(patience).unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
 }
 
 fn tcp(address: SocketAddr, patience: Duration) -> io::Result<TcpStream> {

@@ -79,12 +79,12 @@ enum Command {
     /// Take back that a name is blocked or allowed by hand: lists decide again
     #[command(visible_aliases = ["unblock", "unallow"])]
     Lift {
-        /// The name
+        /// The name; - for those on standard input, one in a line
         name: String,
     },
     /// Have nothing blocked for a while: neither lists nor overrides are asked
     Pause {
-        /// For so long, such as 30s, 10m, 2h or 7d; else until blocking is resumed
+        /// For so long, such as 30s, 10m, 2h or 7d; without one for good, until `ctl resume`
         #[arg(value_name = "TIME")]
         r#for: Option<String>,
     },
@@ -258,8 +258,7 @@ fn answer(arguments: &Arguments, client: &Client) -> Result<String, CtlError> {
         }
         Command::Flush { name, subtree, r#type, all } => {
             let body = what_to_flush(name.as_deref(), *subtree, r#type.as_deref(), *all);
-            let show: Show =
-                |told| format!("flushed {}\n", told["flushed"].as_str().unwrap_or_default());
+            let show: Show = |told| format!("flushed {}\n", show::text(&told["flushed"]));
             (client.post("/api/v1/cache/flush", &body)?, show)
         }
         Command::Snapshot => {
@@ -269,7 +268,7 @@ fn answer(arguments: &Arguments, client: &Client) -> Result<String, CtlError> {
         }
         Command::Reload => (client.post("/api/v1/reload", &json!({}))?, show::reload as Show),
         Command::LogLevel { level } => {
-            let show: Show = |told| format!("{}\n", told["level"].as_str().unwrap_or_default());
+            let show: Show = |told| format!("{}\n", show::text(&told["level"]));
             match level {
                 None => get("/api/v1/log-level", show)?,
                 Some(level) => {

@@ -1,5 +1,6 @@
 //! What is switched by hand, and queries that were written down: what the command line says becomes a request.
 
+use std::io::{self, Read as _};
 use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
@@ -13,6 +14,18 @@ use super::{CtlError, encoded, show};
 /// What a time takes.
 const TIME: &str =
     "a time ago such as 10m, a local time such as 2026-11-21T17:00, or seconds since 1970";
+
+/// What stands for names on standard input.
+const STDIN: &str = "-";
+
+/// Longest standard input that is read, in bytes: all names that may be overridden, as long as they may be.
+const STDIN_BYTES_MAX: u64 = 16 << 20;
+
+/// What standard input takes.
+const NAMES: &str = "names on standard input, one in a line, 16 MiB at most";
+
+/// Bytes of names in one request: half of what a body may have.
+const PART_BYTES_MAX: usize = 32 << 10;
 
 /// What is done with lists.
 #[derive(Debug, Subcommand)]
@@ -40,7 +53,7 @@ pub(super) enum ListCommand {
 /// A name that is overridden.
 #[derive(Args, Debug)]
 pub(super) struct OverrideArguments {
-    /// The name
+    /// The name; - for those on standard input, one in a line
     name: String,
     /// And all names below it
     #[arg(long)]
@@ -135,20 +148,94 @@ pub(super) fn add_override(
     client: &Client,
     action: &str,
     said: &OverrideArguments,
-) -> Result<(Value, Show), Failure> {
+) -> Result<(Value, Show), CtlError> {
     let body = object([
-        ("name", Some(said.name.as_str().into())),
         ("action", Some(action.into())),
         ("subtree", said.subtree.then_some(Value::Bool(true))),
         ("for", said.r#for.as_deref().map(Value::from)),
+        ("", None),
     ]);
-    Ok((client.post("/api/v1/overrides/add", &body)?, show::lists::override_of))
+    let told = of_each(client, "/api/v1/overrides/add", &said.name, body)?;
+    Ok((told, show::lists::override_of))
 }
 
 /// Takes back what was said of a name.
-pub(super) fn lift(client: &Client, name: &str) -> Result<(Value, Show), Failure> {
-    let told = client.post("/api/v1/overrides/remove", &json!({ "name": name }))?;
+pub(super) fn lift(client: &Client, name: &str) -> Result<(Value, Show), CtlError> {
+    let told = of_each(client, "/api/v1/overrides/remove", name, json!({}))?;
     Ok((told, show::lists::lifted))
+}
+
+/// What comes of a POST of `body` about the name that is `said`, or about all on standard input if that is `-`. These go in several
+/// requests if they must; what comes of those is put together.
+fn of_each(client: &Client, path: &str, said: &str, mut body: Value) -> Result<Value, CtlError> {
+    if said != STDIN {
+        body["name"] = said.into();
+        return Ok(client.post(path, &body)?);
+    }
+    let mut text = String::new();
+    let read = io::stdin().take(STDIN_BYTES_MAX + 1).read_to_string(&mut text);
+    let names = names(&text);
+    if read.is_err() || text.len() as u64 > STDIN_BYTES_MAX || names.is_empty() {
+        let value = format!("{} names", names.len());
+        return Err(CtlError::Usage { flag: STDIN, value, expected: NAMES });
+    }
+    let mut all = Value::Null;
+    for part in parts(&names) {
+        body["names"] = json!(part);
+        all = joined(all, client.post(path, &body)?);
+    }
+    Ok(all)
+}
+
+/// The words of all lines, up to where a `#` begins a remark.
+fn names(text: &str) -> Vec<&str> {
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    lines.flat_map(str::split_whitespace).collect()
+}
+
+/// `names` in parts that a request has room for.
+fn parts<'n>(names: &[&'n str]) -> Vec<Vec<&'n str>> {
+    let mut parts: Vec<Vec<&str>> = Vec::new();
+    let mut bytes = 0;
+    for name in names {
+        // Quotes, a comma, and backslashes twice.
+        let more = 2 * name.len() + 3;
+        match parts.last_mut() {
+            Some(part) if bytes + more <= PART_BYTES_MAX => part.push(name),
+            _ => {
+                parts.push(vec![name]);
+                bytes = 0;
+            }
+        }
+        bytes += more;
+    }
+    parts
+}
+
+/// What two replies say: arrays one behind the other, the worse of whether it is kept and how many cores are late.
+fn joined(first: Value, mut second: Value) -> Value {
+    let Value::Object(first) = first else { return second };
+    for (key, before) in first {
+        let after = &mut second[&key];
+        match (before, &mut *after) {
+            (Value::Array(mut before), Value::Array(more)) => {
+                before.append(more);
+                *more = before;
+            }
+            (Value::Bool(before), Value::Bool(_)) if key == "kept" && !before => {
+                *after = before.into();
+            }
+            (Value::Bool(true), Value::Bool(_)) if key == "removed" => *after = true.into(),
+            (Value::Number(before), Value::Number(now))
+                if key == "late" && before.as_u64() > now.as_u64() =>
+            {
+                *after = before.into();
+            }
+            _ => {}
+        }
+    }
+    second["name"] = Value::Null;
+    second
 }
 
 /// Pauses blocking.
@@ -245,6 +332,30 @@ mod tests {
         for bad in ["", "m", "yesterday", "9h", "99999999999999999999d", "10x", "1\u{b5}"] {
             assert_eq!(seconds(bad, 10_000), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn names_are_read_line_by_line_and_sent_in_parts() {
+        let text = "a.example\n\n# remark\n b.example # another\r\nc.example d.example";
+        assert_eq!(names(text), ["a.example", "b.example", "c.example", "d.example"]);
+        let long = "x".repeat(200);
+        let many = vec![long.as_str(); 1_000];
+        let parts = parts(&many);
+        assert!(parts.len() > 1);
+        assert_eq!(parts.iter().map(Vec::len).sum::<usize>(), 1_000);
+        for part in parts {
+            assert!(json!(part).to_string().len() <= PART_BYTES_MAX);
+        }
+    }
+
+    #[test]
+    fn replies_are_put_together_and_the_worse_counts() {
+        let reply = |name: &str, kept: bool, late: u64, removed: bool| json!({ "name": name, "names": [name], "kept": kept, "late": late, "removed": removed });
+        let all = joined(Value::Null, reply("a", false, 2, true));
+        let all = joined(all, reply("b", true, 1, false));
+        let expected =
+            json!({ "name": null, "names": ["a", "b"], "kept": false, "late": 2, "removed": true });
+        assert_eq!(all, expected);
     }
 
     #[test]

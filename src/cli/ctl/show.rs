@@ -16,10 +16,27 @@ pub(super) fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
+/// `text` without what would end a line or command a terminal: some of what a node tells it was told by others.
+pub(super) fn tamed(text: &str) -> String {
+    let is_wild = |letter: &char| {
+        letter.is_control()
+            || matches!(letter, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut tame = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if is_wild(&letter) {
+            tame.extend(letter.escape_default());
+        } else {
+            tame.push(letter);
+        }
+    }
+    tame
+}
+
 pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => NOTHING.to_owned(),
-        Value::String(text) => text.clone(),
+        Value::String(text) => tamed(text),
         other => other.to_string(),
     }
 }
@@ -74,6 +91,14 @@ pub(super) fn reload(told: &Value) -> String {
     lines(&all)
 }
 
+/// How datagrams find their cores.
+fn steering(told: &Value) -> String {
+    let why = told["why"].as_str().map(|why| format!(" ({why})"));
+    let count = told["spread"].as_u64().filter(|&count| count > 0);
+    let spread = count.map(|count| format!("; {count} hot name(s) spread over all cores"));
+    text(&told["mode"]) + &why.unwrap_or_default() + &spread.unwrap_or_default()
+}
+
 /// What runs.
 pub(super) fn status(told: &Value) -> String {
     let joined = |value: &Value| {
@@ -96,6 +121,7 @@ pub(super) fn status(told: &Value) -> String {
         ("cores", cores.join("; ")),
         ("memory", text(&told["memory"])),
         ("I/O", text(&told["io"])),
+        ("steering", steering(&told["steering"])),
         ("does without", joined(&told["fallbacks"])),
         ("switched", switches.join(", ")),
         ("log level", text(&told["log_level"])),
@@ -275,6 +301,18 @@ mod tests {
                 show(&told);
             }
         }
+    }
+
+    #[test]
+    fn nothing_that_is_told_commands_the_terminal() {
+        let wild = "\u{1b}]0;x\u{7}\r\nforged: line\u{9b}2J\u{202e}";
+        let list = json!({ "name": wild, "source": wild, "state": wild, "error": wild });
+        let told = json!({ "lists": [list], "overrides": [{ "name": wild, "action": wild }] });
+        let shown = lists::lists(&told);
+        let is_tame = |letter: char| !letter.is_control() && letter != '\u{202e}';
+        assert!(shown.chars().all(|letter| is_tame(letter) || letter == '\n'), "{shown:?}");
+        assert!(!shown.lines().any(|line| line.starts_with("forged")), "{shown}");
+        assert!(shown.contains("\\u{1b}]0;x"), "{shown}");
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub(super) async fn carry_out(
             Ok(json(&json!({ "config": config })))
         }
         Action::Stats => Ok(stats(shared)),
-        Action::Live => Ok(live(shared)),
+        Action::Live => Ok(live(headers, shared)),
         Action::History => Ok(shared.rates.history()),
         Action::Lists => Ok(blocking::lists(shared)),
         Action::EnableList => blocking::enable(parameters, shared).await,
@@ -114,6 +114,7 @@ fn format_for(headers: &HeaderMap) -> Format {
 fn status(shared: &Shared) -> Reply {
     let node = &*shared.node;
     let about = node.about();
+    let steering = node.steering();
     let cores: Vec<Value> = about
         .cores
         .iter()
@@ -131,6 +132,7 @@ fn status(shared: &Shared) -> Reply {
         "cache_bytes_max": about.cache_bytes_max,
         "io": about.io,
         "fallbacks": about.fallbacks,
+        "steering": { "mode": steering.mode, "why": steering.why, "spread": steering.spread },
         "optimizations": optimizations,
         "log_level": node.log_level().as_text(),
         "blocking": blocking::figures(node),
@@ -188,15 +190,19 @@ fn stats(shared: &Shared) -> Reply {
     }))
 }
 
-/// Sends what each second was like until the client leaves; what is seen most only to those who may see what clients ask.
-fn live(shared: &Arc<Shared>) -> Reply {
+/// Sends what each second was like until the client leaves or its token holds no more; what is seen most only to those who may see what
+/// clients ask.
+fn live(headers: &HeaderMap, shared: &Arc<Shared>) -> Reply {
     let (pieces, body) = mpsc::channel(1);
     let mut seconds = shared.rates.seconds();
-    let is_trusted = shared.guard.permit(Access::Control).is_ok();
-    let shared = Arc::clone(shared);
+    let (headers, shared) = (headers.clone(), Arc::clone(shared));
     tokio::spawn(async move {
         while seconds.changed().await.is_ok() {
+            if !shared.guard.still_knows(&headers) {
+                return;
+            }
             let mut second = seconds.borrow_and_update().clone();
+            let is_trusted = shared.guard.permit(Access::Control).is_ok();
             if is_trusted && second.is_object() {
                 second["top"] = queries::most(&shared).await;
             }

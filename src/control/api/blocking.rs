@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::cache::{CORE_TIME_MAX, name};
+use super::cache::CORE_TIME_MAX;
+use super::names::{self, bare};
 use super::parameters::{Parameters, span};
 use super::reply::{Refusal, Reply, json};
 use super::{Node, Shared};
@@ -18,6 +19,7 @@ use crate::control::switches::{State, Switchboard, Until};
 use crate::observe::ListCounters;
 use crate::policy::{Action, Override};
 use crate::time::CacheTime;
+use crate::wire::NameBuf;
 
 /// When something that is switched ends, in seconds since the epoch: not before it does.
 fn end(until: Until) -> Option<u64> {
@@ -26,19 +28,20 @@ fn end(until: Until) -> Option<u64> {
 
 /// What is in force, in figures.
 pub(super) fn figures(node: &dyn Node) -> Value {
-    let state = node.switchboard().state();
     let lists = node.lists();
-    let is_enabled = |list: &List| state.disabled(&list.name).is_none();
-    let rules =
-        lists.iter().filter(|(list, _)| is_enabled(list)).filter_map(|(_, own)| own.as_ref());
-    json!({
-        "paused": state.pause().is_some(),
-        "paused_until": state.pause().and_then(end),
-        "lists": lists.len(),
-        "lists_enabled": lists.iter().filter(|(list, _)| is_enabled(list)).count(),
-        "rules": rules.map(|own| own.rules.value()).sum::<u64>(),
-        "overrides": state.override_count(),
-        "kept": node.switchboard().is_kept(),
+    let (board, total) = (node.switchboard(), lists.len());
+    board.look(|state| {
+        let enabled = || lists.iter().filter(|(list, _)| state.disabled(&list.name).is_none());
+        let rules = enabled().filter_map(|(_, own)| Some(own.as_ref()?.rules.value()));
+        json!({
+            "paused": state.pause().is_some(),
+            "paused_until": state.pause().and_then(end),
+            "lists": total,
+            "lists_enabled": enabled().count(),
+            "rules": rules.sum::<u64>(),
+            "overrides": state.override_count(),
+            "kept": board.is_kept(),
+        })
     })
 }
 
@@ -56,7 +59,7 @@ pub(super) fn lists(shared: &Shared) -> Reply {
         .overrides()
         .map(|(name, entry)| {
             json!({
-                "name": without_dot(name.to_string()),
+                "name": bare(&name.to_string()),
                 "action": action_word(entry.held.action),
                 "subtree": entry.held.is_subtree,
                 "expires_at": end(entry.until),
@@ -71,14 +74,6 @@ pub(super) fn lists(shared: &Shared) -> Reply {
         "override_hits": hits.get(crate::config::OVERRIDES_NAME).copied().unwrap_or_default(),
         "kept": node.switchboard().is_kept(),
     }))
-}
-
-/// A name as clients of the API write it; the root is its dot.
-pub(super) fn without_dot(mut name: String) -> String {
-    if name.len() > 1 && name.ends_with('.') {
-        name.pop();
-    }
-    name
 }
 
 /// How often each list has decided, on all cores.
@@ -166,7 +161,7 @@ fn ensure_known(list: &str, node: &dyn Node) -> Result<(), Refusal> {
     let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
     let list: String = list.chars().take(80).collect();
     Err(Refusal::new(
-        StatusCode::CONFLICT,
+        StatusCode::NOT_FOUND,
         format!("no list is called {list:?}; there are: {known}"),
     ))
 }
@@ -178,7 +173,7 @@ pub(super) async fn enable(
 ) -> Result<Reply, Refusal> {
     let list = parameters.text("list").unwrap_or_default().to_owned();
     // One that the config has no more may be disabled still.
-    if shared.node.switchboard().state().disabled(&list).is_none() {
+    if !shared.node.switchboard().look(|state| state.disabled(&list).is_some()) {
         ensure_known(&list, &*shared.node)?;
     }
     switch(shared, move |board, _| {
@@ -204,43 +199,62 @@ pub(super) async fn disable(
     .await
 }
 
-/// Blocks or allows a name.
+/// Blocks or allows names.
 pub(super) async fn add_override(
     parameters: &Parameters,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Refusal> {
-    let name = name(parameters.text("name").unwrap_or_default())?;
+    let names = names::all(parameters)?;
     let action = match parameters.text("action") {
         Some("allow") => Action::Allow,
         _ => Action::Block,
     };
     let (is_subtree, length) = (parameters.is_on("subtree"), length(parameters));
+    let local: Vec<String> =
+        names.iter().filter(|name| shared.node.holds(name)).map(told).collect();
     switch(shared, move |board, now| {
         let until = Until::after(now, length);
-        let name = name.as_name();
-        board.override_name(name, Override { action, is_subtree }, until, now).map_err(full)?;
+        board.override_names(&names, Override { action, is_subtree }, until, now).map_err(full)?;
         Ok(json!({
-            "name": without_dot(name.to_string().to_ascii_lowercase()),
+            "name": one(&names),
+            "names": names.iter().map(told).collect::<Vec<_>>(),
             "action": action_word(action),
             "subtree": is_subtree,
             "expires_at": end(until),
+            "local": local,
         }))
     })
     .await
 }
 
-/// Takes what was said of a name back.
+/// Takes what was said of names back.
 pub(super) async fn remove_override(
     parameters: &Parameters,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Refusal> {
-    let name = name(parameters.text("name").unwrap_or_default())?;
+    let names = names::all(parameters)?;
     switch(shared, move |board, _| {
-        let is_removed = board.remove_override(name.as_name());
-        let name = without_dot(name.as_name().to_string().to_ascii_lowercase());
-        Ok(json!({ "name": name, "removed": is_removed }))
+        let missing = board.remove_overrides(&names);
+        Ok(json!({
+            "name": one(&names),
+            "names": names.iter().map(told).collect::<Vec<_>>(),
+            "removed": missing.len() < names.len(),
+            "missing": missing.into_iter().map(told).collect::<Vec<_>>(),
+        }))
     })
     .await
+}
+
+fn told(name: &NameBuf) -> String {
+    bare(&name.as_name().to_string())
+}
+
+/// The name, where it is one.
+fn one(names: &[NameBuf]) -> Option<String> {
+    match names {
+        [name] => Some(told(name)),
+        _ => None,
+    }
 }
 
 /// Has nothing blocked for a while.
@@ -287,9 +301,9 @@ async fn switch(
         let node = &*shared.node;
         let board = node.switchboard();
         let mut told = change(board, node.now())?;
-        wait_for_cores(node.desks());
-        let kept = board.keep().inspect_err(|error| {
-            tracing::warn!("what is switched by hand does not survive a restart: it cannot be written down: {error}");
+        told["late"] = wait_for_cores(node.desks()).into();
+        let kept = board.keep(node.now()).inspect_err(|error| {
+            tracing::warn!("what is switched by hand does not survive a restart for now: it cannot be written down: {error}");
         });
         told["kept"] = kept.unwrap_or(false).into();
         drop(turn);
@@ -298,22 +312,40 @@ async fn switch(
     tokio::task::spawn_blocking(work).await.map_err(gone)?
 }
 
-/// Wakes all cores and waits until each goes by what is in force; one that is late will, within a second.
-fn wait_for_cores(desks: &[Desk]) {
+/// Wakes all cores, waits until each goes by what is in force, and gives how many do not yet: they will.
+fn wait_for_cores(desks: &[Desk]) -> usize {
     let (done, all_done) = channel();
     let asked = desks.iter().filter(|desk| desk.ask(Request::TakeUp(done.clone())).is_ok()).count();
     drop(done);
     let deadline = monotonic() + CORE_TIME_MAX;
-    for _ in 0..asked {
+    let is_done = |_: &usize| {
         let left = deadline.saturating_duration_since(monotonic());
-        match all_done.recv_timeout(left) {
-            Ok(()) => {}
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
-        }
-    }
+        all_done.recv_timeout(left).is_ok()
+    };
+    desks.len() - (0..asked).take_while(is_done).count()
 }
 
 #[expect(clippy::disallowed_methods, reason = "control reads the clock to end what takes long")]
 fn monotonic() -> Instant {
     Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn core_without_room_for_the_request_is_told_to_be_late() {
+        let (idle, attended) = Desk::open().unwrap();
+        let (busy, _inbox) = Desk::open().unwrap();
+        while busy.ask(Request::Upstreams(tokio::sync::oneshot::channel().0)).is_ok() {}
+        let core = std::thread::spawn(move || {
+            let Ok(Request::TakeUp(done)) = attended.queue.recv() else {
+                panic!("another request")
+            };
+            done.send(()).unwrap();
+        });
+        assert_eq!(wait_for_cores(&[idle, busy]), 1);
+        core.join().unwrap();
+    }
 }

@@ -9,12 +9,13 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Shared;
+use super::names::{bare, name};
 use super::parameters::Parameters;
 use super::reply::{Content, Refusal, Reply, json, with};
 use super::routes::{DUMP_DEFAULT, LINES};
 use crate::cache::{Flush, Scope, Segment, State};
 use crate::control::desk::{Desk, Finding, Request, Row};
-use crate::wire::{NameBuf, NameError, Rtype};
+use crate::wire::{NameBuf, Rtype};
 
 /// How long a core may take to answer: it looks at its desk between batches.
 pub(super) const CORE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -33,36 +34,6 @@ pub(super) async fn ask<T>(
     match timeout(CORE_TIME_MAX, receiver).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(_)) | Err(_) => Err(Refusal::busy(format!("core {core} does not answer"))),
-    }
-}
-
-/// The name that `text` means.
-///
-/// # Errors
-/// The refusal; also for nothing, which would be the root, and for letters beyond ASCII, which would be taken as octets that
-/// nobody asks for.
-pub(super) fn name(text: &str) -> Result<NameBuf, Refusal> {
-    if text.is_empty() {
-        return Err(Refusal::bad("a name is empty: the root is written as its dot"));
-    }
-    if !text.bytes().all(|octet| octet.is_ascii_graphic()) {
-        let advice =
-            "no domain name: other letters than ASCII are written as xn--…, other octets as \\ddd";
-        return Err(Refusal::bad(format!("{text:?} is {advice}")));
-    }
-    NameBuf::from_text(text)
-        .map_err(|error| Refusal::bad(format!("{text:?} is no domain name: {}", flaw_of(error))))
-}
-
-/// What is wrong with a name that was written as text.
-const fn flaw_of(error: NameError) -> &'static str {
-    match error {
-        NameError::TooLong => {
-            "a label has more than 63 octets, or the name more than 255 with their lengths"
-        }
-        NameError::LabelType | NameError::Truncated | NameError::Pointer => {
-            "a label is empty, or a backslash stands before neither a character nor three digits up to 255"
-        }
     }
 }
 
@@ -87,7 +58,7 @@ pub(super) async fn look_up(parameters: &Parameters, shared: &Shared) -> Result<
             cores.push(json!({ "core": core, "view": view, "outcome": outcome, "entry": entry }));
         }
     }
-    let name = qname.as_name().to_string();
+    let name = bare(&qname.as_name().to_string());
     Ok(json(&json!({ "name": name, "type": qtype.to_string(), "cores": cores })))
 }
 
@@ -104,9 +75,9 @@ fn describe(row: &Row) -> Value {
         Segment::Hot => "hot",
     };
     json!({
-        "name": row.name,
+        "name": bare(&row.name),
         "type": row.qtype.map(|qtype| qtype.to_string()),
-        "rcode": row.rcode.mnemonic(),
+        "rcode": row.rcode.to_string(),
         "ttl": row.ttl,
         "state": state,
         "segment": segment,
@@ -183,7 +154,7 @@ fn what_to_flush(parameters: &Parameters) -> Result<(Flush, String), Refusal> {
         (Some(name), rtype) => {
             let scope = if is_subtree { Scope::Subtree } else { Scope::Exact };
             let below = if is_subtree { " and below" } else { "" };
-            let said = format!("{}{below}{of_type}", name.as_name());
+            let said = format!("{}{below}{of_type}", bare(&name.as_name().to_string()));
             Ok((Flush::Names { name, scope, rtype }, said))
         }
         (None, Some(rtype)) => Ok((Flush::Type(rtype), format!("all names{of_type}"))),
@@ -208,10 +179,10 @@ mod tests {
         for (body, words) in [
             (r#"{"all": true}"#, Some("everything")),
             (r#"{"type": "aaaa"}"#, Some("all names, type AAAA")),
-            (r#"{"name": "a.example"}"#, Some("a.example.")),
+            (r#"{"name": "A.example"}"#, Some("a.example")),
             (
                 r#"{"name": "a.example.", "subtree": true, "type": "A"}"#,
-                Some("a.example. and below, type A"),
+                Some("a.example and below, type A"),
             ),
             ("{}", None),
             (r#"{"all": true, "type": "A"}"#, None),
@@ -225,7 +196,7 @@ mod tests {
             (r#"{"name": ".", "subtree": true}"#, Some(". and below")),
             (r#"{"name": "m\u00fcller.example"}"#, None),
             (r#"{"name": "a b.example"}"#, None),
-            (r#"{"name": "a\\032b.example"}"#, Some("a\\032b.example.")),
+            (r#"{"name": "a\\032b.example"}"#, Some("a\\032b.example")),
             (r#"{"name": "a", "type": "NONE"}"#, None),
         ] {
             assert_eq!(said(body).as_deref(), words, "{body}");

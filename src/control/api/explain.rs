@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde_json::{Value, json};
 
 use super::Shared;
-use super::cache::{ask, name, rtype};
+use super::cache::{ask, rtype};
+use super::names::{bare, name};
 use super::parameters::Parameters;
 use super::reply::{Refusal, Reply, json};
 use super::routes::DECISIONS_DEFAULT;
@@ -45,7 +46,7 @@ pub(super) async fn explain(parameters: &Parameters, shared: &Shared) -> Result<
     let wanted =
         Wanted { name: Some(qname.clone()), client: asking, limit: SHOWN_MAX, ..Wanted::default() };
     Ok(json(&json!({
-        "name": qname.as_name().to_string(),
+        "name": bare(&qname.as_name().to_string()),
         "type": qtype.to_string(),
         "client": address.to_string(),
         "transport": transport,
@@ -106,7 +107,7 @@ fn describe(core: usize, explained: &Explained) -> Value {
         "verdict": explained.verdict,
         "answer": explained.answer(),
         "list": explained.list,
-        "rcode": explained.rcode.map(Rcode::mnemonic),
+        "rcode": explained.rcode.map(|rcode| rcode.to_string()),
         "steps": steps,
     })
 }
@@ -135,7 +136,7 @@ fn told(core: usize, Decided { decision, name }: &Decided, listeners: &[String])
     json!({
         "core": core,
         "time_ms": time.as_millis(),
-        "name": name,
+        "name": bare(name),
         "type": Rtype(decision.qtype).to_string(),
         "client": address.to_string(),
         "transport": match decision.transport {
@@ -146,7 +147,7 @@ fn told(core: usize, Decided { decision, name }: &Decided, listeners: &[String])
         "group": group,
         "answer": how.name(),
         "list": list,
-        "rcode": decision.rcode.map(|rcode| Rcode(rcode).mnemonic()),
+        "rcode": decision.rcode.map(|rcode| Rcode(rcode).to_string()),
         "ede": decision.ede.map(|ede| ede.code),
         "reason": said,
         "upstream": upstream,

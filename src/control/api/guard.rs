@@ -10,7 +10,7 @@ use hyper::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN, WWW_AUT
 
 use super::credentials::Credentials;
 use super::reply::Refusal;
-use crate::config::ApiListen;
+use crate::config::{ApiListen, Token};
 
 /// How browsers say from where a page asks.
 const FETCH_SITE: &str = "sec-fetch-site";
@@ -45,11 +45,10 @@ impl Guard {
         refuse_other_sites(headers)?;
         self.credentials.judge(|token| match token {
             Some(token) => {
-                let shown = headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer);
-                if shown.is_some_and(|shown| is_same(shown, token.as_bytes())) {
+                if shows(headers, token) {
                     return Ok(());
                 }
-                let text = if shown.is_some() {
+                let text = if shown(headers).is_some() {
                     "wrong token"
                 } else {
                     "a token is needed: Authorization: Bearer ..."
@@ -60,6 +59,11 @@ impl Guard {
             None if self.is_socket => Ok(()),
             None => refuse_other_hosts(headers, authority),
         })
+    }
+
+    /// Whether a request that was known before, with `headers`, still has the token: that may have been exchanged since.
+    pub(super) fn still_knows(&self, headers: &HeaderMap) -> bool {
+        self.credentials.judge(|token| token.is_none_or(|token| shows(headers, token)))
     }
 
     /// Whether whoever sends `headers` may have the files of the dashboard, which tell nothing: no token is needed, and a
@@ -97,6 +101,15 @@ impl Guard {
             Access::Control | Access::Figures => Ok(()),
         }
     }
+}
+
+/// The token that `headers` show.
+fn shown(headers: &HeaderMap) -> Option<&[u8]> {
+    headers.get(AUTHORIZATION).map(HeaderValue::as_bytes).and_then(bearer)
+}
+
+fn shows(headers: &HeaderMap, token: &Token) -> bool {
+    shown(headers).is_some_and(|shown| is_same(shown, token.as_bytes()))
 }
 
 /// The token of `Bearer TOKEN` (RFC 6750 §2.1).
@@ -163,7 +176,7 @@ mod tests {
     const TOKEN: &str = "0123456789abcdef";
 
     fn guard(token: Option<&str>, listen: &str) -> Guard {
-        let credentials = Credentials::of(token.and_then(crate::config::Token::from_text));
+        let credentials = Credentials::of(token.and_then(Token::from_text));
         Guard::new(credentials, &ApiListen::from_text(listen).unwrap())
     }
 

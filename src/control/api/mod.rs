@@ -9,6 +9,7 @@ mod credentials;
 mod explain;
 mod guard;
 mod listen;
+mod names;
 mod openapi;
 mod page;
 mod parameters;
@@ -40,6 +41,7 @@ use super::switches::{self, Switchboard};
 use crate::config::{self, ApiListen, LogLevel};
 use crate::observe::{Counter, Exposition, Kind, ListCounters, ServingCounters};
 use crate::time::CacheTime;
+use crate::wire::NameBuf;
 
 /// What one connection takes beside its reply: request, body, TLS.
 const CONNECTION_BYTES: usize = 112 << 10;
@@ -123,6 +125,17 @@ pub struct About {
     pub config: Vec<(&'static str, String)>,
 }
 
+/// How datagrams find their cores.
+#[derive(Clone, Debug)]
+pub struct Steered {
+    /// In one word: `cpu`, `flow` or `qname`.
+    pub mode: &'static str,
+    /// Why, where that does not stand in the config.
+    pub why: Option<String>,
+    /// How many names are too hot for one core and go to all. Which, the log tells: names are about people, and this is not.
+    pub spread: usize,
+}
+
 /// What a reload has come to: a report, or the mistake in the config for which nothing has changed.
 pub type Reloaded = Result<Value, String>;
 
@@ -160,6 +173,8 @@ pub trait Node: Send + Sync + 'static {
     fn about(&self) -> Arc<About>;
     /// What the cores count of their serving, in their order.
     fn serving(&self) -> Vec<&ServingCounters>;
+    /// How datagrams find their cores now.
+    fn steering(&self) -> Steered;
     /// Datagrams that the kernel dropped before each core saw them.
     fn kernel_drops(&self) -> Vec<u64>;
     /// What has come of asking each upstream, all cores together.
@@ -172,6 +187,9 @@ pub trait Node: Send + Sync + 'static {
     fn now(&self) -> CacheTime;
     /// What is switched by hand.
     fn switchboard(&self) -> &Switchboard;
+    /// Whether local data (zones, hosts files, rewrites, special names) answer for the addresses of `name`: lists and overrides are not
+    /// asked then.
+    fn holds(&self, name: &NameBuf) -> bool;
     /// The lists of the config in force, and what is counted of each, once it is kept.
     fn lists(&self) -> Vec<(config::List, Option<Arc<ListCounters>>)>;
     /// Has the list with this name looked at, or all of them.

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::guard::Access;
 use super::parameters::TEXT_CHARS_MAX;
 use super::routes::{Answer, Form, Parameter, ROUTES, Route, Verb};
+use crate::policy::OVERRIDES_MAX;
 
 /// The document.
 pub(super) fn document() -> Value {
@@ -53,6 +54,9 @@ fn operation(route: &Route) -> Value {
     refuse("503", "A core does not answer, or too much is asked at a time.");
     if route.verb == Verb::Post || route.may_conflict {
         refuse("409", "The config does not provide for it, or has a mistake.");
+    }
+    if route.verb == Verb::Post && route.parameters.iter().any(|one| one.name == "list") {
+        refuse("404", "No list has that name.");
     }
     if route.verb == Verb::Post {
         refuse("408", "The body took too long.");
@@ -112,14 +116,15 @@ fn property(form: &str) -> Value {
 
 /// A body with the parameters of `route`: in one of its combinations, or all together.
 fn body(route: &Route) -> Value {
+    let required = route.parameters.iter().filter(|parameter| parameter.is_required);
+    let required: Vec<&str> = required.map(|parameter| parameter.name).collect();
     if route.choices.is_empty() {
-        let required = route.parameters.iter().filter(|parameter| parameter.is_required);
-        let required: Vec<&str> = required.map(|parameter| parameter.name).collect();
         return object(route.parameters.iter(), &required);
     }
     let choice = |names: &&[&str]| {
         let members = route.parameters.iter().filter(|parameter| names.contains(&parameter.name));
-        object(members, names.get(..1).unwrap_or_default())
+        let first = names.get(..1).unwrap_or_default();
+        object(members, &[first, &required].concat())
     };
     json!({ "oneOf": route.choices.iter().map(choice).collect::<Vec<_>>() })
 }
@@ -162,6 +167,9 @@ fn schema(form: &Form) -> Value {
         Form::Name => {
             json!({ "type": "string", "example": "www.example.com", "pattern": name_pattern() })
         }
+        Form::Names => json!({
+            "type": "array", "minItems": 1, "maxItems": OVERRIDES_MAX, "items": schema(&Form::Name),
+        }),
         Form::Type => {
             json!({ "type": "string", "example": "AAAA", "pattern": "^(A|AAAA|CNAME|HTTPS|MX|NS|PTR|SOA|SRV|TXT|TYPE[0-9]{1,4})$" })
         }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::reply::Refusal;
 use super::routes::{Form, Parameter, Route};
+use crate::policy::OVERRIDES_MAX;
 
 /// Longest text that is taken, in characters.
 pub(super) const TEXT_CHARS_MAX: usize = 255;
@@ -39,6 +40,7 @@ impl Parameters {
                 | Form::Span => Some(Value::from(text)),
                 Form::Count(..) => text.parse::<u64>().ok().map(Value::from),
                 Form::Switch | Form::Mark => text.parse::<bool>().ok().map(Value::from),
+                Form::Names => None,
             };
             read.put(parameter, value.unwrap_or(Value::Null))?;
         }
@@ -69,6 +71,9 @@ impl Parameters {
             (Form::Name | Form::Type, Value::String(_))
             | (Form::Switch, Value::Bool(_))
             | (Form::Mark, Value::Bool(true)) => true,
+            (Form::Names, Value::Array(names)) => {
+                (1..=OVERRIDES_MAX).contains(&names.len()) && names.iter().all(Value::is_string)
+            }
             (Form::Text, Value::String(text)) => {
                 (1..=TEXT_CHARS_MAX).contains(&text.chars().count())
             }
@@ -128,6 +133,12 @@ impl Parameters {
     /// A text.
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.value(name)?.as_str()
+    }
+
+    /// The texts of an array; none when it is not there.
+    pub(super) fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+        let texts = self.value(name).and_then(Value::as_array);
+        texts.into_iter().flatten().filter_map(Value::as_str)
     }
 
     /// A count.

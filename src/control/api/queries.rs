@@ -6,8 +6,8 @@ use hyper::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::{Duration, Instant};
 
-use super::blocking::without_dot;
-use super::cache::{name, rtype};
+use super::cache::rtype;
+use super::names::{bare, name};
 use super::parameters::Parameters;
 use super::reply::{Refusal, Reply, json};
 use super::routes::{QUERIES_DEFAULT, RCODES, TOP_DEFAULT};
@@ -126,7 +126,7 @@ fn describe(query: &Stored) -> Value {
         "group": query.group,
         "answer": query.how,
         "list": query.list,
-        "rcode": query.rcode.map(|rcode| Rcode(rcode).mnemonic()),
+        "rcode": query.rcode.map(|rcode| Rcode(rcode).to_string()),
         "latency_us": query.latency_us,
         "bytes": query.bytes,
     })
@@ -161,7 +161,7 @@ fn recorder(node: &dyn Node) -> Option<&Recorder> {
 
 fn counted(often: Often) -> Value {
     let Often { what, count, error } = often;
-    json!({ "key": without_dot(what), "count": count, "error": error })
+    json!({ "key": bare(&what), "count": count, "error": error })
 }
 
 /// What is seen most of each kind, as of this second.
@@ -238,8 +238,9 @@ mod tests {
             assert!(read(bad).is_err(), "{bad}");
         }
         for (word, rcode) in RCODES.iter().zip(RCODE_NUMBERS) {
-            assert_eq!(*word, rcode.mnemonic());
+            assert_eq!(*word, rcode.to_string());
         }
+        assert_eq!(Rcode(11).to_string(), "RCODE11");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use hyper::{Method, StatusCode};
 use super::guard::Access;
 use super::parameters::TEXT_CHARS_MAX;
 use super::reply::Refusal;
+use crate::policy::OVERRIDES_MAX;
 
 /// What is done for a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -89,6 +90,8 @@ pub(super) struct Parameter {
 pub(super) enum Form {
     /// A domain name.
     Name,
+    /// An array of them.
+    Names,
     /// A record type.
     Type,
     /// Any text that is not empty.
@@ -112,6 +115,7 @@ impl Form {
     pub(super) fn expected(&self) -> String {
         match self {
             Self::Name => "a domain name".to_owned(),
+            Self::Names => format!("an array of 1 to {OVERRIDES_MAX} domain names"),
             Self::Type => "a record type such as A or TYPE65280".to_owned(),
             Self::Text => format!("a text of 1 to {TEXT_CHARS_MAX} characters"),
             Self::Address => "an IP address".to_owned(),
@@ -171,6 +175,10 @@ const LEVELS: &[&str] = &["error", "warn", "info", "debug"];
 const NAME: Parameter =
     Parameter { name: "name", form: Form::Name, is_required: true, text: "the owner name" };
 
+const ONE_NAME: Parameter = Parameter { is_required: false, ..NAME };
+
+const NAMES: Parameter = optional("names", Form::Names, "several names at a time");
+
 const LIST: Parameter =
     Parameter { name: "list", form: Form::Text, is_required: true, text: "the name of the list" };
 
@@ -201,6 +209,11 @@ const fn command(
     }
 }
 
+/// `route` with parameters of which not all go together.
+const fn choosing(choices: &'static [&'static [&'static str]], route: Route) -> Route {
+    Route { choices, ..route }
+}
+
 const fn figures(
     path: &'static str,
     action: Action,
@@ -229,11 +242,16 @@ const SWITCHED_LIST: &[(&str, &str)] = &[
     ("enabled", "boolean"),
     ("enabled_again_at", "integer?"),
     ("kept", "boolean"),
+    ("late", "integer"),
 ];
 
 /// What blocking is after it was paused or resumed.
-const PAUSED: &[(&str, &str)] =
-    &[("paused", "boolean"), ("paused_until", "integer?"), ("kept", "boolean")];
+const PAUSED: &[(&str, &str)] = &[
+    ("paused", "boolean"),
+    ("paused_until", "integer?"),
+    ("kept", "boolean"),
+    ("late", "integer"),
+];
 
 /// Everything that can be asked.
 pub(super) static ROUTES: [Route; 27] = [
@@ -270,6 +288,7 @@ pub(super) static ROUTES: [Route; 27] = [
             ("cache_bytes_max", "integer"),
             ("io", "string"),
             ("fallbacks", "array"),
+            ("steering", "object"),
             ("optimizations", "object"),
             ("log_level", "string"),
             ("blocking", "object"),
@@ -351,35 +370,53 @@ pub(super) static ROUTES: [Route; 27] = [
         &[optional("list", Form::Text, "the name of the list; all if not said")],
         &[("asked", "boolean")],
     ),
-    command(
-        "/api/v1/overrides/add",
-        Action::AddOverride,
-        "Blocks or allows a name, whatever lists say",
-        &[
-            NAME,
-            Parameter {
-                name: "action",
-                form: Form::Choice(&["block", "allow"]),
-                is_required: true,
-                text: "what becomes of questions for it",
-            },
-            optional("subtree", Form::Switch, "and for all names below it"),
-            FOR,
-        ],
-        &[
-            ("name", "string"),
-            ("action", "string"),
-            ("subtree", "boolean"),
-            ("expires_at", "integer?"),
-            ("kept", "boolean"),
-        ],
+    choosing(
+        &[&["name", "action", "subtree", "for"], &["names", "action", "subtree", "for"]],
+        command(
+            "/api/v1/overrides/add",
+            Action::AddOverride,
+            "Blocks or allows names, whatever lists say; local is those of them that local data answers before",
+            &[
+                ONE_NAME,
+                NAMES,
+                Parameter {
+                    name: "action",
+                    form: Form::Choice(&["block", "allow"]),
+                    is_required: true,
+                    text: "what becomes of questions for it",
+                },
+                optional("subtree", Form::Switch, "and for all names below it"),
+                FOR,
+            ],
+            &[
+                ("name", "string?"),
+                ("names", "array"),
+                ("action", "string"),
+                ("subtree", "boolean"),
+                ("expires_at", "integer?"),
+                ("local", "array"),
+                ("kept", "boolean"),
+                ("late", "integer"),
+            ],
+        ),
     ),
-    command(
-        "/api/v1/overrides/remove",
-        Action::RemoveOverride,
-        "Takes back what was said of a name: lists decide again",
-        &[NAME],
-        &[("name", "string"), ("removed", "boolean"), ("kept", "boolean")],
+    choosing(
+        &[&["name"], &["names"]],
+        command(
+            "/api/v1/overrides/remove",
+            Action::RemoveOverride,
+            "Takes back what was said of names: lists decide again; removed says whether anything was, missing of which names \
+             nothing was",
+            &[ONE_NAME, NAMES],
+            &[
+                ("name", "string?"),
+                ("names", "array"),
+                ("removed", "boolean"),
+                ("missing", "array"),
+                ("kept", "boolean"),
+                ("late", "integer"),
+            ],
+        ),
     ),
     command(
         "/api/v1/blocking/pause",

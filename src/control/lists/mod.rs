@@ -482,15 +482,23 @@ fn is_numbered_alike(filtering: &Filtering, lists: &[config::List]) -> bool {
 /// What an operator should mend: a directory in which nothing can be kept, files that cannot be read.
 #[must_use]
 pub fn warnings(filter: &config::Filter, lists: &[config::List]) -> Vec<String> {
-    let directory = filter.directory.as_ref().filter(|_| !lists.is_empty());
-    let refused = directory.and_then(|directory| {
+    // What is switched by hand is kept there without lists, too.
+    let refused = filter.directory.as_ref().and_then(|directory| {
         let is_there = directory.exists();
         let outcome = probe(directory);
         if !is_there {
             // A check leaves nothing behind, least of all what belongs to another user than the node's.
             let _ = std::fs::remove_dir(directory);
         }
-        Some(unwritable(directory, &outcome.err()?))
+        let error = outcome.err()?;
+        Some(if lists.is_empty() {
+            let directory = directory.display();
+            format!(
+                "filter.directory: {directory}: what is switched by hand cannot be kept there: {error}"
+            )
+        } else {
+            unwritable(directory, &error)
+        })
     });
     let unreadable = lists.iter().filter_map(|list| match &list.source {
         config::ListSource::File(path) => {

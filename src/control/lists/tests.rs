@@ -345,6 +345,8 @@ fn directory_that_cannot_be_written_is_done_without_and_told_by_a_check() {
         told[0].starts_with("filter.directory: ") && told[1].contains("list \"none\""),
         "{told:?}"
     );
+    let told = warnings(&setup.filter, &[]);
+    assert!(told.len() == 1 && told[0].contains("what is switched by hand"), "{told:?}");
     let keeper = Keeper::begin(setup, published()).unwrap();
     assert_eq!((decides(&keeper, "ads.example"), &keeper.directory), (Some(0), &None));
     let filter = Filter { directory: Some(directory.0.join("fresh")), ..Filter::default() };

@@ -261,7 +261,9 @@ fn stored(id: i64, row: &Row<'_>) -> Stored {
 /// A name as a search tells it: without its final dot.
 fn text(name: Name<'_>) -> String {
     let text = name.to_string();
-    if name.is_root() { text } else { text.trim_end_matches('.').to_owned() }
+    text.strip_suffix('.')
+        .filter(|bare| !bare.is_empty())
+        .map_or_else(|| text.clone(), str::to_owned)
 }
 
 #[cfg(test)]

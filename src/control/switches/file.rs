@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::{self, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 use thiserror::Error;
@@ -40,19 +40,21 @@ pub(super) enum Useless {
     Content(&'static str),
 }
 
-/// What the file at `path` says; nothing when there is none. One that is of no use is told and moved out of the way.
-pub(super) fn take_up(path: &Path) -> State {
-    let useless = match read(path) {
-        Ok(state) => return state.unwrap_or_default(),
-        Err(useless) => useless,
-    };
+impl Useless {
+    /// Whether the file is none of ours, or broken: looking again would find the same.
+    pub(super) const fn is_for_good(&self) -> bool {
+        match self {
+            Self::Long | Self::Foreign | Self::Checksum | Self::Content(_) => true,
+            Self::Distrust(_) | Self::Io(_) => false,
+        }
+    }
+}
+
+/// Moves the file at `path` out of the way, and gives where it is then.
+pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
     let aside = files::beside(path, ASIDE);
-    let (shown, fate) = match fs::rename(path, &aside) {
-        Ok(()) => (path.display(), format!("it is now {}", aside.display())),
-        Err(error) => (path.display(), format!("it stays where it is: {error}")),
-    };
-    tracing::error!("{shown}: {useless}; nothing is switched by hand, and {fate}");
-    State::default()
+    fs::rename(path, &aside)?;
+    Ok(aside)
 }
 
 /// Puts `state` in the place of what the file at `path` says.
@@ -68,14 +70,15 @@ pub(super) fn keep(path: &Path, state: &State) -> io::Result<()> {
     Ok(())
 }
 
-fn read(path: &Path) -> Result<Option<State>, Useless> {
-    let Some((file, meta)) = files::open(path)? else { return Ok(None) };
+/// What the file at `path` says; nothing when there is none.
+pub(super) fn read(path: &Path) -> Result<State, Useless> {
+    let Some((file, meta)) = files::open(path)? else { return Ok(State::default()) };
     if meta.len() > BYTES_MAX {
         return Err(Useless::Long);
     }
     let mut text = Vec::new();
     file.take(BYTES_MAX + 1).read_to_end(&mut text)?;
-    parse(&text).map(Some)
+    parse(&text)
 }
 
 pub(super) fn parse(text: &[u8]) -> Result<State, Useless> {

@@ -4,15 +4,16 @@
 //! time to end has to mean the same after a restart.
 
 mod file;
+mod shelf;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::control::files;
+use self::shelf::Shelf;
 use crate::observe::{Exposition, Kind};
 use crate::policy::{Action, OVERRIDES_MAX, Override, Overrides, Published, Switches};
 use crate::time::CacheTime;
@@ -28,11 +29,8 @@ const OVERRIDE_BYTES: usize = 600;
 /// Bytes that all of this takes at most.
 pub const BYTES_MAX: usize = OVERRIDES_MAX * OVERRIDE_BYTES;
 
-/// The file by which a node keeps what it writes there to itself.
-const CLAIM: &str = "switches.lock";
-
-/// The file that holds what was switched, in the directory of the lists.
-const FILE: &str = "switches";
+/// Of so many looks at what is over, one tries again to keep what could not be kept: some 10 s.
+const LOOKS_PER_TRIAL: u32 = 40;
 
 /// Until when something is switched.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -124,10 +122,13 @@ impl State {
     /// Drops what is over; says of each what it was.
     fn expire(&mut self, now: CacheTime) -> Vec<String> {
         let mut told = Vec::new();
-        for (name, _) in self.overrides().filter(|(_, entry)| entry.until.is_over(now)) {
-            told.push(format!("override of {name} is over"));
-        }
-        self.overrides.retain(|_, entry| !entry.until.is_over(now));
+        self.overrides.retain(|key, entry| {
+            let is_over = entry.until.is_over(now);
+            if is_over && let Ok(name) = Name::parse(key) {
+                told.push(format!("override of {name} is over"));
+            }
+            !is_over
+        });
         self.disabled.retain(|list, until| {
             let is_over = until.is_over(now);
             if is_over {
@@ -142,6 +143,26 @@ impl State {
         told
     }
 
+    /// Takes from `earlier` what is not said here, as far as there is room.
+    fn complete_with(&mut self, mut earlier: Self) {
+        earlier.overrides.retain(|key, _| !self.overrides.contains_key(key));
+        let room = OVERRIDES_MAX.saturating_sub(self.overrides.len());
+        self.overrides.extend(earlier.overrides.into_iter().take(room));
+        earlier.disabled.retain(|list, _| !self.disabled.contains_key(list));
+        let room = DISABLED_MAX.saturating_sub(self.disabled.len());
+        self.disabled.extend(earlier.disabled.into_iter().take(room));
+        self.pause = self.pause.or(earlier.pause);
+    }
+
+    /// In a few words, seen at `now`.
+    fn told(&self, now: CacheTime) -> String {
+        let Self { overrides, disabled, pause } = self;
+        let (overrides, disabled) = (overrides.len(), disabled.len());
+        let pause = pause.map(|until| format!(", blocking paused {}", until.told(now)));
+        let pause = pause.unwrap_or_default();
+        format!("{overrides} name(s) overridden, {disabled} list(s) disabled{pause}")
+    }
+
     /// As the policy has it.
     fn switches(&self) -> Switches {
         let all = self.overrides().map(|(name, entry)| (name, entry.held));
@@ -151,6 +172,21 @@ impl State {
             disabled: Arc::new(self.disabled.keys().cloned().collect::<BTreeSet<_>>()),
             is_paused: self.pause.is_some(),
         }
+    }
+}
+
+/// What is kept under `name`.
+fn key(name: &NameBuf) -> Box<[u8]> {
+    let mut folded = name.clone();
+    folded.make_lower();
+    folded.as_name().as_bytes().into()
+}
+
+/// Names as the log has them: one, or their number.
+fn told(names: &[NameBuf]) -> String {
+    match names {
+        [name] => name.as_name().to_string().to_ascii_lowercase(),
+        names => format!("{} names", names.len()),
     }
 }
 
@@ -170,49 +206,92 @@ pub enum Full {
 pub struct Switchboard {
     published: Arc<Published>,
     state: Mutex<State>,
-    /// `None` when it does not survive a restart.
-    path: Option<PathBuf>,
-    /// Held while the file is written: the last state is the one that stays.
-    writer: Mutex<()>,
-    /// What keeps the file to this node.
-    _claim: Option<File>,
+    /// Something was switched that has not been written down. Changes under the lock of the state.
+    is_unwritten: AtomicBool,
+    /// What is switched survives a restart, as far as is known.
+    is_kept: AtomicBool,
+    /// Looks at what is over.
+    looks: AtomicU32,
+    /// Somebody tries again to keep what could not be kept.
+    is_trying: AtomicBool,
+    /// Held while the file is read or written: the last state is the one that stays. `None` where no place is named.
+    shelf: Option<Mutex<Shelf>>,
 }
 
 impl Switchboard {
     /// Puts in force what is kept in `directory` and is not over `now`. Without a directory nothing is kept.
     #[must_use]
     pub fn begin(directory: Option<&Path>, published: Arc<Published>, now: CacheTime) -> Self {
-        let claim = directory.and_then(|directory| {
-            let claimed = files::make_directory(directory)
-                .and_then(|()| files::claim(&directory.join(CLAIM)));
-            let warn = |error: &io::Error| {
-                let directory = directory.display();
-                tracing::warn!(
-                    "filter.directory: {directory}: what is switched by hand cannot be kept there: {error}"
-                );
-            };
-            claimed.inspect_err(warn).ok()
-        });
-        let path = directory.filter(|_| claim.is_some()).map(|directory| directory.join(FILE));
-        let mut state = path.as_deref().map(file::take_up).unwrap_or_default();
-        for told in state.expire(now) {
+        let board = Self {
+            published,
+            state: Mutex::default(),
+            is_unwritten: AtomicBool::new(false),
+            is_kept: AtomicBool::new(false),
+            looks: AtomicU32::new(0),
+            is_trying: AtomicBool::new(false),
+            shelf: directory.map(|directory| Mutex::new(Shelf::new(directory))),
+        };
+        if let (Err(error), Some(directory)) = (board.settle(now), directory) {
+            let directory = directory.display();
+            tracing::warn!(
+                "filter.directory: {directory}: what is switched by hand cannot be kept there for now: {error}"
+            );
+        }
+        board
+    }
+
+    /// Takes up what the file says if that has not been done, writes down what it does not say, and notes what came of it; `false`
+    /// when there is no place for it.
+    fn settle(&self, now: CacheTime) -> io::Result<bool> {
+        let Some(shelf) = &self.shelf else { return Ok(false) };
+        let mut shelf = shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        let outcome = self.settle_on(&mut shelf, now);
+        self.is_kept.store(outcome.is_ok(), Ordering::Relaxed);
+        outcome.map(|()| true)
+    }
+
+    fn settle_on(&self, shelf: &mut Shelf, now: CacheTime) -> io::Result<()> {
+        let was_known = shelf.is_known();
+        let (earlier, outcome) = shelf.take_up();
+        if let Some(earlier) = earlier {
+            self.take_up(earlier, was_known, now);
+        }
+        outcome?;
+        let state = {
+            let state = self.locked();
+            if !self.is_unwritten.swap(false, Ordering::Relaxed) {
+                return Ok(());
+            }
+            state.clone()
+        };
+        shelf.keep(&state).inspect_err(|_| {
+            let _state = self.locked();
+            self.is_unwritten.store(true, Ordering::Relaxed);
+        })
+    }
+
+    /// Goes by what the file says, in so far as nobody has said otherwise since. `was_known` says whether an earlier look at it
+    /// was the ground for that: then nothing in it is news.
+    fn take_up(&self, mut earlier: State, was_known: bool, now: CacheTime) {
+        let mut state = self.locked();
+        let is_changed = self.is_unwritten.load(Ordering::Relaxed);
+        if is_changed && was_known {
+            return;
+        }
+        for told in earlier.expire(now) {
             tracing::info!("{told}");
         }
-        if state != State::default() {
-            let State { overrides, disabled, pause } = &state;
-            tracing::warn!(
-                "as switched by hand before: {} name(s) overridden, {} list(s) disabled{}",
-                overrides.len(),
-                disabled.len(),
-                pause.map_or_else(String::new, |until| format!(
-                    ", blocking paused {}",
-                    until.told(now)
-                ))
-            );
-            published.replace(|policy| policy.clone().switched(state.switches()));
+        if is_changed {
+            let mut merged = state.clone();
+            merged.complete_with(earlier);
+            earlier = merged;
         }
-        let (state, writer) = (Mutex::new(state), Mutex::default());
-        Self { published, state, path, writer, _claim: claim }
+        if earlier == *state {
+            return;
+        }
+        *state = earlier;
+        tracing::warn!("as switched by hand before: {}", state.told(now));
+        self.put_in_force(&state);
     }
 
     /// What is switched.
@@ -221,22 +300,26 @@ impl Switchboard {
         self.locked().clone()
     }
 
-    /// Has `name` and, if wanted, all names below it blocked or allowed, whatever was said of it before.
+    /// What `look` sees in what is switched. It holds up all others: a short look.
+    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.locked())
+    }
+
+    /// Has `names` and, if wanted, all names below them blocked or allowed, whatever was said of them before.
     ///
     /// # Errors
     /// [`Full`]: nothing has changed.
-    pub fn override_name(
+    pub fn override_names(
         &self,
-        name: Name<'_>,
+        names: &[NameBuf],
         held: Override,
         until: Until,
         now: CacheTime,
     ) -> Result<(), Full> {
-        let mut name = NameBuf::new(name);
-        name.make_lower();
+        let keys: BTreeSet<Box<[u8]>> = names.iter().map(key).collect();
         let mut state = self.locked();
-        let key = name.as_name().as_bytes();
-        if state.overrides.len() >= OVERRIDES_MAX && !state.overrides.contains_key(key) {
+        let known = keys.iter().filter(|key| state.overrides.contains_key(*key)).count();
+        if state.overrides.len() + keys.len() - known > OVERRIDES_MAX {
             return Err(Full::Overrides);
         }
         let verb = match held.action {
@@ -244,23 +327,27 @@ impl Switchboard {
             Action::Allow => "allowed",
         };
         let below = if held.is_subtree { " with all below" } else { "" };
-        tracing::info!("{}{below} is {verb} {} by command", name.as_name(), until.told(now));
-        state.overrides.insert(key.into(), Entry { held, until });
-        self.put_in_force(&state);
+        tracing::info!("{}{below}: {verb} {} by command", told(names), until.told(now));
+        state.overrides.extend(keys.into_iter().map(|key| (key, Entry { held, until })));
+        self.change(&state);
         Ok(())
     }
 
-    /// Takes the override of `name` back; `false` when there is none.
-    pub fn remove_override(&self, name: Name<'_>) -> bool {
-        let mut folded = NameBuf::new(name);
-        folded.make_lower();
+    /// Takes the overrides of `names` back, and gives those of which there was none.
+    pub fn remove_overrides<'n>(&self, names: &'n [NameBuf]) -> Vec<&'n NameBuf> {
         let mut state = self.locked();
-        let is_there = state.overrides.remove(folded.as_name().as_bytes()).is_some();
-        if is_there {
-            tracing::info!("override of {} is removed by command", folded.as_name());
-            self.put_in_force(&state);
+        let (mut removed, mut missing) = (Vec::new(), Vec::new());
+        for name in names {
+            match state.overrides.remove(&key(name)) {
+                Some(_) => removed.push(name.clone()),
+                None => missing.push(name),
+            }
         }
-        is_there
+        if !removed.is_empty() {
+            tracing::info!("{}: override removed by command", told(&removed));
+            self.change(&state);
+        }
+        missing
     }
 
     /// Has the list with this name count for nobody.
@@ -274,7 +361,7 @@ impl Switchboard {
         }
         tracing::warn!("list {list:?} is disabled {} by command", until.told(now));
         state.disabled.insert(list.to_owned(), until);
-        self.put_in_force(&state);
+        self.change(&state);
         Ok(())
     }
 
@@ -284,7 +371,7 @@ impl Switchboard {
         let was_disabled = state.disabled.remove(list).is_some();
         if was_disabled {
             tracing::info!("list {list:?} is enabled by command");
-            self.put_in_force(&state);
+            self.change(&state);
         }
         was_disabled
     }
@@ -294,7 +381,7 @@ impl Switchboard {
         let mut state = self.locked();
         tracing::warn!("blocking is paused {} by command", until.told(now));
         state.pause = Some(until);
-        self.put_in_force(&state);
+        self.change(&state);
     }
 
     /// Has blocking go on; `false` when it was not paused.
@@ -303,13 +390,18 @@ impl Switchboard {
         let was_paused = state.pause.take().is_some();
         if was_paused {
             tracing::info!("blocking goes on by command");
-            self.put_in_force(&state);
+            self.change(&state);
         }
         was_paused
     }
 
-    /// Ends what is over; to be called several times a second. Its file is left: what is over is not taken up from there, either.
-    pub fn tick(&self, now: CacheTime) {
+    /// Ends what is over, and tries now and then to keep what could not be kept; to be called several times a second. The file is left
+    /// for what is over: that is not taken up from there, either.
+    pub fn tick(self: &Arc<Self>, now: CacheTime) {
+        let looks = self.looks.fetch_add(1, Ordering::Relaxed);
+        if looks % LOOKS_PER_TRIAL == LOOKS_PER_TRIAL - 1 {
+            self.try_again(now);
+        }
         let mut state = self.locked();
         let told = state.expire(now);
         if told.is_empty() {
@@ -320,21 +412,36 @@ impl Switchboard {
         told.iter().for_each(|told| tracing::info!("{told}"));
     }
 
-    /// Writes down what is switched; `false` when there is no place for it.
-    ///
-    /// # Errors
-    /// What the system says: it is in force, but does not survive a restart.
-    pub fn keep(&self) -> io::Result<bool> {
-        let Some(path) = &self.path else { return Ok(false) };
-        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        file::keep(path, &self.state())?;
-        Ok(true)
+    /// On a thread of its own: a disk may take its time, and whoever ticks must not wait. What is wrong was told before.
+    fn try_again(self: &Arc<Self>, now: CacheTime) {
+        let is_amiss = self.shelf.is_some() && !self.is_kept();
+        if !is_amiss || self.is_trying.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let board = Arc::clone(self);
+        let work = move || {
+            if board.settle(now).is_ok() {
+                tracing::info!("what is switched by hand survives a restart again");
+            }
+            board.is_trying.store(false, Ordering::Relaxed);
+        };
+        if std::thread::Builder::new().name("switches".into()).spawn(work).is_err() {
+            self.is_trying.store(false, Ordering::Relaxed);
+        }
     }
 
-    /// Whether what is switched survives a restart.
+    /// Writes down what is switched, if that has not been done; `false` when there is no place for it.
+    ///
+    /// # Errors
+    /// What the system says: it is in force, but does not survive a restart unless a later attempt succeeds.
+    pub fn keep(&self, now: CacheTime) -> io::Result<bool> {
+        self.settle(now)
+    }
+
+    /// Whether what is switched survives a restart, as far as the last attempt to keep it tells.
     #[must_use]
-    pub const fn is_kept(&self) -> bool {
-        self.path.is_some()
+    pub fn is_kept(&self) -> bool {
+        self.is_kept.load(Ordering::Relaxed)
     }
 
     /// Writes the gauges.
@@ -356,6 +463,14 @@ impl Switchboard {
         out.sample(GAUGE, "dns_lists_disabled", help, &[], disabled);
         let help = "1 while the operator has paused all blocking";
         out.sample(GAUGE, "dns_blocking_paused", help, &[], u64::from(is_paused));
+        let help = "1 if what the operator has switched by hand survives a restart";
+        out.sample(GAUGE, "dns_switches_kept", help, &[], u64::from(self.is_kept()));
+    }
+
+    /// Puts in force what somebody has said.
+    fn change(&self, state: &State) {
+        self.is_unwritten.store(true, Ordering::Relaxed);
+        self.put_in_force(state);
     }
 
     /// Whoever comes later puts in force what is later: the state is held meanwhile.

@@ -24,7 +24,7 @@ mod tests;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -172,6 +172,16 @@ impl Plane {
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// The sockets that listen there, once more.
+    ///
+    /// # Errors
+    /// The kernel's, when descriptors run out.
+    pub fn duplicate_listeners(&self) -> io::Result<Vec<OwnedFd>> {
+        let sockets = self.sockets.borrow();
+        let listeners = (0..sockets.listeners()).filter_map(|index| sockets.fd(index));
+        listeners.map(|listener| listener.try_clone_to_owned()).collect()
     }
 
     /// The plane's counters, readable from any thread.

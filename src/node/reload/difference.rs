@@ -27,6 +27,7 @@ macro_rules! sections {
 }
 
 sections! {
+    "node": node;
     "udp": udp;
     "tcp": tcp;
     "cache": cache, snapshot;
@@ -314,6 +315,8 @@ mod tests {
     fn every_other_key_is_of_a_section_that_is_compared() {
         let old = Config::default();
         for (text, section) in [
+            ("[node]\nsteering = 'qname'", "node"),
+            ("[node]\nspread_above = 0", "node"),
             ("[udp]\nreply_bytes_max = 1400", "udp"),
             ("[tcp]\nidle_timeout = '3s'", "tcp"),
             ("[cache]\nttl_max = 60", "cache"),
@@ -343,7 +346,7 @@ mod tests {
         for table in tables {
             let is_compared = SECTIONS.iter().any(|section| section.name == table);
             assert!(
-                is_compared || ["api", "dnstap", "explain", "node", "query_log"].contains(&table),
+                is_compared || ["api", "dnstap", "explain", "query_log"].contains(&table),
                 "[{table}]"
             );
         }

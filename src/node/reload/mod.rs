@@ -188,10 +188,14 @@ impl Reloader {
         different.extend(self.take_up(papers));
         (report.applied, report.unchanged) = (different, same);
         let is_applied = |name: &str| report.applied.contains(&name);
-        let is_of_others = |name: &&str| matches!(*name, "filter" | "list" | "log" | "api");
+        let is_of_others =
+            |name: &&str| matches!(*name, "filter" | "list" | "log" | "api" | "node");
         if is_applied("log") {
             log::set_level(config.log.level);
             log::set_format(config.log.format);
+        }
+        if is_applied("node") {
+            report.warnings.extend(self.panel.steering.adopt(&config.node));
         }
         if is_applied("optimizations") {
             tracing::info!("switches: {}", switches::told(&config));

@@ -11,7 +11,7 @@ use crate::config;
 use crate::net::tcp::Tcp;
 use crate::net::udp::Plane;
 use crate::node::succession::{Settings, Succession};
-use crate::observe::UpstreamCounters;
+use crate::observe::{Glimpses, UpstreamCounters};
 use crate::policy::RateLimiter;
 use crate::resolve::{CookieSecret, Forwarder};
 use crate::serve::Sections;
@@ -33,6 +33,8 @@ pub(in crate::node) struct Outfit {
     pub(in crate::node) cookie_secret: CookieSecret,
     pub(in crate::node) hasher: RandomState,
     pub(in crate::node) upstream_counters: Arc<UpstreamCounters>,
+    /// Where a few of the datagrams are noted.
+    pub(in crate::node) glimpses: Arc<Glimpses>,
     pub(in crate::node) tcp: Tcp,
 }
 

@@ -23,6 +23,25 @@ fn unkept(told: &Value) -> &'static str {
     }
 }
 
+/// What is to be known of a command: cores that are late, and whether it will survive a restart.
+fn reservations(told: &Value) -> String {
+    let late = match told["late"].as_u64() {
+        None | Some(0) => String::new(),
+        Some(late) => format!("{late} core(s) do not go by it yet: they will when they can\n"),
+    };
+    late + unkept(told)
+}
+
+/// One name, or how many.
+fn names(told: &Value, key: &str) -> String {
+    let names: Vec<String> = items(&told[key]).map(text).collect();
+    match &names[..] {
+        [] => text(&told["name"]),
+        [name] => name.clone(),
+        names => format!("{} names", names.len()),
+    }
+}
+
 /// What blocking is like, in one line; for what the API says of it in figures.
 pub(super) fn blocking(told: &Value) -> String {
     let figures = format!(
@@ -32,7 +51,7 @@ pub(super) fn blocking(told: &Value) -> String {
         count(&told["rules"]),
         count(&told["overrides"])
     );
-    let paused = || format!("PAUSED {}; then ", until(&told["paused_until"]));
+    let paused = || format!("PAUSED {}; then ", until_resumed(&told["paused_until"]));
     if told["paused"] == true { paused() + &figures } else { figures }
 }
 
@@ -90,9 +109,32 @@ pub(in crate::cli::ctl) fn lists(told: &Value) -> String {
         shown += &format!("\n{table}");
     }
     if told["paused"] == true {
-        shown += &format!("\nBlocking is paused {}.\n", until(&told["paused_until"]));
+        shown += &format!("\nBlocking is paused {}.\n", until_resumed(&told["paused_until"]));
     }
-    shown
+    shown + unkept_overrides(told)
+}
+
+/// The same of what is switched by hand, if anything is.
+fn unkept_overrides(told: &Value) -> &'static str {
+    let is_disabled = |list: &Value| list["enabled"] == false;
+    let is_any = told["paused"] == true
+        || items(&told["overrides"]).next().is_some()
+        || items(&told["lists"]).any(is_disabled);
+    match (is_any, unkept(told)) {
+        (false, _) | (_, "") => "",
+        _ => {
+            "\nWhat is switched by hand is not kept over a restart: filter.directory names no place for it, or it cannot be written.\n"
+        }
+    }
+}
+
+/// Until when blocking is paused.
+fn until_resumed(value: &Value) -> String {
+    if value.is_null() {
+        "for good: until `ctl resume`".to_owned()
+    } else {
+        format!("until {}", time(value))
+    }
 }
 
 /// A list that was switched.
@@ -102,32 +144,45 @@ pub(in crate::cli::ctl) fn list(told: &Value) -> String {
         true => "counts".to_owned(),
         false => format!("counts for nobody {}", until(&told["enabled_again_at"])),
     };
-    format!("{name} {fate}\n{}", unkept(told))
+    format!("{name} {fate}\n{}", reservations(told))
 }
 
-/// A name that is overridden.
+/// Names that are overridden.
 pub(in crate::cli::ctl) fn override_of(told: &Value) -> String {
     let below = if told["subtree"] == true { " and all below" } else { "" };
     let verb = if told["action"] == "allow" { "allowed" } else { "blocked" };
     let until = until(&told["expires_at"]);
-    format!("{}{below}: {verb} {until}\n{}", text(&told["name"]), unkept(told))
+    let local = match items(&told["local"]).next() {
+        None => String::new(),
+        Some(_) => format!(
+            "no effect on {}: local zones, hosts files, rewrites and special names are asked before\n",
+            names(told, "local")
+        ),
+    };
+    format!("{}{below}: {verb} {until}\n{local}{}", names(told, "names"), reservations(told))
 }
 
-/// A name that is not any more.
+/// Names that are not any more.
 pub(in crate::cli::ctl) fn lifted(told: &Value) -> String {
-    let name = text(&told["name"]);
-    match told["removed"] == true {
-        true => format!("{name}: lists decide again\n{}", unkept(told)),
-        false => format!("{name}: was not overridden\n"),
-    }
+    let missing = items(&told["missing"]).count();
+    let lifted = match told["removed"] == true {
+        true if missing == 0 => format!("{}: lists decide again\n", names(told, "names")),
+        true => {
+            let count = items(&told["names"]).count().saturating_sub(missing);
+            format!("{count} names: lists decide again; {missing} were not overridden\n")
+        }
+        false => return format!("{}: was not overridden\n", names(told, "names")),
+    };
+    lifted + &reservations(told)
 }
 
 /// Blocking that was paused or resumed.
 pub(in crate::cli::ctl) fn pause(told: &Value) -> String {
     match told["paused"] == true {
         true => {
-            format!("blocking is paused {}\n{}", until(&told["paused_until"]), unkept(told))
+            let until = until_resumed(&told["paused_until"]);
+            format!("blocking is paused {until}\n{}", reservations(told))
         }
-        false => format!("blocking goes on\n{}", unkept(told)),
+        false => format!("blocking goes on\n{}", reservations(told)),
     }
 }

@@ -86,5 +86,5 @@ function moment(ms) {
 const ago = (seconds) => `${span(Date.now() / 1000 - seconds)} ago`;
 const until = (seconds) => span(seconds - Date.now() / 1000);
 
-// A name as the node writes it, without the dot at its end.
+// A name as somebody types it, without the dot at its end: as the node tells names, but for capitals.
 const bare = (name) => (name.length > 1 && name.endsWith(".") && !name.endsWith("\\.") ? name.slice(0, -1) : name);

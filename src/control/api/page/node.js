@@ -76,7 +76,6 @@ function plainly(error) {
   switch (error.status) {
     case 401: return "Sign in to see this.";
     case 403: return "For this the node wants a token: set api.token_file (or api.token) in its config, restart it and sign in here.";
-    case 404: return "This node does not offer that.";
     default: return error.message.charAt(0).toUpperCase() + error.message.slice(1);
   }
 }

@@ -16,7 +16,7 @@ function meant(text) {
 function logRow(query) {
   const [answer, under] = [make("span", { class: "pill" }), make("span", { class: "under" })];
   const button = make("button", { type: "button", class: "small" });
-  const name = bare(query.name);
+  const { name } = query;
   const node = row([[null, "keep"], [null, "wide first"], [null, "keep"], [null, "wide"], [null, ""], [null, "keep"], [null, "n"], [null, "end"]], (cells, told) => {
     if (!cells[4].firstChild) {
       cells[4].append(answer, under);

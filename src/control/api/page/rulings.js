@@ -10,12 +10,17 @@ let pausedUntil = null;
 
 const rulingOn = (name) => overrides.get(bare(name).toLowerCase());
 
+// What is to be known of a command that was carried out.
+function reservation({ local = [], late = 0 }) {
+  if (local.length > 0) return ", but the node's own data answers it before";
+  return late > 0 ? `; ${late === 1 ? "one core follows" : `${late} cores follow`} later` : "";
+}
+
 // Carries out a command, says what came of it, looks anew, and tells whether it was done.
 async function carryOut(action, done, undo = null) {
   let isDone = true;
   try {
-    await action();
-    toast(done, { undo });
+    toast(done + reservation(await action()), { undo });
   } catch (error) {
     isDone = false;
     toast(plainly(error), { tone: "bad" });
@@ -89,12 +94,12 @@ function listRow(list) {
 
 function chip(override) {
   const [kind, name, left] = [make("span", { class: "pill" }), make("span", {}), make("span", { class: "muted small" })];
-  const remove = make("button", { type: "button", class: "small", "aria-label": `Remove the ruling on ${bare(override.name)}`, onclick: () => unrule(override.name) }, "Remove");
+  const remove = make("button", { type: "button", class: "small", "aria-label": `Remove the ruling on ${override.name}`, onclick: () => unrule(override.name) }, "Remove");
   const node = make("li", {}, kind, name, left, remove);
   node.tell = (told) => {
     kind.dataset.how = told.action === "block" ? "blocked" : "cache";
     say(kind, told.action === "block" ? "blocked" : "allowed");
-    say(name, bare(told.name) + (told.subtree ? " and below" : ""));
+    say(name, told.name + (told.subtree ? " and below" : ""));
     say(left, told.expires_at == null ? "for good" : `${until(told.expires_at)} left`);
   };
   return node;
@@ -129,7 +134,7 @@ $("resume").addEventListener("click", () => carryOut(() => command("blocking/res
 const lookAtLists = poll(3, async () => {
   try {
     const told = await ask("lists");
-    overrides = new Map(told.overrides.map((one) => [bare(one.name).toLowerCase(), one]));
+    overrides = new Map(told.overrides.map((one) => [one.name, one]));
     pausedUntil = told.paused ? told.paused_until ?? Infinity : null;
     keyed($("lists").tBodies[0], told.lists, (list) => list.name, listRow);
     keyed($("overrides"), told.overrides, (one) => one.name, chip);
@@ -157,7 +162,7 @@ poll(5, async () => {
     for (const [of, tone] of [["names", "hits"], ["clients", "other"], ["blocked", "blocked"]]) {
       const { top } = await ask("top", { of, limit: TOP_SHOWN });
       const most = Math.max(1, ...top.map((one) => one.count));
-      const lines = top.map((one) => ({ name: of === "clients" ? one.key : bare(one.key), value: count(one.count), beside: one.error ? `−${count(one.error)}` : "", part: one.count / most, tone }));
+      const lines = top.map((one) => ({ name: one.key, value: count(one.count), beside: one.error ? `−${count(one.error)}` : "", part: one.count / most, tone }));
       keyed($(`top-${of}`), lines, (one) => one.name, bar);
       if (!lines.length) $(`top-${of}`).replaceChildren(Object.assign(make("li", { class: "muted" }, "None so far."), { tell() {} }));
     }
