@@ -70,8 +70,13 @@ fn begin(directory: &Path, list: &Path) -> (Keeper, Duration) {
         ..Filter::default()
     };
     let lists = vec![List::new("ads".into(), source, String::new())];
-    let setup =
-        Setup { filter, lists, groups: Box::new([Lists::ALL]), draw: || Ok(*b"a key of a bench") };
+    let setup = Setup {
+        filter,
+        lists,
+        groups: Box::new([Lists::ALL]),
+        draw: || Ok(*b"a key of a bench"),
+        clock: heimdall_uring::time::CacheTime::default,
+    };
     let start = Instant::now();
     let keeper = Keeper::begin(setup, published()).unwrap();
     (keeper, start.elapsed())

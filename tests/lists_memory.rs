@@ -14,6 +14,7 @@ use heimdall_uring::config::{self, Filter, List, ListSource, ListSyntax};
 use heimdall_uring::control::lists::{Keeper, Order, Setup};
 use heimdall_uring::policy::filter::Lists;
 use heimdall_uring::policy::{Acl, Identity, LocalData, Policy, Published};
+use heimdall_uring::time::CacheTime;
 
 /// Remembers how much was allocated at most.
 struct Counting;
@@ -129,6 +130,7 @@ fn lists_stay_within_their_memory_whatever_they_consist_of() {
             lists: vec![list],
             groups: Box::new([Lists::ALL]),
             draw: || Ok(*b"sixteen octets.."),
+            clock: CacheTime::default,
         };
         let acl = Acl::new(&config::Acl::default());
         let identity = Identity::new(&config::Identity::default());

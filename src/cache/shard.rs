@@ -169,6 +169,12 @@ impl Shard {
         self.border.is_hot_kept = is_kept;
     }
 
+    /// Whether there is a segment for entries that are asked for often.
+    #[must_use]
+    pub const fn has_hot_segment(&self) -> bool {
+        self.border.is_hot_kept
+    }
+
     /// Goes by the switches and bounds of `section` from now on that have nothing to do with the layout of its memory.
     pub fn adopt(&mut self, section: &config::Cache) {
         self.stale_seconds = section.stale_seconds();

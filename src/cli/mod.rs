@@ -188,7 +188,7 @@ fn carry_out(arguments: Arguments) -> Result<(), Refusal> {
         return Ok(());
     }
     log_to_stderr(config.log)?;
-    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    warnings.iter().for_each(|warning| tracing::warn!(target: log::REPORT, "{warning}"));
     let source = move || assemble(&arguments).map_err(|refusal| refusal.to_string());
     let reading = Reading { config, upstream_source, warnings };
     Ok(node::serve(reading, Box::new(source), plan::lines)?)

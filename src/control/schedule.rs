@@ -1,15 +1,15 @@
 //! Schedules in force: local time by the system's time zone, and a policy whose groups have the lists that count now. Reads no
 //! clock: the time is handed in.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::config::{Group, List};
-use crate::policy::Published;
 use crate::policy::filter::Lists;
 use crate::policy::schedule::{LocalMinute, Schedule};
+use crate::policy::{Policy, Published};
 use crate::time::CacheTime;
 
 /// What the clock on the wall shows at a time: where `TZ` or else `/etc/localtime` says, in UTC where neither does. A change
@@ -67,18 +67,19 @@ pub fn in_force(groups: &[Group], lists: &[List], at: CacheTime) -> Box<[Lists]>
 /// Which lists count when, for the groups and lists of the policy in force.
 #[derive(Clone, Debug, Default)]
 pub struct Timetable {
-    /// And the epoch of the policy that it was made for.
-    schedule: Option<(u64, Schedule)>,
+    /// And the policy that it was made for.
+    schedule: Option<(Weak<Policy>, Schedule)>,
 }
 
 impl Timetable {
-    /// The schedule of the policy in force.
-    fn follow(&mut self, published: &Published) -> &Schedule {
-        let (epoch, policy) = published.current();
-        let known = self.schedule.take().filter(|(known, _)| *known == epoch);
+    /// The schedule of `policy`.
+    fn follow(&mut self, policy: &Arc<Policy>) -> &Schedule {
+        // As long as it is held weakly, no other policy gets its place.
+        let own = Arc::downgrade(policy);
+        let known = self.schedule.take().filter(|(known, _)| known.ptr_eq(&own));
         let (_, schedule) = self.schedule.insert(known.unwrap_or_else(|| {
             let lists = policy.filtering().map_or(&[][..], |filtering| filtering.lists());
-            (epoch, Schedule::new(policy.groups().sections(), lists))
+            (own, Schedule::new(policy.groups().sections(), lists))
         }));
         schedule
     }
@@ -86,15 +87,15 @@ impl Timetable {
     /// Replaces the policy if other lists count `at` that time than it says; to be called every second or so, because nobody
     /// tells when the clock or the time zone is set. Cheap while nothing changes.
     pub fn apply(&mut self, at: CacheTime, published: &Published) {
-        if self.follow(published).has_times() {
+        if self.follow(&published.current().1).has_times() {
             self.apply_at(local_minute(at), published);
         }
     }
 
     fn apply_at(&mut self, at: LocalMinute, published: &Published) {
-        let schedule = self.follow(published);
-        let wanted = schedule.in_force(at);
         let (_, policy) = published.current();
+        let schedule = self.follow(&policy);
+        let wanted = schedule.in_force(at);
         let Some(filtering) = policy.filtering() else { return };
         let changed = filtering.groups().iter().zip(&wanted).filter(|(old, new)| old != new);
         let changed = changed.count();

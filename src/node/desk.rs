@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
+use futures_lite::future::yield_now;
 use glommio::io::BufferedFile;
 use glommio::timer::Timer;
 use tokio::sync::mpsc;
@@ -46,7 +47,7 @@ pub(super) async fn attend(worker: &Rc<Worker>, inbox: Inbox) {
         }
         while let Ok(request) = inbox.queue.try_recv() {
             carry_out(worker, request);
-            glommio::yield_if_needed().await;
+            yield_now().await;
         }
     }
 }

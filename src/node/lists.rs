@@ -5,14 +5,14 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::NodeError;
+use super::clock::Clocks;
 use crate::config::{Config, List};
 use crate::control::lists::{Keeper, Order, Setup};
 use crate::control::schedule::in_force;
 use crate::observe::{FilterCounters, ListCounters};
 use crate::policy::Published;
-use crate::sys::priority;
 use crate::time::CacheTime;
-use crate::upstream;
+use crate::upstream::{self, MonotonicClock};
 
 /// The thread that keeps the lists.
 pub(super) struct Lists {
@@ -38,14 +38,15 @@ impl Lists {
             lists: config.lists.clone(),
             groups: in_force(&config.groups, &config.lists, now),
             draw: upstream::octets_from_kernel,
+            clock: || Clocks::new(MonotonicClock::start()).read().cache,
         };
+        if !config.lists.is_empty() {
+            tracing::info!("lists: {} to be put in force", config.lists.len());
+        }
         let Some(keeper) = Keeper::begin(setup, Arc::clone(published)) else { return Ok(None) };
         let counters = keeper.counters();
         let (orders, received) = channel();
-        let keep = move || {
-            priority::give_way();
-            keeper.run(&received);
-        };
+        let keep = move || keeper.run(&received);
         let spawned = std::thread::Builder::new().name("lists".into()).spawn(keep);
         spawned.map_err(|cause| NodeError::System { what: "cannot start a thread", cause })?;
         Ok(Some(Self { orders, counters, kept: Mutex::new(config.lists.clone()) }))

@@ -1,19 +1,21 @@
 //! The way to standard error: lines and counter dumps go through one thread of their own, so that a reader who has gone,
 //! a full disk or a pipe that nobody empties never stops a worker, the main thread or a signal.
 //!
-//! What does not fit into the queue is dropped and counted; what cannot be written is dropped. Nothing here panics, and
-//! nobody but the writing thread waits for the descriptor.
+//! What does not fit into the queue is dropped and counted; what cannot be written is dropped. Nothing here panics, nobody
+//! but the writing thread waits for the descriptor, and a core does not even wait for the queue.
 
 mod form;
 mod limit;
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, OnceLock, PoisonError, TryLockError};
 use std::time::Duration;
 
+use tracing::callsite::Identifier;
 use tracing::{Event, Level as Importance, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
@@ -23,6 +25,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use self::form::{Form, Record, time};
 use self::limit::{Limiter, PERIOD};
 use crate::config::{self, LogFormat, LogLevel};
+use crate::time::Monotonic;
 use crate::upstream::MonotonicClock;
 
 /// Most bytes that wait to be written: room for the counters of a few hundred cores.
@@ -33,6 +36,13 @@ const FLUSH: Duration = Duration::from_millis(200);
 
 /// How long the writing thread waits when a descriptor that does not block is full.
 const RETRY: Duration = Duration::from_millis(10);
+
+/// How often a core tries to have the queue, which others have for a moment only, unless they are stopped just then: a few
+/// microseconds in all.
+const TRIES_MAX: u32 = 100;
+
+/// The target of what a start or a reload reports: one place tells all of it, and its lines are all told.
+pub const REPORT: &str = "heimdall_uring::report";
 
 /// How much is logged now, and how that is changed.
 static LEVEL: OnceLock<Level> = OnceLock::new();
@@ -50,9 +60,6 @@ struct Shape {
     form: Form,
     is_json: AtomicBool,
 }
-
-/// What was told of late, by place.
-static LIMITER: LazyLock<Mutex<Limiter>> = LazyLock::new(Mutex::default);
 
 /// When lines of one place came.
 static CLOCK: LazyLock<MonotonicClock> = LazyLock::new(MonotonicClock::start);
@@ -123,44 +130,115 @@ const fn filter_of(level: LogLevel) -> LevelFilter {
 /// The queue of this process, once its thread runs.
 static QUEUE: OnceLock<Queue> = OnceLock::new();
 
-/// Texts on their way to the writing thread.
+/// Texts and lines on their way to the writing thread.
 #[derive(Debug, Default)]
 struct Queue {
     waiting: Mutex<Waiting>,
     /// Something waits, or nothing does any more.
     changed: Condvar,
+    /// Lines of cores that somebody else had the queue for too long for.
+    missed: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Waiting {
-    texts: VecDeque<Vec<u8>>,
+    items: VecDeque<Item>,
     bytes: usize,
-    /// Texts that found no room since the last one that did.
+    /// Items that found no room since the last one that did.
     dropped: u64,
     is_writing: bool,
+    /// The writing thread holds lines back.
+    is_holding: bool,
+    /// The process is about to end: what is held back is to be told now.
+    is_ending: bool,
+}
+
+/// Something to be written.
+#[derive(Debug)]
+enum Item {
+    Text(Text),
+    Line(Box<Line>),
+}
+
+/// A text as it is; where lines are JSON, one of `importance` for each of its lines but comments.
+#[derive(Debug)]
+struct Text {
+    importance: Importance,
+    text: String,
+    form: Form,
+    time: String,
+}
+
+/// What one place of the program tells.
+#[derive(Debug)]
+struct Line {
+    place: Identifier,
+    record: Record,
+    form: Form,
+    time: String,
+    at: Monotonic,
+    /// Whether it counts among so many a second.
+    is_limited: bool,
+}
+
+impl Item {
+    /// What it takes in memory, nearly.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.text.len(),
+            Self::Line(line) => {
+                size_of::<Line>() + line.record.message.len() + line.record.fields.len() * 64
+            }
+        }
+    }
+}
+
+impl Text {
+    fn new(importance: Importance, text: String) -> Self {
+        Self { importance, text, form: form(), time: time() }
+    }
+
+    fn write(&self) {
+        let Self { importance, text, form, time } = self;
+        if form.format == LogFormat::Text {
+            return write_through(text.as_bytes());
+        }
+        for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let message = line.strip_prefix("heimdall-uring: ").unwrap_or(line).to_owned();
+            let record = Record::new(*importance, module_path!(), message);
+            write_through(form.line(&record, time).as_bytes());
+        }
+    }
+}
+
+impl Line {
+    fn write(&self, record: &Record) {
+        write_through(self.form.line(record, &self.time).as_bytes());
+    }
 }
 
 impl Waiting {
-    fn put(&mut self, text: &[u8]) {
-        if self.bytes + text.len() > QUEUE_BYTES_MAX {
+    fn put(&mut self, item: Item) {
+        let bytes = item.bytes();
+        if self.bytes + bytes > QUEUE_BYTES_MAX {
             self.dropped += 1;
             return;
         }
         if self.dropped > 0 {
             let dropped = std::mem::take(&mut self.dropped);
-            let note = told(
+            let note = Item::Text(Text::new(
                 Importance::WARN,
-                &format!("heimdall-uring: {dropped} log line(s) found no room and are lost\n"),
-            );
-            self.bytes += note.len();
-            self.texts.push_back(note.into_bytes());
+                format!("heimdall-uring: {dropped} log line(s) found no room and are lost\n"),
+            ));
+            self.bytes += note.bytes();
+            self.items.push_back(note);
         }
-        self.bytes += text.len();
-        self.texts.push_back(text.to_vec());
+        self.bytes += bytes;
+        self.items.push_back(item);
     }
 
     fn is_idle(&self) -> bool {
-        self.texts.is_empty() && !self.is_writing
+        self.items.is_empty() && !self.is_writing && !self.is_holding
     }
 }
 
@@ -170,26 +248,55 @@ impl Queue {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, text: &[u8]) {
-        self.lock().put(text);
+    /// The lock, if it is free soon.
+    fn lock_soon(&self) -> Option<MutexGuard<'_, Waiting>> {
+        for _ in 0..TRIES_MAX {
+            match self.waiting.try_lock() {
+                Ok(waiting) => return Some(waiting),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            }
+        }
+        None
+    }
+
+    fn put(&self, item: Item) {
+        self.put_into(self.lock(), item);
+    }
+
+    /// As [`Queue::put`], unless somebody else has the queue: then `item` is lost, and counted.
+    fn put_soon(&self, item: Item) {
+        match self.lock_soon() {
+            Some(waiting) => self.put_into(waiting, item),
+            None => drop(self.missed.fetch_add(1, Ordering::Relaxed)),
+        }
+    }
+
+    fn put_into(&self, mut waiting: MutexGuard<'_, Waiting>, item: Item) {
+        waiting.dropped += self.missed.swap(0, Ordering::Relaxed);
+        waiting.put(item);
+        drop(waiting);
         self.changed.notify_all();
     }
 
-    /// Waits for the next text; the one before it has then left. `None` when there has been none for a while, and lines are held
-    /// back.
-    fn next(&self) -> Option<Vec<u8>> {
+    /// Waits for the next item; the one before it has then left. `None` when lines are held back, and there has been none for a
+    /// while, or the process is about to end: see [`Queue::is_ending`].
+    fn next(&self, is_holding: bool) -> Option<Item> {
         let mut waiting = self.lock();
-        waiting.is_writing = false;
+        (waiting.is_writing, waiting.is_holding) = (false, is_holding);
         self.changed.notify_all();
         loop {
-            if let Some(text) = waiting.texts.pop_front() {
-                waiting.bytes -= text.len();
+            if let Some(item) = waiting.items.pop_front() {
+                waiting.bytes -= item.bytes();
                 waiting.is_writing = true;
-                return Some(text);
+                return Some(item);
             }
-            if !limiter().is_holding() {
+            if !is_holding {
                 waiting = self.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
                 continue;
+            }
+            if waiting.is_ending {
+                return None;
             }
             let waited = self.changed.wait_timeout(waiting, PERIOD);
             let (guard, outcome) = waited.unwrap_or_else(PoisonError::into_inner);
@@ -200,11 +307,18 @@ impl Queue {
         }
     }
 
+    fn is_ending(&self) -> bool {
+        self.lock().is_ending
+    }
+
     /// Waits until all has been written, but not for ever.
     fn flush(&self) {
+        let mut waiting = self.lock();
+        waiting.is_ending = true;
+        self.changed.notify_all();
         let busy = |waiting: &mut Waiting| !waiting.is_idle();
         // Whether it was in time makes no difference: the process ends.
-        drop(self.changed.wait_timeout_while(self.lock(), FLUSH, busy));
+        drop(self.changed.wait_timeout_while(waiting, FLUSH, busy));
     }
 }
 
@@ -213,62 +327,67 @@ impl Queue {
 /// # Errors
 /// The kernel's, if it grants no thread.
 pub fn start() -> io::Result<()> {
-    let write = || {
-        let queue = QUEUE.get_or_init(Queue::default);
-        loop {
-            if let Some(text) = queue.next() {
-                write_through(&text);
-            }
-            let overdue = limiter().overdue(Some(CLOCK.monotonic()));
-            for record in overdue {
-                write_through(form().line(&record, &time()).as_bytes());
-            }
-        }
-    };
     if QUEUE.get().is_none() {
+        let write = || write_all(QUEUE.get_or_init(Queue::default));
         std::thread::Builder::new().name("log".into()).spawn(write)?;
         QUEUE.get_or_init(Queue::default);
     }
     Ok(())
 }
 
+/// The life of the writing thread.
+fn write_all(queue: &Queue) -> ! {
+    let mut limiter = Limiter::default();
+    loop {
+        match queue.next(limiter.is_holding()) {
+            Some(Item::Text(text)) => text.write(),
+            Some(Item::Line(line)) => write_line(&line, &mut limiter),
+            None => {
+                let now = (!queue.is_ending()).then(|| CLOCK.monotonic());
+                for record in limiter.overdue(now) {
+                    write_through(form().line(&record, &time()).as_bytes());
+                }
+            }
+        }
+    }
+}
+
+/// Writes `line`, if its place may tell it, and what other lines have been held back for long enough when it arose.
+fn write_line(line: &Line, limiter: &mut Limiter) {
+    let (is_told, before) = match line.is_limited {
+        true => limiter.admit(line.place.clone(), &line.record, line.at),
+        false => (true, None),
+    };
+    if let Some(before) = before {
+        line.write(&before);
+    }
+    if is_told {
+        line.write(&line.record);
+    }
+    limiter.overdue(Some(line.at)).iter().for_each(|record| line.write(record));
+}
+
+thread_local! {
+    /// Whether the thread waits for nobody.
+    static IS_HURRIED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// From now on what the calling thread logs is lost rather than that it waits for somebody.
+pub fn never_wait() {
+    IS_HURRIED.set(true);
+}
+
 /// Sends `text` to standard error as it is; where lines are JSON, as one of `importance` for each of its lines but comments.
 pub fn say(importance: Importance, text: &str) {
-    send(&told(importance, text));
-}
-
-/// `text` as it is sent.
-fn told(importance: Importance, text: &str) -> String {
-    let form = form();
-    if form.format == LogFormat::Text {
-        return text.to_owned();
-    }
-    let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with('#'));
-    let lines = lines.map(|line| {
-        let message = line.strip_prefix("heimdall-uring: ").unwrap_or(line);
-        form.line(&Record::new(importance, module_path!(), message.to_owned()), &time())
-    });
-    lines.collect()
-}
-
-fn send(text: &str) {
+    let text = Text::new(importance, text.to_owned());
     match QUEUE.get() {
-        Some(queue) => queue.put(text.as_bytes()),
-        None => write_through(text.as_bytes()),
+        Some(queue) => queue.put(Item::Text(text)),
+        None => text.write(),
     }
-}
-
-fn limiter() -> MutexGuard<'static, Limiter> {
-    // Nothing that is done under the lock leaves it half done.
-    LIMITER.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Gives what waits a moment to be written, before the process ends.
 pub fn flush() {
-    let held_back = limiter().overdue(None);
-    for record in held_back {
-        send(&form().line(&record, &time()));
-    }
     if let Some(queue) = QUEUE.get() {
         queue.flush();
     }
@@ -295,22 +414,19 @@ struct Lines;
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let record = Record::of(event);
-        let place = event.metadata().callsite();
-        let mut limiter = limiter();
-        let was_holding = limiter.is_holding();
-        let (is_told, before) = limiter.admit(place, &record, CLOCK.monotonic());
-        let begins_to_hold = limiter.is_holding() && !was_holding;
-        drop(limiter);
-        if let Some(before) = before {
-            send(&form().line(&before, &time()));
-        }
-        if is_told {
-            send(&form().line(&record, &time()));
-        } else if let Some(queue) = QUEUE.get().filter(|_| begins_to_hold) {
-            // The writing thread has to look after what is held back. It looks under this lock before it waits.
-            drop(queue.lock());
-            queue.changed.notify_all();
+        let meta = event.metadata();
+        let line = Line {
+            place: meta.callsite(),
+            record: Record::of(event),
+            form: form(),
+            time: time(),
+            at: CLOCK.monotonic(),
+            is_limited: meta.target() != REPORT,
+        };
+        match QUEUE.get() {
+            Some(queue) if IS_HURRIED.get() => queue.put_soon(Item::Line(Box::new(line))),
+            Some(queue) => queue.put(Item::Line(Box::new(line))),
+            None => line.write(&line.record),
         }
     }
 }
@@ -319,35 +435,77 @@ impl<S: Subscriber> Layer<S> for Lines {
 mod tests {
     use super::*;
 
+    fn text(text: &str) -> Item {
+        Item::Text(Text::new(Importance::INFO, text.to_owned()))
+    }
+
+    /// The text that comes next, which has to be one.
+    fn next(queue: &Queue) -> String {
+        match queue.next(false) {
+            Some(Item::Text(text)) => text.text,
+            other => panic!("no text: {other:?}"),
+        }
+    }
+
     #[test]
     fn texts_come_out_in_order() {
         let queue = Queue::default();
-        queue.put(b"first");
-        queue.put(b"second");
-        assert_eq!(queue.next().unwrap(), b"first");
-        assert_eq!(queue.next().unwrap(), b"second");
+        queue.put(text("first"));
+        queue.put(text("second"));
+        assert_eq!(next(&queue), "first");
+        assert_eq!(next(&queue), "second");
         assert!(!queue.lock().is_idle(), "the second is still being written");
     }
 
     #[test]
     fn what_finds_no_room_is_counted_and_told_before_the_next() {
         let queue = Queue::default();
-        queue.put(&vec![b'x'; QUEUE_BYTES_MAX]);
-        queue.put(b"lost");
-        queue.put(b"lost, too");
-        assert_eq!(queue.next().unwrap().len(), QUEUE_BYTES_MAX);
-        queue.put(b"kept");
-        let note = String::from_utf8(queue.next().unwrap()).unwrap();
+        queue.put(text(&"x".repeat(QUEUE_BYTES_MAX)));
+        queue.put(text("lost"));
+        queue.put(text("lost, too"));
+        assert_eq!(next(&queue).len(), QUEUE_BYTES_MAX);
+        queue.put(text("kept"));
+        let note = next(&queue);
         assert!(note.contains("2 log line(s)"), "{note}");
-        assert_eq!(queue.next().unwrap(), b"kept");
+        assert_eq!(next(&queue), "kept");
         assert_eq!(queue.lock().bytes, 0);
+    }
+
+    #[test]
+    fn core_does_not_wait_for_whoever_has_the_queue_and_its_line_is_counted() {
+        let queue = Queue::default();
+        let others = queue.lock();
+        queue.put_soon(text("lost"));
+        drop(others);
+        queue.put_soon(text("kept"));
+        let note = next(&queue);
+        assert!(note.contains("1 log line(s)"), "{note}");
+        assert_eq!(next(&queue), "kept");
+    }
+
+    #[test]
+    fn text_takes_as_much_room_whatever_lines_look_like() {
+        let counters = "dns_queries_total{core=\"0\"} 1\n".repeat(1_000);
+        let form = Form { format: LogFormat::Json, is_coloured: false, is_for_journal: false };
+        let as_json = Text { form, ..Text::new(Importance::INFO, counters.clone()) };
+        assert_eq!(Item::Text(as_json).bytes(), counters.len());
+    }
+
+    #[test]
+    fn what_is_held_back_is_told_before_the_end() {
+        let queue = Queue::default();
+        queue.put(text("text"));
+        assert_eq!(next(&queue), "text");
+        queue.lock().is_ending = true;
+        assert!(queue.next(true).is_none());
+        assert!(!queue.lock().is_idle(), "it is yet to be told");
     }
 
     #[test]
     fn flush_ends_with_the_last_text_or_with_its_patience() {
         let queue = Queue::default();
         queue.flush();
-        queue.put(b"text");
+        queue.put(text("text"));
         queue.flush();
         assert!(!queue.lock().is_idle(), "nobody writes it, and still it returns");
     }

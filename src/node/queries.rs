@@ -42,6 +42,9 @@ impl Queries {
             consumers.push((consumer, Arc::clone(&own)));
             counters.push(own);
         }
+        if let Some(path) = &query_log.path {
+            tracing::info!("query log: {} is opened", path.display());
+        }
         let recorder = Recorder::begin(Setup {
             query_log: query_log.clone(),
             dnstap: dnstap.clone(),

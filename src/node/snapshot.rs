@@ -33,6 +33,9 @@ const LOOK: Duration = Duration::from_secs(1);
 /// microseconds (benches/snapshot.rs).
 const STEP_PAUSE: Duration = Duration::from_micros(200);
 
+/// Steps between two pauses once nobody is served any more.
+const STEPS_LAST: u32 = 64;
+
 /// How long a worker waits for the disk before it tries again to hand a block over.
 const DISK_PAUSE: Duration = Duration::from_millis(2);
 
@@ -260,6 +263,7 @@ impl Snapshots {
         let core = u32::try_from(core).unwrap_or(u32::MAX);
         let piece = |content| Piece { round, core, begun, content };
         let mut block = Block::default();
+        let mut steps = 0_u32;
         loop {
             let content = match worker.change_shard(|shard, _| shard.walk_on(&mut walk, &mut block))
             {
@@ -275,10 +279,9 @@ impl Snapshots {
             if is_over {
                 return;
             }
-            if is_serving {
+            steps += 1;
+            if is_serving || steps.is_multiple_of(STEPS_LAST) {
                 Timer::new(STEP_PAUSE).await;
-            } else {
-                glommio::yield_if_needed().await;
             }
         }
     }

@@ -31,7 +31,7 @@ use super::topology::Topology;
 use super::vigil::{beat, leave, save_when_asked, wait_for_drain};
 use super::warm::{self, WarmList};
 use super::worker::{self, Outfit, Upstreams, Worker};
-use super::{NodeError, claim, clock, desk, hosts, limits, pin, switches};
+use super::{NodeError, claim, clock, desk, hosts, limits, log, pin, switches};
 use crate::cache::Shard;
 use crate::config::{self, Config, IoBackend, Upstream};
 use crate::control;
@@ -56,8 +56,10 @@ use crate::upstream::{
 /// the locked-memory limit of a fresh machine.
 const EXECUTOR_IO_BYTES: usize = 256 << 10;
 
-/// How long the data plane may keep timers and streams waiting while datagrams pour in.
-const PREEMPTION: Duration = Duration::from_millis(1);
+/// When the executor's own timer ends a turn: never. glommio 0.9 arms it, looks whether it has fired, and if it has (because the
+/// thread did not get the CPU in between) takes no task up but sleeps, with tasks that could run, until something else happens:
+/// at the start, for ever. Tasks that could keep others waiting pause by themselves.
+const PREEMPTION: Duration = Duration::from_secs(24 * 3600);
 
 /// How often the main thread looks at the heartbeats.
 const TICK: Duration = Duration::from_millis(250);
@@ -186,7 +188,7 @@ pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Resul
     about.fallbacks.clone_from(&refused);
     warnings.extend(refused);
     warnings.dedup();
-    warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    warnings.iter().for_each(|warning| tracing::warn!(target: log::REPORT, "{warning}"));
     let (requests, asked) = Requests::open();
     let (panel, drains) =
         furnish((crew, steering), about, (&shared, requests), api.as_ref(), sender.clone());
@@ -333,7 +335,8 @@ fn open_all(
     for (seat, ends) in seats.iter().zip(mesh::between(seats.len())) {
         let (member, addresses, refused) =
             open(seat, (ends, warm_list.clone()), shared, sender, news)?;
-        tracing::info!("core {} on CPU {} listens on {}", seat.core, seat.cpu, list(&addresses));
+        let (core, cpu) = (seat.core, seat.cpu);
+        tracing::info!(target: log::REPORT, "core {core} on CPU {cpu} listens on {}", list(&addresses));
         refusals.extend(refused);
         crew.push(member);
     }
@@ -455,6 +458,7 @@ fn watch(
 
 /// A worker's thread from start to end.
 fn run_worker(seat: &Seat, own: (Ends, WarmList), shared: &Shared, sender: &Sender<News>) {
+    log::never_wait();
     let core = seat.core;
     let warnings = pin::settle(seat);
     let outcome =

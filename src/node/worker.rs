@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_lite::future::or;
 use glommio::Task;
@@ -30,6 +31,9 @@ use crate::serve::{
 use crate::time::{CacheTime, Monotonic, Now};
 use crate::upstream::Report;
 use crate::wire::MESSAGE_BYTES_MAX;
+
+/// How long others have the core between two steps of a sweep.
+const SWEEP_PAUSE: Duration = Duration::from_micros(50);
 
 /// What became of a question that nobody has asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -99,7 +103,8 @@ impl Worker {
         })
     }
 
-    /// Goes by the policy in force from now on; `false` while it is being exchanged: the next batch is early enough.
+    /// Goes by the policy in force from now on; `false` while it is being exchanged, or what is counted of its lists is read: the
+    /// next batch is early enough.
     #[inline]
     pub(super) fn take_up_policy(&self) -> bool {
         self.published.epoch() == self.epoch.get() || self.exchange_policy()
@@ -108,9 +113,11 @@ impl Worker {
     #[cold]
     fn exchange_policy(&self) -> bool {
         let Some((epoch, policy)) = self.published.current_if_free() else { return false };
-        self.epoch.set(epoch);
         let generation = policy.generation();
-        self.core.borrow_mut().go_by(policy);
+        if !self.core.borrow_mut().go_by(policy) {
+            return false;
+        }
+        self.epoch.set(epoch);
         if generation != self.settings.borrow().generation {
             self.exchange_settings(generation);
         }
@@ -216,7 +223,7 @@ impl Worker {
 
     async fn sweep_to_the_end(self: Rc<Self>) {
         while self.core.borrow_mut().sweep(self.now.get()) {
-            glommio::yield_if_needed().await;
+            Timer::new(SWEEP_PAUSE).await;
         }
         self.is_sweeping.set(false);
     }

@@ -1,6 +1,7 @@
 //! Hot path. The flight recorder of one core: what it decided last, in memory that is set aside at the start.
 //!
-//! Plain hits are noted by samples, because they are many and alike; everything else always. Who is noted overwrites the oldest.
+//! Plain hits are noted by samples, because they are many and alike, refusals so many a second and beyond that by samples, because
+//! strangers can have as many as they like; everything else always. Who is noted overwrites the oldest.
 
 use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +14,9 @@ use crate::wire::name::NAME_BYTES_MAX;
 
 /// Decisions that one step of a reader looks at: some ten microseconds.
 pub const STEP: usize = 256;
+
+/// Refusals of a second that are noted whatever else there is: a flood of them takes minutes to push out all else.
+const REFUSALS_MAX: u32 = 4;
 
 /// Who was asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -76,6 +80,8 @@ pub struct Decisions {
     /// How many there have been.
     noted: Cell<u64>,
     sampling: Sampling,
+    /// The second of the last refusal, and how many there have been in it.
+    refusals: Cell<(u64, u32)>,
 }
 
 impl Decisions {
@@ -103,7 +109,7 @@ impl Decisions {
         };
         let slots = RefCell::new(vec![EMPTY; count].into_boxed_slice());
         let sampling = Sampling::new(u32::try_from(core).unwrap_or(u32::MAX));
-        Self { slots, noted: Cell::new(0), sampling }
+        Self { slots, noted: Cell::new(0), sampling, refusals: Cell::default() }
     }
 
     /// Whether the plain hit at hand is one of those that are noted; to be asked once for each.
@@ -111,6 +117,16 @@ impl Decisions {
     #[must_use]
     pub fn is_due(&self) -> bool {
         self.sampling.is_due()
+    }
+
+    /// Whether the refusal at hand is noted; to be asked once for each.
+    #[must_use]
+    pub fn is_refusal_due(&self, at: CacheTime) -> bool {
+        let second = at.as_millis() / 1_000;
+        let (last, count) = self.refusals.get();
+        let count = if second == last { count } else { 0 };
+        self.refusals.set((second, count.saturating_add(1)));
+        count < REFUSALS_MAX || self.sampling.is_due()
     }
 
     /// Notes `decision` in the place of the oldest.
@@ -194,6 +210,22 @@ mod tests {
             let newest = noted - expected..noted;
             assert_eq!(seen(&decisions), newest.rev().collect::<Vec<_>>());
         }
+    }
+
+    #[test]
+    fn flood_of_refusals_is_noted_by_samples() {
+        let decisions = Decisions::new(1, 0);
+        let due = |second: u64| {
+            let at = CacheTime::from_millis(second * 1_000);
+            (0..6_400).filter(|_| decisions.is_refusal_due(at)).count()
+        };
+        for second in [0, 1, 1_000] {
+            // One in 64 beside those that always are.
+            assert!((50..200).contains(&due(second)), "{second}");
+        }
+        let next = CacheTime::from_millis(2_000_000);
+        let first: Vec<bool> = (0..4).map(|_| decisions.is_refusal_due(next)).collect();
+        assert_eq!(first, [true; 4]);
     }
 
     #[test]

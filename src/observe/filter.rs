@@ -1,6 +1,6 @@
 //! What a core counts of each list.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, TryLockError};
 
 use super::Counter;
 use super::text::{Exposition, Kind};
@@ -62,11 +62,16 @@ impl FilterHits {
     }
 
     /// From now on the list with the number *n* is the one that is called `names[n]`: what was counted of a name goes on
-    /// under its new number, a name that was not there begins at zero. For the core that counts alone.
-    pub fn follow(&self, names: Vec<&'static str>) {
-        let mut known = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+    /// under its new number, a name that was not there begins at zero. For the core that counts alone; `false` while somebody
+    /// reads what it counts: the core has to try again, before it goes by other lists.
+    pub fn follow(&self, names: Vec<&'static str>) -> bool {
+        let mut known = match self.names.try_lock() {
+            Ok(known) => known,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
         if *known == names {
-            return;
+            return true;
         }
         let counts = |name: &&str| {
             let number = known.iter().position(|other| other == name);
@@ -80,11 +85,11 @@ impl FilterHits {
             }
         }
         *known = names;
+        true
     }
 
     /// What was counted of each list, as of one moment, and last of what the operator overrides: questions blocked, answers
-    /// blocked, questions allowed. The names are held for no longer than that: the core must not wait for whoever writes
-    /// them down.
+    /// blocked, questions allowed. The names are held for no longer than that: a core has to come back for them.
     #[must_use]
     pub fn counts(&self) -> Vec<(&'static str, [u64; 3])> {
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
@@ -122,10 +127,10 @@ mod tests {
     #[test]
     fn counters_go_with_the_names_of_their_lists() {
         let hits = FilterHits::default();
-        hits.follow(vec!["ads", "games"]);
+        assert!(hits.follow(vec!["ads", "games"]));
         hits.blocked(0);
         hits.allowed(1);
-        hits.follow(vec!["news", "games", "ads"]);
+        assert!(hits.follow(vec!["news", "games", "ads"]));
         hits.blocked(2);
         let text = exposed(&hits);
         for (list, outcome, count) in [
@@ -144,21 +149,34 @@ mod tests {
     #[test]
     fn list_that_was_away_begins_at_zero() {
         let hits = FilterHits::default();
-        hits.follow(vec!["ads"]);
+        assert!(hits.follow(vec!["ads"]));
         hits.blocked(0);
-        hits.follow(Vec::new());
+        assert!(hits.follow(Vec::new()));
         assert!(!exposed(&hits).contains("list=\"ads\""));
-        hits.follow(vec!["ads"]);
+        assert!(hits.follow(vec!["ads"]));
         assert!(exposed(&hits).contains("list=\"ads\",outcome=\"blocked\",core=\"0\"} 0"));
+    }
+
+    #[test]
+    fn core_does_not_wait_for_whoever_reads() {
+        let hits = FilterHits::default();
+        assert!(hits.follow(vec!["ads"]));
+        hits.blocked(0);
+        let reader = hits.names.lock().unwrap();
+        assert!(!hits.follow(vec!["games", "ads"]));
+        drop(reader);
+        assert_eq!(hits.counts()[0], ("ads", [1, 0, 0]));
+        assert!(hits.follow(vec!["games", "ads"]));
+        assert_eq!(hits.counts()[1], ("ads", [1, 0, 0]));
     }
 
     #[test]
     fn overrides_count_on_whatever_lists_come_and_go() {
         let hits = FilterHits::default();
         hits.blocked(OVERRIDES);
-        hits.follow(vec!["ads"]);
+        assert!(hits.follow(vec!["ads"]));
         hits.blocked(OVERRIDES);
-        hits.follow(Vec::new());
+        assert!(hits.follow(Vec::new()));
         assert_eq!(hits.counts(), [("overrides", [2, 0, 0])]);
     }
 }

@@ -14,6 +14,10 @@ pub enum Transport {
     Tcp,
 }
 
+/// What can be switched off, as the config calls it.
+pub(super) const OPTIMIZATIONS: [&str; 4] =
+    ["zero_copy_parsing", "simd", "hot_cache", "filter_pre_filter"];
+
 /// Why a message was not a query: the causes of [`Malformed`] without their details.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[expect(missing_docs, reason = "the variants are those of wire::Malformed")]
@@ -133,6 +137,8 @@ pub struct ServingCounters {
     pub rebindings: Counter,
     /// Messages that the checking reader copied.
     pub copied: Counter,
+    /// Which of the `[optimizations]` the core goes by: 1 or 0, in the order of the config's documentation.
+    pub optimizations: [Gauge; OPTIMIZATIONS.len()],
     /// Queries answered past the answer's lifetime.
     pub stale: Counter,
     /// Questions asked without a client that waits: ahead of an end, behind it, or for the warm-up list.
@@ -286,6 +292,7 @@ impl ServingCounters {
         ] {
             counter(name, help, &[], count.value());
         }
+        self.expose_optimizations(&core, out);
         let labels = [("core", core.as_str())];
         if let Some(rate) = self.hit_rate() {
             let help = "Part of the look-ups since the start that the cache answered";
@@ -298,6 +305,14 @@ impl ServingCounters {
             ("dns_cache_bytes", "Bytes held by the cache", &self.cache_bytes),
         ] {
             out.sample(Kind::Gauge, name, help, &labels, gauge.value());
+        }
+    }
+
+    fn expose_optimizations(&self, core: &str, out: &mut Exposition) {
+        for (switch, gauge) in OPTIMIZATIONS.into_iter().zip(&self.optimizations) {
+            let help = "1 where the core goes by it, 0 where it is switched off or cannot be had";
+            let labels = [("switch", switch), ("core", core)];
+            out.sample(Kind::Gauge, "dns_optimization_in_use", help, &labels, gauge.value());
         }
     }
 }

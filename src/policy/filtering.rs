@@ -124,6 +124,13 @@ impl Filtering {
         &self.groups
     }
 
+    /// Whether its lists are those of `other`, by name and number.
+    #[must_use]
+    pub fn is_numbered_as(&self, other: &Self) -> bool {
+        let names = self.lists.iter().map(|list| &list.name);
+        names.eq(other.lists.iter().map(|list| &list.name))
+    }
+
     /// What the operator calls the lists, by number.
     #[must_use]
     pub fn list_names(&self) -> Vec<&'static str> {

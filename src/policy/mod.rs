@@ -182,6 +182,12 @@ impl Policy {
         self
     }
 
+    /// Whether the filter before the tables of lists is asked.
+    #[must_use]
+    pub const fn is_pre_filtered(&self) -> bool {
+        !self.is_exact
+    }
+
     /// The same, with `rebinding` for the answers of upstreams.
     #[must_use]
     pub fn against(mut self, rebinding: Rebinding) -> Self {

@@ -72,8 +72,14 @@ impl Published {
     /// Drops what nobody uses any more; says how many are still in use. For the thread that replaces, from time to time.
     pub fn reap(&self) -> usize {
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.retain(|policy| Arc::strong_count(policy) > 1);
-        retired.len()
+        let (unused, used): (Vec<_>, Vec<_>) =
+            retired.drain(..).partition(|policy| Arc::strong_count(policy) == 1);
+        let count = used.len();
+        *retired = used;
+        drop(retired);
+        // Only now, because it may take long: others want to retire theirs meanwhile.
+        drop(unused);
+        count
     }
 }
 

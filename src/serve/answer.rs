@@ -118,8 +118,9 @@ impl<P> Core<P> {
         sections: Sections<'_>,
         counters: Arc<ServingCounters>,
     ) -> Self {
-        counters.filter.follow(list_names(&policy));
-        Self {
+        let is_followed = counters.filter.follow(list_names(&policy));
+        assert!(is_followed, "nobody reads the counters of a core that is being made");
+        let core = Self {
             policy,
             rate: None,
             shard: shard
@@ -138,7 +139,9 @@ impl<P> Core<P> {
             tap: None,
             decisions: Decisions::new(0, 0),
             salt: 0,
-        }
+        };
+        core.tell_optimizations();
+        core
     }
 
     /// The same, with `peers` other cores beside it.
@@ -175,10 +178,33 @@ impl<P> Core<P> {
         &self.decisions
     }
 
-    /// Goes by `policy` from now on. What the cache holds is the truth of upstreams, so nothing of it has to go.
-    pub fn go_by(&mut self, policy: Arc<Policy>) {
-        self.counters.filter.follow(list_names(&policy));
+    /// Goes by `policy` from now on. What the cache holds is the truth of upstreams, so nothing of it has to go. `false` while
+    /// somebody reads what is counted of the lists, which are others now: all is as it was.
+    pub fn go_by(&mut self, policy: Arc<Policy>) -> bool {
+        let is_same = match (self.policy.filtering(), policy.filtering()) {
+            (Some(own), Some(other)) => own.is_numbered_as(other),
+            (None, None) => true,
+            _ => false,
+        };
+        if !is_same && !self.counters.filter.follow(list_names(&policy)) {
+            return false;
+        }
         self.policy = policy;
+        self.tell_optimizations();
+        true
+    }
+
+    /// Has the counters show what this core goes by.
+    fn tell_optimizations(&self) {
+        let in_use = [
+            !self.is_copying,
+            self.folding != Folding::WORDS,
+            self.shard.has_hot_segment(),
+            self.policy.is_pre_filtered(),
+        ];
+        for (gauge, is_on) in self.counters.optimizations.iter().zip(in_use) {
+            gauge.set(u64::from(is_on));
+        }
     }
 
     /// Goes by other `sections` from now on, as far as they can change while queries come: sizes of replies, bounds of the
@@ -192,6 +218,7 @@ impl<P> Core<P> {
         self.folding = folding_of(sections.optimizations);
         self.is_copying = !sections.optimizations.zero_copy_parsing;
         self.shard.keep_hot_segment(sections.optimizations.hot_cache);
+        self.tell_optimizations();
     }
 
     /// Limits clients to what `rate` grants them, from now on.
@@ -248,7 +275,11 @@ impl<P> Core<P> {
         } else {
             self.find(message, || Query::parse(message), client, now, out)
         };
-        let is_noted = !self.account.is_plain() || self.decisions.is_due();
+        let is_noted = if self.account.is_plain() {
+            self.decisions.is_due()
+        } else {
+            self.account.how != Some(How::Refused) || self.decisions.is_refusal_due(now.cache)
+        };
         if self.tap.is_none() && !is_noted {
             return verdict;
         }
@@ -258,13 +289,25 @@ impl<P> Core<P> {
     /// As [`Core::find`], from a query that holds nothing of its message.
     #[cold]
     fn find_copied(&mut self, message: &[u8], client: Client, now: Now, out: &mut [u8]) -> Verdict {
-        self.counters.copied.bump();
-        let copy = CopiedQuery::read(message);
-        let read = || copy.as_ref().map(CopiedQuery::view).map_err(|&malformed| malformed);
-        self.find(message, read, client, now, out)
+        let mut copy = None;
+        let place = &mut copy;
+        let verdict = self.find(
+            message,
+            move || {
+                let copy = place.insert(CopiedQuery::read(message)).as_ref();
+                copy.map(CopiedQuery::view).map_err(|&malformed| malformed)
+            },
+            client,
+            now,
+            out,
+        );
+        if copy.is_some() {
+            self.counters.copied.bump();
+        }
+        verdict
     }
 
-    /// `read` takes `message` apart.
+    /// `read` takes `message` apart, unless its client is over its limit and gets nothing.
     #[inline(always)]
     fn find<'m>(
         &mut self,
@@ -278,7 +321,7 @@ impl<P> Core<P> {
         self.account = Account { group: asker.place.group, ..Account::default() };
         if let Some(excess) = self.charge(client, asker, now) {
             self.counters.query(client.transport, None);
-            return self.answer_excess(excess, (message, read()), client, now, out);
+            return self.answer_excess(excess, (message, read), client, now, out);
         }
         let query = match read() {
             Ok(query) => query,

@@ -10,21 +10,21 @@ use crate::wire::{AnswerBuf, Ede, Malformed, Query, Rcode};
 const TOO_MANY_QUERIES: &str = "too many queries from this client";
 
 impl<P> Core<P> {
-    /// Deals with a message over its client's limit, and with what was read in it. Of datagrams that are no query none gets a
-    /// reply.
+    /// Deals with a message over its client's limit, which is read only if there may be a reply. Of datagrams that are no query
+    /// none gets one.
     #[cold]
-    pub(super) fn answer_excess(
+    pub(super) fn answer_excess<'m>(
         &mut self,
         excess: Excess,
-        (message, query): (&[u8], Result<Query<'_>, Malformed>),
+        (message, read): (&[u8], impl FnOnce() -> Result<Query<'m>, Malformed>),
         client: Client,
         now: Now,
         out: &mut [u8],
     ) -> Verdict {
         let verdict = match excess {
             Excess::Drop => self.drop_excess(),
-            Excess::Slip => self.slip(query, client, now, out),
-            Excess::Refuse => self.refuse_excess(message, query, client, now, out),
+            Excess::Slip => self.slip(read(), client, now, out),
+            Excess::Refuse => self.refuse_excess(message, read(), client, now, out),
         };
         let counter = match (&verdict, excess) {
             (Verdict::Reply(_), Excess::Slip) => &self.counters.rate_slipped,

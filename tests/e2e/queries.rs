@@ -197,15 +197,19 @@ fn store_has_what_was_asked_and_goes_on_after_a_kill() {
 
 #[test]
 fn node_answers_while_nobody_can_write() {
+    /// Queries before the counters are looked at, and that are under way at a time.
+    const ROUND: u64 = 8_192;
+    const WINDOW: u64 = 64;
     let (upstream, directory) = (upstream(), Directory::create());
     let path = directory.path().join("queries.sqlite");
     // A receiver that never takes anything, nor says a word.
     let socket = directory.path().join("silent.sock");
     let _silent = std::os::unix::net::UnixListener::bind(&socket).unwrap();
     let config = format!(
-        "[query_log]\npath = \"{}\"\n[dnstap]\nsocket = \"{}\"",
+        "[query_log]\npath = \"{}\"\n[dnstap]\nsocket = \"{}\"\n{}",
         path.display(),
-        socket.display()
+        socket.display(),
+        list(&directory)
     );
     let node = Setup::new().upstream(upstream.address).config(&config).start();
     let mut locker = Command::new("sqlite3")
@@ -220,12 +224,16 @@ fn node_answers_while_nobody_can_write() {
     std::io::Read::read_exact(locker.stdout.as_mut().unwrap(), &mut word).unwrap();
     assert_eq!(&word, b"mine\n");
     let client = Datagrams::to(node.address);
+    let long = format!("{0}.{0}.{0}.ads.test", "x".repeat(63));
     let mut asked = 0_u64;
     eventually("something is dropped at both places", || {
-        for _ in 0..2_000 {
-            client.exchange(&query(9, "name.test", A));
+        for _ in 0..ROUND / WINDOW {
+            // Long names that differ fill a block soonest.
+            let numbers = asked..asked + WINDOW;
+            numbers.for_each(|number| client.send(&query(9, &format!("{number}.{long}"), A)));
+            (0..WINDOW).for_each(|_| drop(client.receive_bytes()));
+            asked += WINDOW;
         }
-        asked += 2_000;
         let counters = node.counters();
         let dropped = |place: &str| counters.sum(DROPPED, &format!("place=\"{place}\""));
         assert_eq!(counters.sum("dns_queries_total", ""), asked, "all were answered");

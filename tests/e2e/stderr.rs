@@ -44,7 +44,7 @@ impl Unheard {
     }
 
     fn answers(&self) -> bool {
-        let reply = Datagrams::to(self.address).try_exchange(&query(1, "www.local.test", A));
+        let reply = Datagrams::briefly(self.address).try_exchange(&query(1, "www.local.test", A));
         reply.is_some_and(|reply| reply.rcode() == NOERROR)
     }
 

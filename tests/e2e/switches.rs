@@ -45,8 +45,12 @@ fn each_switch_is_told_everywhere_and_changes_no_answer() {
         assert!(line.ends_with("reload: applied optimizations"), "{line}");
         node.wait_for_line(&format!("{switch} off"));
         let told = get(api, "/api/v1/status", &[]).json();
+        let cores = told["cores"].as_array().unwrap().len() as u64;
+        let counters = node.counters();
         for other in SWITCHES {
             assert_eq!(told["optimizations"][other], other != switch, "{switch}: {told}");
+            let in_use = counters.sum("dns_optimization_in_use", &format!("switch=\"{other}\""));
+            assert_eq!(in_use, if other == switch { 0 } else { cores }, "{switch}: {other}");
         }
         assert_eq!(replies(&node), usual, "{switch}");
         let copied = node.counters().sum("dns_copied_total", "");

@@ -1,7 +1,6 @@
 //! What requests are checked by, and what shows that it is this node: a token, a certificate and its key. Their files may be
 //! renewed while the node runs; what is read anew takes the place of what was, for the connections that come then.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,9 +12,13 @@ use tokio_rustls::rustls::{ServerConfig, crypto};
 
 use super::ApiError;
 use crate::config::{self, Token};
+use crate::sys::file;
 
 /// Longest token file that is read, in bytes.
 const TOKEN_FILE_BYTES_MAX: u64 = 1_024;
+
+/// Longest file of a certificate or a key that is read, in bytes.
+const PEM_FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Shared by the API, which goes by it, and whoever reads it anew.
 #[derive(Clone, Debug)]
@@ -105,20 +108,22 @@ impl Papers {
 pub fn token_of(section: &config::Api) -> Result<Option<Token>, ApiError> {
     let Some(path) = &section.token_file else { return Ok(section.token.clone()) };
     let fail = |cause: String| ApiError::TokenFile { path: path.clone(), cause };
-    let text = read_bounded(path).map_err(|cause| fail(cause.to_string()))?;
+    let text = read_bounded(path, TOKEN_FILE_BYTES_MAX).and_then(|octets| {
+        String::from_utf8(octets).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))
+    });
+    let text = text.map_err(|cause| fail(cause.to_string()))?;
     let token = Token::from_text(text.trim_ascii());
     token
         .map(Some)
         .ok_or_else(|| fail("expected one line of 16 to 256 visible ASCII characters".to_owned()))
 }
 
-fn read_bounded(path: &Path) -> io::Result<String> {
+/// What stands in the file at `path`, up to a length. A pipe is not waited for.
+fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     use io::Read as _;
-    #[expect(clippy::disallowed_methods, reason = "control opens the files of a node")]
-    let file = fs::File::open(path)?;
-    let mut text = String::new();
-    file.take(TOKEN_FILE_BYTES_MAX).read_to_string(&mut text)?;
-    Ok(text)
+    let mut octets = Vec::new();
+    file::open_without_waiting(path)?.take(bytes_max).read_to_end(&mut octets)?;
+    Ok(octets)
 }
 
 fn tls_of(section: &config::Api) -> Result<Option<Tls>, ApiError> {
@@ -131,14 +136,18 @@ fn tls_of(section: &config::Api) -> Result<Option<Tls>, ApiError> {
         cause,
     };
     let of_certificate = |cause: String| fail("api.certificate", certificate, cause);
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let text = read_bounded(certificate, PEM_FILE_BYTES_MAX);
+    let text = text.map_err(|error| of_certificate(error.to_string()))?;
+    let chain = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
         .map_err(|error| of_certificate(error.to_string()))?;
     if chain.is_empty() {
         return Err(of_certificate("no certificate in it".to_owned()));
     }
     let of_key = |cause: String| fail("api.key", key, cause);
-    let secret = PrivateKeyDer::from_pem_file(key).map_err(|error| of_key(error.to_string()))?;
+    let text = read_bounded(key, PEM_FILE_BYTES_MAX);
+    let text = text.map_err(|error| of_key(error.to_string()))?;
+    let secret = PrivateKeyDer::from_pem_slice(&text).map_err(|error| of_key(error.to_string()))?;
     let (kept_chain, kept_secret) = (chain.clone(), secret.secret_der().to_vec());
     let provider = crypto::ring::default_provider();
     let mut tls = ServerConfig::builder_with_provider(Arc::new(provider))
@@ -155,6 +164,24 @@ fn tls_of(section: &config::Api) -> Result<Option<Tls>, ApiError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pipe_without_a_writer_is_no_token_and_nobody_waits_for_it() {
+        let path = std::env::temp_dir().join(format!("heimdall-pipe-{}", std::process::id()));
+        let made = std::process::Command::new("mkfifo").arg(&path).status().unwrap();
+        assert!(made.success());
+        let section = config::Api { token_file: Some(path.clone()), ..config::Api::default() };
+        let token = token_of(&section);
+        let tls = config::Api {
+            certificate: Some(path.clone()),
+            key: Some(path.clone()),
+            ..config::Api::default()
+        };
+        let tls = tls_of(&tls).map(|_| ());
+        std::fs::remove_file(&path).unwrap();
+        assert!(token.unwrap_err().to_string().contains("expected one line"));
+        assert!(tls.unwrap_err().to_string().contains("no certificate in it"));
+    }
 
     #[test]
     fn what_is_new_is_told_and_holds_for_all_who_share_it() {

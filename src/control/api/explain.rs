@@ -36,6 +36,8 @@ pub(super) async fn explain(parameters: &Parameters, shared: &Shared) -> Result<
         transport: if transport == "tcp" { Transport::Tcp } else { Transport::Udp },
     };
     let question = Hypothetical { message: message(qname.as_name(), qtype)?, client };
+    // It is closed never, so there is always a turn.
+    let turn = shared.explaining.acquire().await;
     let mut cores = Vec::new();
     for (core, desk) in shared.node.desks().iter().enumerate() {
         let question = Box::new(question.clone());
@@ -43,6 +45,7 @@ pub(super) async fn explain(parameters: &Parameters, shared: &Shared) -> Result<
         let explained = explained.ok_or_else(|| Refusal::bad("that is no question"))?;
         cores.push(describe(core, &explained));
     }
+    drop(turn);
     let wanted =
         Wanted { name: Some(qname.clone()), client: asking, limit: SHOWN_MAX, ..Wanted::default() };
     Ok(json(&json!({

@@ -4,13 +4,14 @@
 use std::fs::{self, DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, UnixListener};
 
 use super::stream::Stream;
 use crate::config::ApiListen;
+use crate::sys::errno;
 
 /// Rights of the socket: its owner and its owner's group may connect.
 const SOCKET_MODE: u32 = 0o660;
@@ -90,8 +91,13 @@ fn ensure_free(path: &Path) -> io::Result<()> {
     if !meta.file_type().is_socket() {
         return Err(io::Error::other("something stands there that is no socket"));
     }
-    match UnixStream::connect(path) {
-        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+    // Not a stream: that would wait for room among the connections of whoever listens, perhaps for ever.
+    match UnixDatagram::unbound()?.connect(path) {
+        Ok(()) => Err(io::ErrorKind::AddrInUse.into()),
+        // There is somebody, who does not take datagrams.
+        Err(error) if error.raw_os_error() == Some(errno::EPROTOTYPE) => {
+            Err(io::ErrorKind::AddrInUse.into())
+        }
         // What an ended process has left.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
         Err(error) => Err(error),
@@ -131,6 +137,20 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let _entered = runtime.enter();
         Listening::open(&ApiListen::Unix(path.to_owned()))
+    }
+
+    #[test]
+    fn somebody_who_accepts_nothing_is_found_at_once() {
+        let path = place("backlog");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let _entered = runtime.enter();
+        let socket = tokio::net::UnixSocket::new_stream().unwrap();
+        socket.bind(&path).unwrap();
+        let _listener = socket.listen(0).unwrap();
+        let _waits = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let refused = ensure_free(&path).unwrap_err();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
     }
 
     #[test]

@@ -236,6 +236,8 @@ struct Shared {
     dumping: Arc<Semaphore>,
     /// One change of what is switched by hand at a time.
     switching: Arc<Semaphore>,
+    /// One question explained at a time: each takes every core a while.
+    explaining: Semaphore,
     /// So many searches of the query log at a time.
     searching: Arc<Semaphore>,
     /// What is seen most, as it was told last.
@@ -329,6 +331,7 @@ impl Api {
             since: Instant::now(),
             dumping: Arc::new(Semaphore::new(1)),
             switching: Arc::new(Semaphore::new(1)),
+            explaining: Semaphore::new(1),
             searching: Arc::new(Semaphore::new(queries::SEARCHES_MAX)),
             most: Most::default(),
         });

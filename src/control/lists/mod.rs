@@ -27,7 +27,7 @@ use siphasher::sip::SipHasher24;
 
 pub use self::contents::contents;
 
-use self::compile::{Compiled, Press, Reading};
+use self::compile::{Compiled, Failure, Press, Reading};
 use self::copies::Copies;
 use self::download::Downloader;
 use self::image::Tally;
@@ -41,6 +41,7 @@ use crate::observe::{FilterCounters, ListCounters};
 use crate::policy::filter::syntax::Remarks;
 use crate::policy::filter::{Image, Lists, MAGIC};
 use crate::policy::{Filtering, Published};
+use crate::sys::priority;
 use crate::time::CacheTime;
 
 /// Lists that have changed wait for others that are being looked at, but no longer than this.
@@ -87,6 +88,8 @@ pub struct Setup {
     pub groups: Box<[Lists]>,
     /// Draws what nobody can foretell.
     pub draw: fn() -> io::Result<[u8; 16]>,
+    /// Reads the clock that schedules go by.
+    pub clock: fn() -> CacheTime,
 }
 
 /// Keeps the lists.
@@ -96,6 +99,9 @@ pub struct Keeper {
     /// [`Setup::groups`], until the first image.
     groups: Option<Box<[Lists]>>,
     draw: fn() -> io::Result<[u8; 16]>,
+    clock: fn() -> CacheTime,
+    /// Whether long work gives way to all else.
+    is_patient: bool,
     /// Where the image is kept.
     directory: Option<PathBuf>,
     /// What keeps the directory to this node.
@@ -120,7 +126,7 @@ impl Keeper {
     /// Puts in force what the lists on this machine say: the image of before if it still fits, or a fresh one, of files and
     /// the copies of what was downloaded. `None` without lists.
     pub fn begin(setup: Setup, published: Arc<Published>) -> Option<Self> {
-        let Setup { filter, lists, groups, draw } = setup;
+        let Setup { filter, lists, groups, draw, clock } = setup;
         if lists.is_empty() {
             return None;
         }
@@ -145,6 +151,8 @@ impl Keeper {
             lists,
             groups: Some(groups),
             draw,
+            clock,
+            is_patient: false,
             directory,
             _claim: claim,
             copies,
@@ -166,6 +174,7 @@ impl Keeper {
     /// Looks at each list when it is time, and at all of them when told so, from the first order on and as long as there is
     /// somebody who could give one.
     pub fn run(mut self, orders: &Receiver<Order>) {
+        self.is_patient = true;
         let mut order = orders.recv().map_err(|_| RecvTimeoutError::Disconnected);
         loop {
             match order {
@@ -188,6 +197,22 @@ impl Keeper {
             let rest = if self.published.reap() > 0 { REAP_PAUSE } else { SLEEP_MAX };
             order = orders.recv_timeout(self.schedule.rest(monotonic()).min(rest));
         }
+    }
+
+    /// Does `work` on a thread that gives way to all others, once the node serves. Nothing may be put in force there: others wait
+    /// for whoever does.
+    fn behind<T: Send>(&mut self, work: impl FnOnce(&mut Self) -> T + Send) -> T {
+        if !self.is_patient {
+            return work(self);
+        }
+        let behind = || {
+            priority::give_way();
+            work(self)
+        };
+        std::thread::scope(|scope| {
+            let done = scope.spawn(behind).join();
+            done.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
     }
 
     /// Keeps `lists` from now on and puts in force what of them lies on this machine, as at the start; what does not is
@@ -215,7 +240,7 @@ impl Keeper {
             tracing::info!("lists: there are none any more");
             return;
         }
-        let present = self.survey();
+        let present = self.behind(Self::survey);
         let stamp = self.stamp(&present);
         match self.image.clone().filter(|image| image.stamp() == stamp) {
             // Other answers perhaps, but the same rules.
@@ -250,7 +275,7 @@ impl Keeper {
     fn look_at_due(&mut self) {
         let mut changed_at = None;
         for number in self.schedule.due(monotonic()) {
-            if self.look(number) {
+            if self.behind(|keeper| keeper.look(number)) {
                 changed_at.get_or_insert_with(monotonic);
             }
             if changed_at.is_some_and(|changed| monotonic() - changed > CHANGE_WAIT_MAX) {
@@ -294,6 +319,18 @@ impl Keeper {
     /// Makes an image of all lists and puts it in force. If it cannot be made, what is in force stays.
     fn compile(&mut self) {
         let begun = monotonic();
+        let (outcome, made_of) = self.behind(|keeper| keeper.press(begun));
+        match outcome {
+            Ok(compiled) => self.take_over(compiled, made_of, begun),
+            Err(failure) => {
+                self.counters.failed.bump();
+                tracing::error!("lists: no image can be made: {failure}; what is in force stays");
+            }
+        }
+    }
+
+    /// An image of all lists, and what it is made of.
+    fn press(&self, begun: Instant) -> (Result<Compiled, Failure>, Vec<Material>) {
         let press = Press {
             lists: &self.lists,
             bytes_max: compile::share(self.filter.bytes.saturating_sub(self.copies.bytes())),
@@ -312,14 +349,7 @@ impl Keeper {
             text
         };
         let outcome = press.run(text_of, || self.stamp(&made_of.borrow()));
-        let made_of = made_of.into_inner();
-        match outcome {
-            Ok(compiled) => self.take_over(compiled, made_of, begun),
-            Err(failure) => {
-                self.counters.failed.bump();
-                tracing::error!("lists: no image can be made: {failure}; what is in force stays");
-            }
-        }
+        (outcome, made_of.into_inner())
     }
 
     fn take_over(&mut self, compiled: Compiled, made_of: Vec<Material>, begun: Instant) {
@@ -432,7 +462,7 @@ impl Keeper {
         self.counters.image_bytes.set(image.footprint().bytes as u64);
         self.counters.published.bump();
         let at_first = self.groups.take();
-        let at = CacheTime::from_millis(since_epoch(wall()));
+        let at = (self.clock)();
         self.published.replace(|policy| {
             // Whoever follows the schedules has said which lists count, as long as they are the same.
             let said =

@@ -32,7 +32,13 @@ fn setup(directory: Option<&Directory>, lists: &[List]) -> Setup {
         download_timeout: Duration::from_secs(20),
         ..Filter::default()
     };
-    Setup { filter, lists: lists.to_vec(), groups: Box::new([Lists::ALL]), draw: || Ok([7; 16]) }
+    Setup {
+        filter,
+        lists: lists.to_vec(),
+        groups: Box::new([Lists::ALL]),
+        draw: || Ok([7; 16]),
+        clock: CacheTime::default,
+    }
 }
 
 fn keeper(directory: Option<&Directory>, lists: &[List]) -> Keeper {
@@ -428,6 +434,56 @@ fn other_lists_are_in_force_at_once_with_their_own_numbers_and_counts() {
     assert_eq!(built(&keeper), 3);
     keeper.keep_others(filter, Vec::new());
     assert!(published.current().1.filtering().is_none() && keeper.counters.lists().is_empty());
+}
+
+#[test]
+fn other_lists_count_by_the_clock_that_is_handed_in() {
+    const NOON: u64 = 12 * 3_600_000;
+    let directory = Directory::create("clock");
+    let games = file("games", directory.write("games", b"games.example\n"));
+    let ads = file("ads", directory.write("ads", b"ads.example\n"));
+    // Half of the day, whatever the time zone.
+    let period = config::Period {
+        lists: vec!["games".into()],
+        days: config::Days(0x7F),
+        from_minute: 0,
+        to_minute: 720,
+    };
+    let groups = [config::Group {
+        name: config::DEFAULT_GROUP.into(),
+        periods: vec![period],
+        ..config::Group::default()
+    }];
+    let counts: [bool; 2] =
+        [CacheTime::default, || CacheTime::from_millis(NOON)].map(|clock: fn() -> CacheTime| {
+            let published = published();
+            let grouped = crate::policy::Groups::new(&groups, &[]);
+            published.replace(|policy| policy.clone().grouped(grouped.clone()));
+            let setup = Setup { clock, ..setup(None, std::slice::from_ref(&ads)) };
+            let mut keeper = Keeper::begin(setup, Arc::clone(&published)).unwrap();
+            keeper.keep_others(keeper.filter.clone(), vec![ads.clone(), games.clone()]);
+            let (_, policy) = published.current();
+            policy.filtering().unwrap().groups()[0].contains(1)
+        });
+    assert_ne!(counts[0], counts[1], "twelve hours lie between them");
+}
+
+#[test]
+fn long_work_gives_way_once_the_node_serves_and_the_thread_itself_never() {
+    /// Field 19 of proc_pid_stat(5), of the thread; the second one, in brackets, may hold blanks.
+    fn niceness(_: &mut Keeper) -> i32 {
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        let (_, rest) = stat.rsplit_once(") ").unwrap();
+        rest.split(' ').nth(16).unwrap().parse().unwrap()
+    }
+    let directory = Directory::create("patient");
+    let ads = file("ads", directory.write("ads", b"ads.example\n"));
+    let mut keeper = keeper(None, &[ads]);
+    let own = niceness(&mut keeper);
+    assert_eq!(keeper.behind(niceness), own);
+    keeper.is_patient = true;
+    assert_eq!(keeper.behind(niceness), 19);
+    assert_eq!(niceness(&mut keeper), own);
 }
 
 #[test]

@@ -9,6 +9,10 @@
 //! eventfd's counter, which stays raised until it is read, so the read returns at once or later, but returns. What
 //! tasks send before (3) is submitted by (3); after it, [`Plane::send`] sees that the plane sleeps and submits itself.
 //! [`Plane::close`] raises the counter too.
+//!
+//! The executor looks at its timers and files when no task can run, and under load that may never come. So the task waits once a
+//! millisecond for a read of its own eventfd, which it has raised: that is over at once, but not without such a look. The
+//! executor's own timer for this stays off, see `node::start`.
 
 mod counts;
 mod listen;
@@ -55,6 +59,9 @@ use crate::sys::uring::{Ring, Target};
 
 /// Datagrams handled between two looks at the other tasks of the core.
 const BATCH: usize = 64;
+
+/// How long the executor's timers and files may wait while datagrams pour in.
+const SHARE_AFTER: Duration = Duration::from_millis(1);
 
 /// What a plane is opened with.
 #[derive(Clone, Copy, Debug)]
@@ -110,6 +117,8 @@ pub struct Plane {
     spin_before_sleep: Duration,
     is_awake: Cell<bool>,
     is_closed: Cell<bool>,
+    /// When the executor last had the core.
+    shared: Cell<Instant>,
 }
 
 enum Io {
@@ -159,6 +168,7 @@ impl Plane {
             spin_before_sleep: setup.spin_before_sleep,
             is_awake: Cell::new(false),
             is_closed: Cell::new(false),
+            shared: Cell::new(now()),
         }))
     }
 
@@ -207,13 +217,10 @@ impl Plane {
     async fn serve<R: Respond>(&self, event: &BufferedFile, responder: &R) -> io::Result<()> {
         while !self.is_closed.get() {
             if self.turn(responder)? {
-                // Other task queues and the executor's own I/O get their share by its clock, tasks of this queue
-                // that a batch has woken after each batch: under load, "when nothing is left" may never come.
-                glommio::yield_if_needed().await;
-                yield_now().await;
+                self.share(event).await?;
                 continue;
             }
-            if !self.spin_before_sleep.is_zero() && self.spin(responder).await? {
+            if !self.spin_before_sleep.is_zero() && self.spin(event, responder).await? {
                 continue;
             }
             self.wake_on_completion(true);
@@ -221,6 +228,7 @@ impl Plane {
             if !self.turn(responder)? && !self.is_closed.get() {
                 self.is_awake.set(false);
                 event.read_at(0, size_of::<u64>()).await.map_err(io::Error::from)?;
+                self.shared.set(now());
                 self.is_awake.set(true);
                 self.counts.wakeups.add(1);
             }
@@ -230,21 +238,27 @@ impl Plane {
     }
 
     /// Polls for as long as configured; whether anything came.
-    async fn spin<R: Respond>(&self, responder: &R) -> io::Result<bool> {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "net is the edge: how long to spin is real time"
-        )]
-        let now = Instant::now;
+    async fn spin<R: Respond>(&self, event: &BufferedFile, responder: &R) -> io::Result<bool> {
         let start = now();
-        while now().duration_since(start) < self.spin_before_sleep && !self.is_closed.get() {
-            glommio::yield_if_needed().await;
-            yield_now().await;
+        while start.elapsed() < self.spin_before_sleep && !self.is_closed.get() {
+            self.share(event).await?;
             if self.turn(responder)? {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Lets others have the core: tasks that a batch has woken after each batch, the executor itself when it has waited long.
+    async fn share(&self, event: &BufferedFile) -> io::Result<()> {
+        if self.shared.get().elapsed() >= SHARE_AFTER {
+            self.event.signal();
+            event.read_at(0, size_of::<u64>()).await.map_err(io::Error::from)?;
+            self.shared.set(now());
+        }
+        glommio::yield_if_needed().await;
+        yield_now().await;
+        Ok(())
     }
 
     /// Stops taking queries; replies and upstream traffic go on.
@@ -508,4 +522,12 @@ impl std::fmt::Debug for Plane {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Plane").field("addresses", &self.addresses).finish_non_exhaustive()
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "net is the edge: how long the executor waits is real time"
+)]
+fn now() -> Instant {
+    Instant::now()
 }

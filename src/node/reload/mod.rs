@@ -137,8 +137,12 @@ impl Reloader {
                 tracing::info!("{}", report.summary());
             }
         }
-        report.needs_restart.iter().for_each(|later| tracing::warn!("reload: {later}"));
-        report.warnings.iter().for_each(|warning| tracing::warn!("reload: {warning}"));
+        for later in &report.needs_restart {
+            tracing::warn!(target: log::REPORT, "reload: {later}");
+        }
+        for warning in &report.warnings {
+            tracing::warn!(target: log::REPORT, "reload: {warning}");
+        }
         report
     }
 

@@ -525,6 +525,27 @@ fn malformed_messages_count_and_are_dropped_over_the_limit() {
 }
 
 #[test]
+fn what_is_dropped_for_the_limit_is_not_even_read() {
+    let (forward, udp, cache) =
+        (config::Forward::default(), config::Udp::default(), config::Cache::default());
+    let optimizations =
+        config::Optimizations { zero_copy_parsing: false, ..config::Optimizations::default() };
+    let sections =
+        Sections { forward: &forward, zones: &[], udp: &udp, cache: &cache, optimizations };
+    let mut core = limited(2);
+    core.adopt(sections);
+    let message = query(7, "www.example.");
+    // Two within the limit, one that is dropped, one that slips.
+    let copied: Vec<u64> = (0..4)
+        .map(|_| {
+            let _ = core.answer(&message, CLIENT, at(0), &mut [0; 512]);
+            core.counters.copied.value()
+        })
+        .collect();
+    assert_eq!(copied, [1, 2, 2, 3]);
+}
+
+#[test]
 fn client_outside_the_acl_is_refused_and_never_charged() {
     let mut core = limited(0);
     let stranger = Client { address: [8, 8, 8, 8].into(), ..CLIENT };

@@ -14,8 +14,10 @@ pub(super) const APPLICATION: i32 = 0x6864_5551;
 /// The form of the table; that of blocks stands in each of them.
 pub(super) const FORM: i32 = 2;
 
-/// `id` is the number of the block's last query.
+/// `id` is the number of the block's last query. What is made here is nobody's yet: it is synced once, as a whole.
 const SCHEMA: &str = "
+    PRAGMA journal_mode = OFF;
+    PRAGMA synchronous = OFF;
     PRAGMA page_size = 8192;
     PRAGMA auto_vacuum = INCREMENTAL;
     CREATE TABLE block (
@@ -90,25 +92,35 @@ pub(super) fn exists(path: &Path) -> Result<bool, Unusable> {
 /// Makes an empty store at `path`: beside it first, so that what is there is whole.
 pub(super) fn create(path: &Path) -> Result<(), Unusable> {
     let fresh = beside(path, "new");
-    let _ = fs::remove_file(&fresh);
+    for left in [&fresh, &journal(&fresh, "-wal"), &journal(&fresh, "-shm")] {
+        let _ = fs::remove_file(left);
+    }
     // Nobody but the owner learns what others asked.
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
     let connection = Connection::open_with_flags(&fresh, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
     connection.execute_batch(SCHEMA)?;
     connection.pragma_update(None, "user_version", FORM)?;
     connection.pragma_update(None, "application_id", APPLICATION)?;
+    // Later that would take syncs of its own.
+    connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.close().map_err(|(_, error)| error)?;
+    file.sync_all()?;
     // A journal without its file is worth nothing, and SQLite would take it for ours.
-    for journal in ["-wal", "-shm"] {
-        let mut journal_path = path.as_os_str().to_owned();
-        journal_path.push(journal);
-        match fs::remove_file(journal_path) {
+    for ending in ["-wal", "-shm"] {
+        match fs::remove_file(journal(path, ending)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error.into()),
             _ => {}
         }
     }
     fs::rename(&fresh, path)?;
     Ok(())
+}
+
+/// Where SQLite keeps something beside the file at `path`.
+fn journal(path: &Path, ending: &str) -> PathBuf {
+    let mut journal = path.as_os_str().to_owned();
+    journal.push(ending);
+    journal.into()
 }
 
 /// `path` with another ending behind its own.

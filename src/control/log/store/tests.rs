@@ -179,6 +179,20 @@ fn store_goes_on_where_it_ended_and_clients_may_be_anonymous() {
 }
 
 #[test]
+fn fresh_file_is_whole_at_once_whatever_another_start_has_left() {
+    let place = Place::new("fresh");
+    let left = ["new", "new-wal", "new-shm"].map(|ending| beside(&place.path, ending));
+    left.iter().for_each(|path| fs::write(path, "rest").unwrap());
+    create(&place.path).unwrap();
+    assert!(left.iter().all(|path| !path.exists()));
+    let names: Vec<_> = fs::read_dir(&place.directory).unwrap().collect();
+    assert_eq!(names.len(), 1, "{names:?}");
+    // It needs no other journal when it is opened (fileformat2, "File format version numbers").
+    assert_eq!(fs::read(&place.path).unwrap()[18..20], [2, 2]);
+    assert_eq!(integrity(&place.path), "ok");
+}
+
+#[test]
 fn files_of_others_are_not_touched() {
     let place = Place::new("foreign");
     let section = config::QueryLog::default();
