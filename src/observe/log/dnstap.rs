@@ -38,10 +38,19 @@ mod field {
 }
 
 /// `Dnstap.Type.MESSAGE`.
-const TYPE_MESSAGE: u64 = 1;
+const TYPE_MESSAGE: u8 = 1;
 
-/// More than what a frame has beside its beginning and its message: two keys, the message's length, the type.
-const FRAME_REST_BYTES: usize = 16;
+/// A frame ends with that.
+const END: [u8; 2] = [octet(field::TYPE, NUMBER), TYPE_MESSAGE];
+
+/// Wire types.
+const NUMBER: u32 = 0;
+const OCTETS: u32 = 2;
+const FOUR_OCTETS: u32 = 5;
+
+/// Room for a frame's head, from behind identity and version up to what was sent: the message's key and length; type, family and
+/// protocol; two addresses; two ports; two points in time; key and length of what was sent. Each is written with all its octets.
+const HEAD_BYTES: usize = 4 + 6 + 2 * 18 + 2 * 4 + 2 * 16 + 4;
 
 /// What a frame tells.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,13 +64,43 @@ pub enum Told {
 /// Makes frames.
 #[derive(Debug)]
 pub struct Encoder {
-    /// Identity and version, with which each frame begins.
-    before: Vec<u8>,
-    listeners: Vec<SocketAddr>,
+    /// Identity and version, with which each frame begins, and room for the head behind them.
+    begin: Vec<u8>,
+    /// Length of identity and version.
+    before: usize,
+    listeners: Vec<Listener>,
     is_anonymous: bool,
-    /// The message without what was sent.
-    head: Vec<u8>,
     policy: Vec<u8>,
+    /// When the last query came, and when its reply went.
+    times: [Time; 2],
+}
+
+/// What a frame says of a listener.
+#[derive(Debug)]
+struct Listener {
+    is_ipv4: bool,
+    address: Piece<18>,
+    port: Piece<4>,
+}
+
+/// Fields ready to be written: so many octets of these.
+#[derive(Clone, Copy, Debug)]
+struct Piece<const N: usize> {
+    octets: [u8; N],
+    len: usize,
+}
+
+/// A point in time, as it is told.
+#[derive(Clone, Copy, Debug)]
+struct Time {
+    micros: u64,
+    told: Piece<16>,
+}
+
+/// What of a head is written.
+struct Head<'a> {
+    octets: &'a mut [u8],
+    len: usize,
 }
 
 impl Encoder {
@@ -73,16 +112,22 @@ impl Encoder {
         listeners: Vec<SocketAddr>,
         is_anonymous: bool,
     ) -> Self {
-        let mut before = Vec::new();
-        bytes(field::IDENTITY, identity.as_bytes(), &mut before);
-        bytes(field::VERSION, version.as_bytes(), &mut before);
-        Self { before, listeners, is_anonymous, head: Vec::new(), policy: Vec::new() }
+        let mut begin = Vec::new();
+        bytes(field::IDENTITY, identity.as_bytes(), &mut begin);
+        bytes(field::VERSION, version.as_bytes(), &mut begin);
+        let before = begin.len();
+        begin.resize(before + HEAD_BYTES, 0);
+        let listeners = listeners.into_iter().map(Listener::new).collect();
+        let times = [
+            Time::new(field::QUERY_SECONDS, field::QUERY_NANOS, 0),
+            Time::new(field::RESPONSE_SECONDS, field::RESPONSE_NANOS, 0),
+        ];
+        Self { begin, before, listeners, is_anonymous, policy: Vec::new(), times }
     }
 
     /// Appends `entry` to `out` as one frame, without a length before it; `list` is the name of the list that decided it.
+    #[inline]
     pub fn append(&mut self, told: Told, entry: &Entry<'_>, list: Option<&str>, out: &mut Vec<u8>) {
-        self.head.clear();
-        self.write_head(told, entry);
         self.policy.clear();
         // What got no reply has nowhere else to say why.
         let is_last = told == Told::Response || entry.rcode.is_none();
@@ -93,48 +138,76 @@ impl Encoder {
             Told::Query => (field::QUERY_MESSAGE, entry.query),
             Told::Response => (field::RESPONSE_MESSAGE, entry.reply),
         };
-        // Each length is known before what it counts is written, so that nothing is written twice.
-        let parts = [(field, message), (field::POLICY, self.policy.as_slice())];
-        let parts = parts.into_iter().filter(|(_, part)| !part.is_empty());
-        let len = self.head.len() + parts.clone().map(|(_, part)| field_len(part)).sum::<usize>();
-        out.reserve(self.before.len() + len + FRAME_REST_BYTES);
-        out.extend_from_slice(&self.before);
-        key(field::MESSAGE, 2, out);
-        varint(len as u64, out);
-        out.extend_from_slice(&self.head);
-        parts.for_each(|(field, part)| bytes(field, part, out));
-        number(field::TYPE, TYPE_MESSAGE, out);
+        let head = self.write_head(told, entry, (field, message));
+        out.reserve(head + message.len() + field_len(self.policy.len()) + END.len());
+        out.extend_from_slice(&self.begin[..head]);
+        out.extend_from_slice(message);
+        if !self.policy.is_empty() {
+            bytes(field::POLICY, &self.policy, out);
+        }
+        out.extend_from_slice(&END);
     }
 
-    fn write_head(&mut self, told: Told, entry: &Entry<'_>) {
-        let out = &mut self.head;
+    /// Writes all that stands before `message`; says where that begins.
+    #[inline]
+    fn write_head(
+        &mut self,
+        told: Told,
+        entry: &Entry<'_>,
+        (field, message): (u32, &[u8]),
+    ) -> usize {
         let address = if self.is_anonymous { anonymous(entry.address) } else { entry.address };
-        number(field::MESSAGE_TYPE, if told == Told::Query { 5 } else { 6 }, out);
-        number(field::FAMILY, if address.is_ipv4() { 1 } else { 2 }, out);
+        let is_ipv4 = address.is_ipv4();
         let protocol = match entry.transport {
             Transport::Udp => 1,
             Transport::Tcp => 2,
         };
-        number(field::PROTOCOL, protocol, out);
-        octets(field::QUERY_ADDRESS, address, out);
+        let (kind, family) = (if told == Told::Query { 5 } else { 6 }, if is_ipv4 { 1 } else { 2 });
+        let socket = [
+            octet(field::MESSAGE_TYPE, NUMBER),
+            kind,
+            octet(field::FAMILY, NUMBER),
+            family,
+            octet(field::PROTOCOL, NUMBER),
+            protocol,
+        ];
+        let client = Piece::address(field::QUERY_ADDRESS, address);
         let listener = self.listeners.get(usize::from(entry.listener));
-        let own = listener.filter(|listener| listener.is_ipv4() == address.is_ipv4());
-        if let Some(own) = own.filter(|own| !own.ip().is_unspecified()) {
-            octets(field::RESPONSE_ADDRESS, own.ip(), out);
-        }
-        if !self.is_anonymous {
-            number(field::QUERY_PORT, entry.port.into(), out);
-        }
-        if let Some(listener) = listener {
-            number(field::RESPONSE_PORT, listener.port().into(), out);
-        }
+        let own = listener.filter(|listener| listener.is_ipv4 == is_ipv4);
+        let own = own.map_or(Piece::NONE, |own| own.address);
+        let port = if self.is_anonymous {
+            Piece::NONE
+        } else {
+            Piece::number(field::QUERY_PORT, entry.port)
+        };
+        let own_port = listener.map_or(Piece::NONE, |listener| listener.port);
+        let [begun, over] = &mut self.times;
         let begun_us = entry.time.as_millis().saturating_mul(1_000);
-        time(field::QUERY_SECONDS, field::QUERY_NANOS, begun_us, out);
-        if told == Told::Response {
-            let taken_us = entry.latency_us.unwrap_or(0).into();
-            let over_us = begun_us.saturating_add(taken_us);
-            time(field::RESPONSE_SECONDS, field::RESPONSE_NANOS, over_us, out);
+        let begun = begun.told(field::QUERY_SECONDS, field::QUERY_NANOS, begun_us);
+        let over = if told == Told::Response {
+            let over_us = begun_us.saturating_add(entry.latency_us.unwrap_or(0).into());
+            over.told(field::RESPONSE_SECONDS, field::RESPONSE_NANOS, over_us)
+        } else {
+            Piece::NONE
+        };
+        // Each length is known before what it counts is written, so that nothing is written twice.
+        let parts = [client.len, own.len, port.len, own_port.len, begun.len, over.len];
+        let sent = if message.is_empty() { 0 } else { field_len(message.len()) };
+        let policy = if self.policy.is_empty() { 0 } else { field_len(self.policy.len()) };
+        let len = socket.len() + parts.iter().sum::<usize>() + sent + policy;
+        let mut head = Head { octets: &mut self.begin[self.before..], len: 0 };
+        head.put(Piece::length(field::MESSAGE, len));
+        head.put(Piece { octets: socket, len: socket.len() });
+        head.put(client);
+        head.put(own);
+        head.put(port);
+        head.put(own_port);
+        head.put(begun);
+        head.put(over);
+        if !message.is_empty() {
+            head.put(Piece::length(field, message.len()));
         }
+        self.before + head.len
     }
 
     /// What a list did: its name as the rule, and the action that the reply shows. REFUSED has no number in the schema.
@@ -168,48 +241,138 @@ fn action(entry: &Entry<'_>) -> Option<u64> {
     })
 }
 
-/// Points in time, so many microseconds after the epoch: seconds as a number, what is left of a second in four octets.
-#[inline]
-fn time(seconds: u32, rest: u32, micros: u64, out: &mut Vec<u8>) {
-    const SECOND: u64 = 1_000_000;
-    number(seconds, micros / SECOND, out);
-    key(rest, 5, out);
-    let nanos = micros % SECOND * 1_000;
-    out.extend_from_slice(&u32::try_from(nanos).unwrap_or(0).to_le_bytes());
+impl Listener {
+    fn new(own: SocketAddr) -> Self {
+        let is_any = own.ip().is_unspecified();
+        let address =
+            if is_any { Piece::NONE } else { Piece::address(field::RESPONSE_ADDRESS, own.ip()) };
+        let port = Piece::number(field::RESPONSE_PORT, own.port());
+        Self { is_ipv4: own.is_ipv4(), address, port }
+    }
 }
 
-fn octets(field: u32, address: IpAddr, out: &mut Vec<u8>) {
-    match address {
-        IpAddr::V4(v4) => bytes(field, &v4.octets(), out),
-        IpAddr::V6(v6) => bytes(field, &v6.octets(), out),
+impl<const N: usize> Piece<N> {
+    const NONE: Self = Self { octets: [0; N], len: 0 };
+}
+
+impl Piece<18> {
+    #[inline]
+    fn address(field: u32, address: IpAddr) -> Self {
+        let mut octets = [0; 18];
+        let [key, length, rest @ ..] = &mut octets;
+        *key = octet(field, OCTETS);
+        let len = match address {
+            IpAddr::V4(v4) => {
+                rest[..4].copy_from_slice(&v4.octets());
+                4
+            }
+            IpAddr::V6(v6) => {
+                *rest = v6.octets();
+                16
+            }
+        };
+        *length = len;
+        Self { octets, len: 2 + usize::from(len) }
+    }
+}
+
+impl Piece<4> {
+    /// A field that is a number of two octets.
+    #[inline]
+    fn number(field: u32, value: u16) -> Self {
+        Self::with_key(octet(field, NUMBER), value.into())
+    }
+
+    /// The key and the length of a field that is a part or a message, which are shorter than 2 MiB.
+    #[inline]
+    fn length(field: u32, len: usize) -> Self {
+        Self::with_key(octet(field, OCTETS), u32::try_from(len).unwrap_or(u32::MAX))
+    }
+
+    #[inline]
+    fn with_key(key: u8, value: u32) -> Self {
+        let [low, middle, high] =
+            [value, value >> 7, value >> 14].map(|part| part.to_le_bytes()[0]);
+        let (octets, len) = match value {
+            0..0x80 => ([key, low, 0, 0], 2),
+            0x80..0x4000 => ([key, low | 0x80, middle, 0], 3),
+            _ => ([key, low | 0x80, middle | 0x80, high], 4),
+        };
+        Self { octets, len }
+    }
+}
+
+impl Time {
+    /// So many microseconds after the epoch: seconds as a number, what is left of a second in four octets.
+    fn new(seconds: u32, rest: u32, micros: u64) -> Self {
+        const SECOND: u64 = 1_000_000;
+        let mut told = [0; 16];
+        let mut head = Head { octets: &mut told, len: 0 };
+        head.put_octet(octet(seconds, NUMBER));
+        let mut whole = micros / SECOND;
+        while whole >= 0x80 {
+            head.put_octet(whole.to_le_bytes()[0] | 0x80);
+            whole >>= 7;
+        }
+        head.put_octet(whole.to_le_bytes()[0]);
+        head.put_octet(octet(rest, FOUR_OCTETS));
+        let nanos = u32::try_from(micros % SECOND * 1_000).unwrap_or(0);
+        head.put(Piece { octets: nanos.to_le_bytes(), len: 4 });
+        let len = head.len;
+        Self { micros, told: Piece { octets: told, len } }
+    }
+
+    /// The fields of `micros`, of which many are the same one after the other.
+    #[inline]
+    fn told(&mut self, seconds: u32, rest: u32, micros: u64) -> Piece<16> {
+        if self.micros != micros {
+            *self = Self::new(seconds, rest, micros);
+        }
+        self.told
+    }
+}
+
+impl Head<'_> {
+    /// Writes all octets of `piece`, of which as many count as it says: a copy of fixed length costs less than one of few octets.
+    #[inline]
+    fn put<const N: usize>(&mut self, piece: Piece<N>) {
+        self.octets[self.len..self.len + N].copy_from_slice(&piece.octets);
+        self.len += piece.len;
+    }
+
+    fn put_octet(&mut self, octet: u8) {
+        self.put(Piece { octets: [octet], len: 1 });
     }
 }
 
 fn number(field: u32, value: u64, out: &mut Vec<u8>) {
-    key(field, 0, out);
+    out.push(octet(field, NUMBER));
     varint(value, out);
 }
 
 fn bytes(field: u32, value: &[u8], out: &mut Vec<u8>) {
-    key(field, 2, out);
+    out.push(octet(field, OCTETS));
     varint(value.len() as u64, out);
     out.extend_from_slice(value);
 }
 
-/// Length of what [`bytes`] writes: keys of our fields take one octet.
-const fn field_len(value: &[u8]) -> usize {
-    let bits = usize::BITS - (value.len() | 1).leading_zeros();
-    1 + bits.div_ceil(7) as usize + value.len()
+/// Length of what [`bytes`] writes of so many octets: keys of our fields take one.
+#[inline]
+const fn field_len(len: usize) -> usize {
+    let width = match len {
+        0..0x80 => 1,
+        0x80..0x4000 => 2,
+        _ => (usize::BITS - len.leading_zeros()).div_ceil(7) as usize,
+    };
+    1 + width + len
 }
 
-/// All our fields have numbers below 16, so that it takes one octet.
-#[inline]
-fn key(field: u32, wire_type: u32, out: &mut Vec<u8>) {
+/// A key: all our fields have numbers below 16, so that it takes one octet.
+const fn octet(field: u32, wire_type: u32) -> u8 {
     let [key, ..] = (field << 3 | wire_type).to_le_bytes();
-    out.push(key);
+    key
 }
 
-#[inline]
 fn varint(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
         let [low, ..] = value.to_le_bytes();
@@ -296,6 +459,38 @@ mod tests {
         assert_eq!(value(&told, field::RESPONSE_NANOS), Some(nanos));
         assert_eq!(value(&told, field::RESPONSE_MESSAGE), Some(b"reply".to_vec()));
         assert_eq!(value(&told, field::POLICY), None);
+    }
+
+    #[test]
+    fn frames_have_these_octets() {
+        let listener = "[2001:db8::53]:53".parse().unwrap();
+        let mut encoder = Encoder::new("h", "v", vec![listener], false);
+        let address = "2001:db8::7".parse().unwrap();
+        let transport = Transport::Tcp;
+        let (query, reply) = (&b"query"[..], &b"reply"[..]);
+        let entry = Entry { address, transport, listener: 0, port: 300, query, reply, ..ENTRY };
+        for (told, kind, key, message) in
+            [(Told::Query, 5, 0x52, query), (Told::Response, 6, 0x72, reply)]
+        {
+            let mut frame = Vec::new();
+            encoder.append(told, &entry, None, &mut frame);
+            let client = [0x20, 1, 0x0D, 0xB8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+            let own = [0x20, 1, 0x0D, 0xB8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x53];
+            let time = |seconds, rest| {
+                let second = [seconds, 0x80, 0xE2, 0xCF, 0xAA, 6];
+                [&second[..], &[rest], &123_000_000_u32.to_le_bytes()].concat()
+            };
+            let mut body = [&[8, kind, 0x10, 2, 0x18, 2, 0x22, 16][..], &client].concat();
+            body.extend([&[0x2A, 16][..], &own, &[0x30, 0xAC, 2, 0x38, 53]].concat());
+            body.extend(time(0x40, 0x4D));
+            if told == Told::Response {
+                body.extend(time(0x60, 0x6D));
+            }
+            body.extend([&[key, 5][..], message].concat());
+            let len = u8::try_from(body.len()).unwrap();
+            let expected = [&b"\x0A\x01h\x12\x01v\x72"[..], &[len], &body, &[0x78, 1]].concat();
+            assert_eq!(frame, expected, "{told:?}");
+        }
     }
 
     #[test]

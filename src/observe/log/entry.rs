@@ -142,6 +142,7 @@ const NO_LIST: u16 = u16::MAX;
 
 impl<'a> Entry<'a> {
     /// The head: the lengths of what follows it among it.
+    #[inline]
     pub(super) fn head(&self) -> [u8; HEAD_BYTES] {
         let address = match self.address {
             IpAddr::V4(v4) => v4.to_ipv6_mapped(),
@@ -176,23 +177,26 @@ impl<'a> Entry<'a> {
     }
 
     /// The parts in the order in which they stand in the queue.
+    #[inline]
     pub(super) fn parts<'e>(&'e self, head: &'e [u8; HEAD_BYTES]) -> [&'e [u8]; 4] {
         [head, self.qname, self.query, self.reply]
     }
 
     /// Reads an entry whose parts each fill whole words of eight bytes.
+    #[inline]
     #[must_use]
     pub fn read(bytes: &'a [u8]) -> Option<Self> {
-        let mut rest = bytes;
-        let time = u64::from_le_bytes(take(&mut rest)?);
-        let address = Ipv6Addr::from(take::<16>(&mut rest)?);
-        let latency = u32::from_le_bytes(take(&mut rest)?);
+        let (head, mut rest) = bytes.split_first_chunk::<HEAD_BYTES>()?;
+        let mut head = head.as_slice();
+        let time = u64::from_le_bytes(take(&mut head)?);
+        let address = Ipv6Addr::from(take::<16>(&mut head)?);
+        let latency = u32::from_le_bytes(take(&mut head)?);
         let mut numbers = [0; 8];
         for number in &mut numbers {
-            *number = u16::from_le_bytes(take(&mut rest)?);
+            *number = u16::from_le_bytes(take(&mut head)?);
         }
         let [port, listener, list, rcode, qtype, reply_len, query_bytes, reply_bytes] = numbers;
-        let [transport, group, how, qname_bytes] = take(&mut rest)?;
+        let [transport, group, how, qname_bytes] = take(&mut head)?;
         Some(Self {
             time: CacheTime::from_millis(time),
             latency_us: (latency != NO_LATENCY).then_some(latency),
@@ -242,6 +246,7 @@ fn length(bytes: &[u8]) -> u16 {
     u16::try_from(bytes.len()).unwrap_or(u16::MAX)
 }
 
+#[inline]
 fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     let (chunk, behind) = rest.split_first_chunk()?;
     *rest = behind;
@@ -249,6 +254,7 @@ fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
 }
 
 /// The next part, of `len` bytes, and the padding behind it.
+#[inline]
 fn part<'a>(rest: &mut &'a [u8], len: u16) -> Option<&'a [u8]> {
     let len = usize::from(len);
     let (whole, behind) = rest.split_at_checked(len.next_multiple_of(8))?;

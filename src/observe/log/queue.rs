@@ -10,6 +10,9 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 const WORD_BYTES: usize = 8;
 
+/// Words that are copied in one go: a compiler leaves loops over atomic words as they are.
+const AT_ONCE: usize = 4;
+
 /// Most words of one record: a query and a reply, both as long as messages get, and what is said beside them.
 const RECORD_WORDS_MAX: usize = 2 * (1 << 16) / WORD_BYTES + 64;
 
@@ -82,6 +85,7 @@ impl Ring {
 
 impl Producer {
     /// Appends a record made of `parts`, each of which is filled up to whole words; `false` when there is no room for it.
+    #[inline]
     pub fn push(&self, parts: &[&[u8]]) -> bool {
         let words: usize =
             1 + parts.iter().map(|part| part.len().div_ceil(WORD_BYTES)).sum::<usize>();
@@ -90,29 +94,30 @@ impl Producer {
         if words > RECORD_WORDS_MAX || !self.has_room(end) {
             return false;
         }
-        self.ring.word(begin).store(words as u64, Ordering::Relaxed);
-        let mut next = begin + 1;
-        for part in parts {
-            let (whole, rest) = part.as_chunks::<WORD_BYTES>();
-            let [first, second] = self.ring.stretch(next, whole.len() as u64);
-            let (before, behind) = whole.split_at(first.len());
-            for (place, chunks) in [(first, before), (second, behind)] {
-                for (word, chunk) in place.iter().zip(chunks) {
-                    word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
-                }
+        match self.ring.stretch(begin, words as u64) {
+            [[first, rest @ ..], []] => {
+                first.store(words as u64, Ordering::Relaxed);
+                fill(rest, parts);
             }
-            next += whole.len() as u64;
-            if !rest.is_empty() {
-                let mut last = [0; WORD_BYTES];
-                last[..rest.len()].copy_from_slice(rest);
-                self.ring.word(next).store(u64::from_le_bytes(last), Ordering::Relaxed);
-                next += 1;
-            }
+            _ => self.fill_around(begin, words, parts),
         }
         self.written.set(end);
         // Whoever sees this number sees the words before it.
         self.ring.written.0.store(end, Ordering::Release);
         true
+    }
+
+    /// Writes a record that goes on at the beginning of the ring.
+    #[cold]
+    fn fill_around(&self, begin: u64, words: usize, parts: &[&[u8]]) {
+        self.ring.word(begin).store(words as u64, Ordering::Relaxed);
+        let mut next = begin + 1;
+        for part in parts {
+            for chunk in part.chunks(WORD_BYTES) {
+                self.ring.word(next).store(last_word(chunk, chunk.len()), Ordering::Relaxed);
+                next += 1;
+            }
+        }
     }
 
     #[inline]
@@ -127,6 +132,59 @@ impl Producer {
     }
 }
 
+/// Writes `parts` one behind the other, each from a word on: there is a word for each.
+#[inline]
+fn fill(mut words: &[AtomicU64], parts: &[&[u8]]) {
+    for part in parts {
+        let (whole, rest) = part.as_chunks::<WORD_BYTES>();
+        let (places, behind) = words.split_at(whole.len());
+        let (fours, places) = places.as_chunks::<AT_ONCE>();
+        let (four_chunks, chunks) = whole.as_chunks::<AT_ONCE>();
+        fours.iter().zip(four_chunks).for_each(|(words, chunks)| put(words, chunks));
+        put(places, chunks);
+        words = behind;
+        if !rest.is_empty()
+            && let [word, behind @ ..] = words
+        {
+            word.store(last_word(part, rest.len()), Ordering::Relaxed);
+            words = behind;
+        }
+    }
+}
+
+#[inline]
+fn put(words: &[AtomicU64], chunks: &[[u8; WORD_BYTES]]) {
+    for (word, chunk) in words.iter().zip(chunks) {
+        word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
+    }
+}
+
+/// The last `count` octets of `part`, which are at most a word, and zeros behind them.
+#[inline]
+fn last_word(part: &[u8], count: usize) -> u64 {
+    if let Some(chunk) = part.last_chunk() {
+        // A whole word is read and moved down: a call for some octets would cost more.
+        return u64::from_le_bytes(*chunk) >> (8 * (WORD_BYTES - count));
+    }
+    part.iter().rev().fold(0, |word, octet| word << 8 | u64::from(*octet))
+}
+
+/// Copies `words` to `chunks`, of which there are as many.
+#[inline]
+fn copy(words: &[AtomicU64], chunks: &mut [[u8; WORD_BYTES]]) {
+    let (fours, words) = words.as_chunks::<AT_ONCE>();
+    let (four_chunks, chunks) = chunks.as_chunks_mut::<AT_ONCE>();
+    fours.iter().zip(four_chunks).for_each(|(words, chunks)| take(words, chunks));
+    take(words, chunks);
+}
+
+#[inline]
+fn take(words: &[AtomicU64], chunks: &mut [[u8; WORD_BYTES]]) {
+    for (word, chunk) in words.iter().zip(chunks) {
+        *chunk = word.load(Ordering::Relaxed).to_le_bytes();
+    }
+}
+
 impl Consumer {
     fn new(ring: Arc<Ring>) -> Self {
         Self { ring, read: 0, record: Vec::new() }
@@ -137,15 +195,19 @@ impl Consumer {
         let written = self.ring.written.0.load(Ordering::Acquire);
         while self.read < written {
             let words = self.ring.word(self.read).load(Ordering::Relaxed).max(1);
-            self.record.clear();
-            for part in self.ring.stretch(self.read + 1, words - 1) {
-                let octets = part.iter().map(|word| word.load(Ordering::Relaxed).to_le_bytes());
-                self.record.extend(octets);
+            let [first, second] = self.ring.stretch(self.read + 1, words - 1);
+            let len = first.len() + second.len();
+            if self.record.len() < len {
+                self.record.resize(len, [0; WORD_BYTES]);
             }
+            let record = &mut self.record[..len];
+            let (before, behind) = record.split_at_mut(first.len());
+            copy(first, before);
+            copy(second, behind);
             self.read += words;
             // Record by record, so that the writer has room again while this side works.
             self.ring.read.0.store(self.read, Ordering::Release);
-            each(self.record.as_flattened());
+            each(record.as_flattened());
         }
     }
 

@@ -206,13 +206,10 @@ impl Packer {
     pub fn add(&mut self, entry: &Entry<'_>, label: impl FnMut(Label) -> String) {
         assert!(!self.is_full(), "who adds has looked whether there is room");
         let shape = self.told_shape(entry, label);
-        let qname = Name::parse(entry.qname).map_or(&[0][..], Name::as_bytes);
-        self.lower.clear();
-        self.lower.extend_from_slice(qname);
-        // Lengths of labels are no letters.
-        self.lower.make_ascii_lowercase();
         let is_blocked = entry.how == How::Blocked;
-        let name = self.names.number(&self.lower, is_blocked);
+        // What is known in these very octets is a name, and in lower case.
+        let name = self.names.recent(entry.qname, is_blocked);
+        let name = name.unwrap_or_else(|| self.lowered(entry.qname, is_blocked));
         let (address, port) = if self.is_anonymous {
             (anonymous(entry.address), 0)
         } else {
@@ -371,6 +368,16 @@ impl Packer {
             }
         }
         sieve.octets()
+    }
+
+    /// The number of the name that `qname` is in lower case.
+    fn lowered(&mut self, qname: &[u8], is_blocked: bool) -> u16 {
+        let qname = Name::parse(qname).map_or(&[0][..], Name::as_bytes);
+        self.lower.clear();
+        self.lower.extend_from_slice(qname);
+        // Lengths of labels are no letters.
+        self.lower.make_ascii_lowercase();
+        self.names.number(&self.lower, is_blocked)
     }
 
     /// The number of the shape that `entry` has.
