@@ -18,10 +18,12 @@ for argument in "$@"; do
 done
 command -v valgrind >/dev/null || scripts/setup --tests
 
-# The core alone, as it is built for the product; nothing of the node is compiled.
-cargo build --locked --release --quiet --package heimdall-instructions
+# The core alone; nothing of the node is compiled. As for the product, but in one unit: which functions are inlined must not depend on
+# how a change happens to divide the crate.
+CARGO_PROFILE_RELEASE_CODEGEN_UNITS=1 cargo build --locked --release --quiet --package heimdall-instructions \
+    --target-dir "${CARGO_TARGET_DIR:-target}/instructions"
 outcome=0
-"${CARGO_TARGET_DIR:-target}/release/heimdall-instructions" "${arguments[@]}" || outcome=$?
+"${CARGO_TARGET_DIR:-target}/instructions/release/heimdall-instructions" "${arguments[@]}" || outcome=$?
 if [[ -n $times ]]; then
     cargo bench --locked --quiet --bench dns_performance -- --output-format bencher
 fi
