@@ -6,7 +6,7 @@
 #
 # Fails (1) when a step takes over 2 % more than in the baseline; one that takes over 2 % less asks for a new one, which --accept
 # writes. Counts of another compiler, C library or kind of processor are shown and not compared; with --strict that fails, too.
-# --prove checks, and shows that the check can be relied on: two runs agree to within 0.2 %, and 5 % more work (--slow-down 5) fails in
+# --prove checks, and shows that the check can be relied on: two runs agree to within 0.5 %, and 5 % more work (--slow-down 5) fails in
 # every step. --times shows beside it what the bench on the clock says, which nothing is decided by. What cannot be measured ends with 2.
 set -euo pipefail
 cd "$(dirname "$0")/.."
