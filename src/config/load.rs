@@ -76,7 +76,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let mut config = Self::default();
         if let Some(file) = file {
-            config.read_file(file)?;
+            config.read_file(file, None)?;
         }
         for (variable, text) in environment {
             if let Some(key) = environment::key_of(&variable) {
@@ -130,7 +130,31 @@ impl Config {
         Some(format!("{} (entry {}{why})", shortened(&format!("{item:?}")), taken + 1))
     }
 
-    fn read_file(&mut self, file: File<'_>) -> Result<(), ConfigError> {
+    /// The defaults with what stands in one table of the file and in its variables, whatever mistakes the other tables hold: for
+    /// whoever asks a node that runs by a config that is being edited.
+    ///
+    /// # Errors
+    /// [`ConfigError`], of that table, or of a file that is no TOML.
+    pub fn load_table(
+        table: &str,
+        file: Option<File<'_>>,
+        environment: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut config = Self::default();
+        if let Some(file) = file {
+            config.read_file(file, Some(table))?;
+        }
+        for (variable, text) in environment {
+            if let Some(key) = environment::key_of(&variable).filter(|key| key.table == table) {
+                let place = || format!("environment: {variable}");
+                config.set(key, &Value::Text(text), place)?;
+            }
+        }
+        Ok(config)
+    }
+
+    /// Takes in what stands in `file`; in `only` that table, if one is named.
+    fn read_file(&mut self, file: File<'_>, only: Option<&str>) -> Result<(), ConfigError> {
         if file.text.len() > FILE_BYTES_MAX {
             return Err(ConfigError::Syntax {
                 place: file.name.to_owned(),
@@ -143,6 +167,9 @@ impl Config {
             problem: error.message().to_owned() + forward_hint(file.text),
         })?;
         for (table, content) in document.get_ref() {
+            if only.is_some_and(|only| only != table.get_ref().as_ref()) {
+                continue;
+            }
             let place = || file.place(table.span().start);
             match (table.get_ref().as_ref(), content.get_ref()) {
                 ("local", DeValue::Array(zones)) => {

@@ -267,7 +267,11 @@ fn reload_says_what_is_in_force_and_what_is_not() {
     commanded.node.reconfigure(&text);
     let shown = commanded.prints(&["reload"]);
     assert!(shown.starts_with("applied:    log\nat restart: cache.hot = 11; 10 stays"), "{shown}");
-    commanded.node.reconfigure(&(text + "[nonsense]\n"));
+    // A mistake outside [api] keeps nobody from asking the node, which tells it.
+    let broken = text + "[nonsense]\n";
+    commanded.node.reconfigure(&broken);
+    commanded.directory.write("node.toml", &broken);
+    assert!(commanded.prints(&["status"]).contains("listens on:"));
     let (code, _, error) = ctl(&["--config", &commanded.config(), "reload"]);
     assert!(code == 1 && error.contains("nonsense"), "{error}");
 }

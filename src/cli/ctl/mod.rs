@@ -20,7 +20,7 @@ use self::client::{Client, Failure};
 use self::operate::{ListCommand, OverrideArguments, Search};
 use super::{Refusal, read_bounded};
 use crate::config::{ApiListen, LogLevel};
-use crate::config::{Config, ConfigError, File, Flag};
+use crate::config::{Config, File};
 use crate::control::api::{ApiError, token_of};
 
 /// How often `top` looks.
@@ -356,7 +356,7 @@ fn client_of(arguments: &Arguments) -> Result<Client, Refusal> {
     Ok(Client { place: section.listen, token, certificate, patience })
 }
 
-/// `[api]` of the config.
+/// `[api]` of the config. Mistakes elsewhere in it are the node's to tell.
 fn section_of(arguments: &Arguments) -> Result<crate::config::Api, Refusal> {
     let text = match &arguments.config {
         None => None,
@@ -369,9 +369,7 @@ fn section_of(arguments: &Arguments) -> Result<crate::config::Api, Refusal> {
     };
     let file = text.as_ref().map(|(name, text)| File { name, text });
     let environment = super::environment();
-    let flags: &[Flag] = &[];
-    let config: Result<Config, ConfigError> = Config::load(file, environment, flags);
-    Ok(config?.api)
+    Ok(Config::load_table("api", file, environment)?.api)
 }
 
 /// `path` with those of `parameters` that are said.

@@ -9,7 +9,7 @@ const LISTEN: &str = "[node]\nlisten = ['127.0.0.1:53', '127.0.0.1:5300', '192.1
 fn load(text: &str) -> Result<Config, ConfigError> {
     let text = format!("{text}\n{LISTEN}");
     let mut config = Config::default();
-    config.read_file(File { name: "node.toml", text: &text })?;
+    config.read_file(File { name: "node.toml", text: &text }, None)?;
     config.lists = ["ads", "games", "oisd.big", "adult", "video"].map(list).to_vec();
     config.forward.views = Group::views(&config.groups).into_iter().cloned().collect();
     config.check()?;
