@@ -127,7 +127,8 @@ fn status_and_stats_tell_what_runs_and_what_it_did() {
 
 #[test]
 fn config_is_told_without_secrets() {
-    let (node, api) = guarded(&upstream());
+    let upstream = upstream();
+    let (node, api) = guarded(&upstream);
     let reply = get(api, "/api/v1/config", &[BEARER]);
     assert_eq!(reply.json()["config"]["listen"], format!("{} (UDP and TCP)", node.address));
     assert!(reply.body.contains("who has the token may do everything"), "{}", reply.body);
@@ -261,7 +262,8 @@ fn loopback_without_a_token_sees_figures_and_commands_nothing() {
 
 #[test]
 fn what_is_wrong_with_a_request_is_said() {
-    let (_node, api) = guarded(&upstream());
+    let upstream = upstream();
+    let (_node, api) = guarded(&upstream);
     let refused = |reply: crate::http::Reply| {
         (reply.status, reply.json()["error"].as_str().unwrap().to_owned())
     };
@@ -446,7 +448,8 @@ fn tls_is_all_that_is_spoken_where_a_certificate_is_set() {
 
 #[test]
 fn log_level_follows_the_command() {
-    let (node, api) = guarded(&upstream());
+    let upstream = upstream();
+    let (node, api) = guarded(&upstream);
     let set = |level: &str| {
         post(api, "/api/v1/log-level", &[BEARER, JSON], &json!({ "level": level }).to_string())
     };
@@ -505,7 +508,8 @@ fn reload_tells_what_it_has_put_in_force() {
 
 #[test]
 fn live_events_come_second_by_second() {
-    let (_node, api) = open(&upstream());
+    let upstream = upstream();
+    let (_node, api) = open(&upstream);
     let mut stream = TcpStream::connect(api).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(b"GET /api/v1/live HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -658,7 +662,8 @@ fn live_events_end_when_their_token_is_exchanged() {
 
 #[test]
 fn names_are_told_in_one_form() {
-    let (node, api) = guarded(&upstream());
+    let upstream = upstream();
+    let (node, api) = guarded(&upstream);
     assert_eq!(exchange(node.address, &query(9, "WWW.Name.test", A)).rcode(), NOERROR);
     let told = |path: &str| {
         let reply = get(api, &format!("/api/v1/{path}"), &[BEARER]);
