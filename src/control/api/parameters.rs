@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::reply::Refusal;
 use super::routes::{Form, Parameter, Route};
 use crate::policy::OVERRIDES_MAX;
+use crate::wire::Rcode;
 
 /// Longest text that is taken, in characters.
 pub(super) const TEXT_CHARS_MAX: usize = 255;
@@ -34,6 +35,7 @@ impl Parameters {
             let value = match parameter.form {
                 Form::Name
                 | Form::Type
+                | Form::Rcode
                 | Form::Choice(_)
                 | Form::Text
                 | Form::Address
@@ -74,6 +76,7 @@ impl Parameters {
             (Form::Names, Value::Array(names)) => {
                 (1..=OVERRIDES_MAX).contains(&names.len()) && names.iter().all(Value::is_string)
             }
+            (Form::Rcode, Value::String(text)) => Rcode::from_text(text).is_some(),
             (Form::Text, Value::String(text)) => {
                 (1..=TEXT_CHARS_MAX).contains(&text.chars().count())
             }
