@@ -5,6 +5,9 @@
 #   scripts/load-test.sh [--duration=10s] [--qps=100000] [--domains=mix|hot|unique|zipf|blocked] [--proto=udp|tcp|dot]
 #                        [--clients=10000] [--cores=0] [--load-cpus=1] [--namespaces] [--server=ADDRESS:PORT] [--json] [-- NODE-FLAGS...]
 #
+# --qps=80% finds out first what the server can answer, with 1 000 questions open for ten seconds, and asks for that part of it: `--duration=10m
+# --qps=80%` is a soak. The server's resident memory is told at the start, after each tenth, and at the end.
+#
 # heimdall-load asks (benchmarks/load): what is late counts from when it was due, so a server that stalls is asked no less. --namespaces puts
 # the server behind a pair of virtual interfaces in a network namespace of its own (needs root); otherwise all is on the loopback interface.
 # --server asks one that runs already: nothing is started then, and its CPU time is told if --pid=PID names it.
@@ -47,20 +50,18 @@ done
 [[ $domains =~ ^(mix|hot|unique|zipf|blocked)$ ]] || usage "--domains=$domains: expected mix, hot, unique, zipf or blocked"
 [[ $proto =~ ^(udp|tcp|dot)$ ]] || usage "--proto=$proto: expected udp, tcp or dot"
 [[ $duration =~ ^[0-9]+[smh]$ ]] || usage "--duration=$duration: expected such as 60s or 10m"
-[[ $qps =~ ^[0-9]{1,9}$ ]] || usage "--qps=$qps: expected a number"
+[[ $qps =~ ^[0-9]{1,9}$ || $qps =~ ^([1-9][0-9]?|100)%$ ]] || usage "--qps=$qps: expected a number, or a part of what the server can do, such as 80%"
 [[ $proto != dot || -n $server ]] || usage "--proto=dot: the node does not serve TLS; --server names one that does"
 [[ -z $spaces || -z $server ]] || usage "--namespaces has a server of its own, so --server has no place"
 
 name='load-test'
 needs=(dig)
 [[ -n $server ]] || needs+=(nsd taskset)
+[[ $qps != *% ]] || needs+=(jq)
 # shellcheck source=scripts/servers.bash
 . scripts/servers.bash
 
-if [[ -z ${LOAD-} ]]; then
-    cargo build --locked --release --quiet --package heimdall-load
-    LOAD=target/release/heimdall-load
-fi
+load_binary
 [[ -n $server ]] || node_binary
 
 inside=()
@@ -107,13 +108,34 @@ CONF
     pid=$(pgrep --parent "${pids[node]}" heimdall-uring || echo "${pids[node]}")
 fi
 
-load=("$LOAD" --server "$server" --proto "$proto" --qps "$qps" --duration "$duration" --domains "$domains"
-    --cpus "$load_cpus")
+load=("$LOAD" --server "$server" --proto "$proto" --domains "$domains" --cpus "$load_cpus")
 if [[ $server == 127.* || -n $spaces ]]; then load+=(--from "$from" --clients "$clients"); fi
 if [[ -n $pid ]]; then load+=(--server-pid "$pid"); fi
+
+if [[ $qps == *% ]]; then
+    finish capacity "${load[@]}" --qps 0 --duration 10s --json --quiet
+    capacity=$(jq '.answers_per_second | floor' "$work/capacity.log")
+    qps=$((capacity * ${qps%\%} / 100))
+    echo "The server can answer $capacity questions per second; it is asked $qps." >&2
+fi
+
+# watch_memory: notes the server's resident set each second.
+watch_memory() {
+    while resident_kib "$pid" 2>/dev/null; do sleep 1; done >"$work/resident"
+}
+if [[ -n $pid ]]; then
+    watch_memory &
+    pids[memory]=$!
+fi
 exec 3>&1
-start load "${load[@]}" $json
+start load "${load[@]}" --qps "$qps" --duration "$duration" $json
 tail --pid="${pids[load]}" --follow --lines=+1 "$work/load.log" 2>/dev/null >&3 &
 wait "${pids[load]}" || fail "heimdall-load failed"
 wait $!
 unset 'pids[load]'
+if [[ -n $pid ]]; then
+    end memory
+    awk '{ kib[NR] = $1 }
+        END { for (part = 0; part <= 10; part++) line = line sprintf(" %.1f", kib[1 + int((NR - 1) * part / 10)] / 1024)
+              print "Server'"'"'s memory, MiB    " line }' "$work/resident" >&2
+fi
