@@ -187,3 +187,11 @@ node_binary() {
         cargo build --locked --release --quiet "$@"
     fi
 }
+
+# load_binary: builds heimdall-load, unless LOAD names one.
+load_binary() {
+    if [[ -z ${LOAD-} ]]; then
+        cargo build --locked --release --quiet --package heimdall-load
+        LOAD=target/release/heimdall-load
+    fi
+}
