@@ -9,6 +9,7 @@ use tracing::Level;
 use super::super::search::{PAGE, Printer, Search};
 use super::client::{Client, Failure};
 use super::{CtlError, show, with_query};
+use crate::control::api::NAMES_MAX;
 use crate::node::log::say;
 
 /// What stands for names on standard input.
@@ -156,7 +157,9 @@ fn parts<'n>(names: &[&'n str]) -> Vec<Vec<&'n str>> {
         // Quotes, a comma, and backslashes twice.
         let more = 2 * name.len() + 3;
         match parts.last_mut() {
-            Some(part) if bytes + more <= PART_BYTES_MAX => part.push(name),
+            Some(part) if bytes + more <= PART_BYTES_MAX && part.len() < NAMES_MAX => {
+                part.push(name)
+            }
             _ => {
                 parts.push(vec![name]);
                 bytes = 0;
@@ -282,6 +285,8 @@ mod tests {
         for part in parts {
             assert!(json!(part).to_string().len() <= PART_BYTES_MAX);
         }
+        let short = super::parts(&["a.b"; 2_500]);
+        assert_eq!(short.iter().map(Vec::len).collect::<Vec<_>>(), [1_000, 1_000, 500]);
     }
 
     #[test]

@@ -35,6 +35,7 @@ use self::listen::Listening;
 use self::page::Page;
 use self::queries::Most;
 use self::rates::Rates;
+pub use self::routes::NAMES_MAX;
 use super::desk::Desk;
 use super::log::Recorder;
 use super::switches::{self, Switchboard};

@@ -4,8 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::guard::Access;
 use super::parameters::TEXT_CHARS_MAX;
-use super::routes::{Answer, Form, Parameter, ROUTES, Route, Verb};
-use crate::policy::OVERRIDES_MAX;
+use super::routes::{Answer, Form, NAMES_MAX, Parameter, ROUTES, Route, Verb};
 
 /// The document.
 pub(super) fn document() -> Value {
@@ -172,7 +171,7 @@ fn schema(form: &Form) -> Value {
             json!({ "type": "string", "example": "www.example.com", "pattern": name_pattern() })
         }
         Form::Names => json!({
-            "type": "array", "minItems": 1, "maxItems": OVERRIDES_MAX, "items": schema(&Form::Name),
+            "type": "array", "minItems": 1, "maxItems": NAMES_MAX, "items": schema(&Form::Name),
         }),
         Form::Type => {
             json!({ "type": "string", "example": "AAAA", "pattern": "^(A|AAAA|CNAME|HTTPS|MX|NS|PTR|SOA|SRV|TXT|TYPE[0-9]{1,4})$" })

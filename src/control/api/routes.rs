@@ -6,7 +6,6 @@ use hyper::{Method, StatusCode};
 use super::guard::Access;
 use super::parameters::TEXT_CHARS_MAX;
 use super::reply::Refusal;
-use crate::policy::OVERRIDES_MAX;
 
 /// What is done for a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -125,7 +124,7 @@ impl Form {
     pub(super) fn expected(&self) -> String {
         match self {
             Self::Name => "a domain name".to_owned(),
-            Self::Names => format!("an array of 1 to {OVERRIDES_MAX} domain names"),
+            Self::Names => format!("an array of 1 to {NAMES_MAX} domain names"),
             Self::Type => "a record type such as A or TYPE65280".to_owned(),
             Self::Rcode => "an RCODE such as NXDOMAIN or RCODE11".to_owned(),
             Self::Text => format!("a text of 1 to {TEXT_CHARS_MAX} characters"),
@@ -161,6 +160,9 @@ pub(super) const DUMP_DEFAULT: u64 = 10_000;
 /// Decisions that one request may give, and gives when nothing else is said.
 pub(super) const DECISIONS_MAX: u64 = 1_000;
 pub(super) const DECISIONS_DEFAULT: u64 = 50;
+
+/// Names that one request may hold: so many of a common length fit into a body.
+pub const NAMES_MAX: usize = 1_000;
 
 /// Queries that one search may give, and gives when nothing else is said.
 pub(super) const QUERIES_MAX: u64 = 1_000;
