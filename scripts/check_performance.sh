@@ -2,20 +2,27 @@
 # Do the steps of a hit and of a miss take more instructions than they did? Counted under callgrind, where a busy machine counts
 # as a quiet one does, and compared with benchmarks/baseline.json.
 #
-#   scripts/check_performance.sh [--accept | --prove] [--baseline FILE] [--times]
+#   scripts/check_performance.sh [--accept | --prove] [--baseline FILE] [--slow-down PERCENT] [--times]
 #
 # Fails (1) when a step takes over 2 % more than in the baseline; one that takes over 2 % less asks for a new one, which --accept
 # writes. Where the compiler, the C library or the kind of processor is another than the baseline's, the commit that the baseline is of is built and
 # counted here, and compared with; without a history to find it in, that ends with 3. --prove checks, and shows that the check can be relied on: two
 # runs agree to within 0.5 %, and 5 % more work (--slow-down 5) fails in every step. --times shows beside it what the bench on the clock says,
-# which nothing is decided by. What cannot be measured ends with 2.
+# which nothing is decided by; that takes minutes. What cannot be measured ends with 2.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 arguments=()
 times=
 for argument in "$@"; do
-    if [[ $argument == --times ]]; then times=yes; else arguments+=("$argument"); fi
+    case $argument in
+    --help | -h)
+        sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
+        exit
+        ;;
+    --times) times=yes ;;
+    *) arguments+=("$argument") ;;
+    esac
 done
 command -v valgrind >/dev/null || scripts/setup --tests
 

@@ -111,6 +111,7 @@ cache_mib=$((112 + count / 500))
 entries=$((4 * count + 2 * zipf_names))
 outstanding=200
 start_ms_max=20000
+busy_warning
 node_binary
 
 servers=(node)
