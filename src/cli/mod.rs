@@ -127,6 +127,7 @@ impl Refusal {
             Self::Node(
                 NodeError::Local(_)
                 | NodeError::Hosts(_)
+                | NodeError::Lists(_)
                 | NodeError::Placement(_)
                 | NodeError::Api(_)
                 | NodeError::Memory(_)

@@ -53,6 +53,9 @@ pub enum NodeError {
     /// A hosts file cannot be read.
     #[error("{0}")]
     Hosts(#[from] hosts::Unreadable),
+    /// Files of lists cannot be read: a check says so, a node starts without them.
+    #[error("{0}")]
+    Lists(#[from] crate::control::lists::Unreadable),
     /// The machine refuses what every node needs.
     #[error("{0}")]
     Limits(#[from] limits::Refusal),

@@ -25,7 +25,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use siphasher::sip::SipHasher24;
 
-pub use self::contents::contents;
+pub use self::contents::{Unreadable, contents, unopened};
 
 use self::compile::{Compiled, Failure, Press, Reading};
 use self::copies::Copies;
@@ -509,35 +509,26 @@ fn is_numbered_alike(filtering: &Filtering, lists: &[config::List]) -> bool {
     names.eq(lists.iter().map(|list| &list.name))
 }
 
-/// What an operator should mend: a directory in which nothing can be kept, files that cannot be read.
+/// What an operator should know: that nothing can be kept in the directory of the lists.
 #[must_use]
-pub fn warnings(filter: &config::Filter, lists: &[config::List]) -> Vec<String> {
+pub fn warning(filter: &config::Filter, lists: &[config::List]) -> Option<String> {
     // What is switched by hand is kept there without lists, too.
-    let refused = filter.directory.as_ref().and_then(|directory| {
-        let is_there = directory.exists();
-        let outcome = probe(directory);
-        if !is_there {
-            // A check leaves nothing behind, least of all what belongs to another user than the node's.
-            let _ = std::fs::remove_dir(directory);
-        }
-        let error = outcome.err()?;
-        Some(if lists.is_empty() {
-            let directory = directory.display();
-            format!(
-                "filter.directory: {directory}: what is switched by hand cannot be kept there: {error}"
-            )
-        } else {
-            unwritable(directory, &error)
-        })
-    });
-    let unreadable = lists.iter().filter_map(|list| match &list.source {
-        config::ListSource::File(path) => {
-            let error = text::open(path).err()?;
-            Some(format!("{}: list {:?}: {}: {error}", list.place, list.name, list.source))
-        }
-        config::ListSource::Url(_) => None,
-    });
-    refused.into_iter().chain(unreadable).collect()
+    let directory = filter.directory.as_ref()?;
+    let is_there = directory.exists();
+    let outcome = probe(directory);
+    if !is_there {
+        // A check leaves nothing behind, least of all what belongs to another user than the node's.
+        let _ = std::fs::remove_dir(directory);
+    }
+    let error = outcome.err()?;
+    Some(if lists.is_empty() {
+        let directory = directory.display();
+        format!(
+            "filter.directory: {directory}: what is switched by hand cannot be kept there: {error}"
+        )
+    } else {
+        unwritable(directory, &error)
+    })
 }
 
 /// Says whether lists could be kept in `directory`, which is made if only its last part is missing.
