@@ -160,6 +160,27 @@ fn override_counts_for_aliases_in_answers() {
 }
 
 #[test]
+fn what_would_match_nothing_is_refused_and_says_what_is_allowed() {
+    let operated = Operated::start();
+    for name in ["*.ads.test", "https://ads.test/x", "ads.test:443", "192.0.2.1", "2001:db8::1"] {
+        for body in [json!({ "name": name }), json!({ "names": ["good.test", name] })] {
+            let mut body = body;
+            body["action"] = json!("block");
+            let reply = operated.command("overrides/add", &body);
+            assert_eq!(reply.status, 400, "{body}");
+            let error = reply.json()["error"].as_str().unwrap().to_owned();
+            assert!(error.contains(&format!("{name:?} is a")), "{error}");
+            assert!(error.contains("--subtree") && error.contains("and below"), "{error}");
+        }
+    }
+    assert_eq!(operated.told("lists")["overrides"], json!([]), "all or none");
+    // Whoever means the octet says so; and what was overridden before can be lifted.
+    operated.commanded("overrides/add", &json!({ "name": "\\*.ads.test", "action": "block" }));
+    let lifted = operated.commanded("overrides/remove", &json!({ "name": "*.ads.test" }));
+    assert_eq!(lifted["removed"], true);
+}
+
+#[test]
 fn what_is_said_for_a_time_ends_with_it() {
     let operated = Operated::start();
     let names = ["ads.test", "games.test", "news.test"];

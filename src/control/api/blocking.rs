@@ -204,7 +204,7 @@ pub(super) async fn add_override(
     parameters: &Parameters,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Refusal> {
-    let names = names::all(parameters)?;
+    let names = names::to_override(parameters)?;
     let action = match parameters.text("action") {
         Some("allow") => Action::Allow,
         _ => Action::Block,
