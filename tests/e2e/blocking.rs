@@ -265,11 +265,13 @@ fn disabled_list_counts_for_nobody_until_it_is_enabled_and_reloads_leave_it_so()
 #[test]
 fn one_list_is_looked_at_when_told() {
     let operated = Operated::start();
-    operated.directory.write("ads", "||fresh.test^\n");
+    operated.directory.write("ads", "||fresh.test^\nads..test\n||a/b\nads.test##.banner\n");
     operated.directory.write("games", "||fresher.test^\n||freshest.test^\n||x.test^\n");
     operated.commanded("lists/refresh", &json!({ "list": "ads" }));
     operated.node.wait_for_line("list \"ads\": 1 rules");
     eventually("the fresh rule", || (!operated.blocked(&["fresh.test"]).is_empty()).then_some(()));
+    let ads = &operated.told("lists")["lists"][0];
+    assert_eq!((&ads["bad"], &ads["skipped"]), (&json!(1), &json!(2)), "{ads}");
     let looks = |list: &str| {
         operated.node.counters().sum("dns_list_looks_total", &format!("list=\"{list}\""))
     };
