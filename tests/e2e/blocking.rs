@@ -266,7 +266,6 @@ fn disabled_list_counts_for_nobody_until_it_is_enabled_and_reloads_leave_it_so()
 fn one_list_is_looked_at_when_told() {
     let operated = Operated::start();
     operated.directory.write("ads", "||fresh.test^\nads..test\n||a/b\nads.test##.banner\n");
-    operated.directory.write("games", "||fresher.test^\n||freshest.test^\n||x.test^\n");
     operated.commanded("lists/refresh", &json!({ "list": "ads" }));
     operated.node.wait_for_line("list \"ads\": 1 rules");
     eventually("the fresh rule", || (!operated.blocked(&["fresh.test"]).is_empty()).then_some(()));
@@ -276,8 +275,19 @@ fn one_list_is_looked_at_when_told() {
         operated.node.counters().sum("dns_list_looks_total", &format!("list=\"{list}\""))
     };
     assert_eq!((looks("ads"), looks("games")), (1, 0));
+    operated.directory.write("games", "||fresher.test^\n||freshest.test^\n||x.test^\n");
     operated.commanded("lists/refresh", &json!({}));
     operated.node.wait_for_line("list \"games\": 3 rules");
+    for outcome in
+        ["\"ads\": looked at as asked: unchanged", "\"games\": looked at as asked: changed"]
+    {
+        operated.node.wait_for_line(outcome);
+    }
+    std::fs::remove_file(operated.directory.path().join("games")).unwrap();
+    for failure in 1..=3 {
+        operated.commanded("lists/refresh", &json!({ "list": "games" }));
+        operated.node.wait_for_line(&format!("(failure {failure} in a row)"));
+    }
     assert_eq!(operated.command("lists/refresh", &json!({ "list": "none" })).status, 404);
 }
 
