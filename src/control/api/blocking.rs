@@ -21,6 +21,56 @@ use crate::policy::{Action, Override};
 use crate::time::CacheTime;
 use crate::wire::NameBuf;
 
+/// What lists and switches are.
+pub(super) const LISTS: &[(&str, &str)] = &[
+    ("lists", "array"),
+    ("paused", "boolean"),
+    ("paused_until", "integer?"),
+    ("overrides", "array"),
+    ("override_hits", "integer"),
+    ("kept", "boolean"),
+];
+
+/// What a list is after it was switched.
+pub(super) const SWITCHED: &[(&str, &str)] = &[
+    ("list", "string"),
+    ("enabled", "boolean"),
+    ("enabled_again_at", "integer?"),
+    ("kept", "boolean"),
+    ("late", "integer"),
+];
+
+/// What names are after they were overridden.
+pub(super) const OVERRIDDEN: &[(&str, &str)] = &[
+    ("name", "string?"),
+    ("names", "array"),
+    ("action", "string"),
+    ("subtree", "boolean"),
+    ("expires_at", "integer?"),
+    ("local", "array"),
+    ("kept", "boolean"),
+    ("late", "integer"),
+];
+
+/// What names are after that was taken back.
+pub(super) const LIFTED: &[(&str, &str)] = &[
+    ("name", "string?"),
+    ("names", "array"),
+    ("removed", "boolean"),
+    ("missing", "array"),
+    ("still", "array"),
+    ("kept", "boolean"),
+    ("late", "integer"),
+];
+
+/// What blocking is after it was paused or resumed.
+pub(super) const PAUSED: &[(&str, &str)] = &[
+    ("paused", "boolean"),
+    ("paused_until", "integer?"),
+    ("kept", "boolean"),
+    ("late", "integer"),
+];
+
 /// When something that is switched ends, in seconds since the epoch: not before it does.
 fn end(until: Until) -> Option<u64> {
     until.end().map(|end| end.as_millis().div_ceil(1_000))
@@ -236,14 +286,24 @@ pub(super) async fn remove_override(
     let names = names::all(parameters)?;
     switch(shared, move |board, _| {
         let missing = board.remove_overrides(&names);
+        let still: Vec<Value> =
+            board.look(|state| names.iter().filter_map(|name| reached(state, name)).collect());
         Ok(json!({
             "name": one(&names),
             "names": names.iter().map(told).collect::<Vec<_>>(),
             "removed": missing.len() < names.len(),
             "missing": missing.into_iter().map(told).collect::<Vec<_>>(),
+            "still": still,
         }))
     })
     .await
+}
+
+/// What is said of a name above `name` and reaches it, if anything is.
+fn reached(state: &State, name: &NameBuf) -> Option<Value> {
+    let (above, action) = state.above(name)?;
+    let above = bare(&above.to_string());
+    Some(json!({ "name": told(name), "action": action_word(action), "by": above }))
 }
 
 fn told(name: &NameBuf) -> String {

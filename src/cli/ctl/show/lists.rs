@@ -5,6 +5,9 @@ use serde_json::Value;
 use super::super::table::{Side, Table};
 use super::{NOTHING, count, list as items, text, time};
 
+/// Names that are told one by one although their own word was taken back.
+const STILL_SHOWN: usize = 10;
+
 /// Until when something holds.
 fn until(value: &Value) -> String {
     if value.is_null() {
@@ -167,15 +170,34 @@ pub(in crate::cli::ctl) fn override_of(told: &Value) -> String {
 /// Names that are not any more.
 pub(in crate::cli::ctl) fn lifted(told: &Value) -> String {
     let missing = items(&told["missing"]).count();
+    let still = still(told);
+    let fate = if still.is_empty() { "lists decide again" } else { "lifted" };
     let lifted = match told["removed"] == true {
-        true if missing == 0 => format!("{}: lists decide again\n", names(told, "names")),
+        true if missing == 0 => format!("{}: {fate}\n", names(told, "names")),
         true => {
             let count = items(&told["names"]).count().saturating_sub(missing);
-            format!("{count} names: lists decide again; {missing} were not overridden\n")
+            format!("{count} names: {fate}; {missing} were not overridden\n")
         }
-        false => return format!("{}: was not overridden\n", names(told, "names")),
+        false => return format!("{}: was not overridden\n{still}", names(told, "names")),
     };
-    lifted + &reservations(told)
+    lifted + &still + &reservations(told)
+}
+
+/// Names for which lists do not decide, because of what is said of a name above them.
+fn still(told: &Value) -> String {
+    let mut shown = String::new();
+    for one in items(&told["still"]).take(STILL_SHOWN) {
+        let verb = if one["action"] == "allow" { "allowed" } else { "blocked" };
+        shown += &format!(
+            "{} is still {verb}, by {} and all below\n",
+            text(&one["name"]),
+            text(&one["by"])
+        );
+    }
+    match items(&told["still"]).count().saturating_sub(STILL_SHOWN) {
+        0 => shown,
+        more => shown + &format!("and so are {more} more\n"),
+    }
 }
 
 /// Blocking that was paused or resumed.
