@@ -257,6 +257,22 @@ fn disabled_list_counts_for_nobody_until_it_is_enabled_and_reloads_leave_it_so()
     assert_eq!(operated.blocked(&names), ["games.test"]);
     operated.commanded("lists/enable", &json!({ "list": "ads" }));
     assert_eq!(operated.blocked(&names), names);
+    operated.commanded("lists/disable", &json!({ "list": "games", "for": "1h" }));
+    assert_eq!(operated.told("lists")["not_in_config"], json!([]));
+    let (without, _) = config.rsplit_once("[[list]]").unwrap();
+    operated.node.reload_with(without);
+    let lists = operated.told("lists");
+    let [gone] = &lists["not_in_config"].as_array().unwrap()[..] else { panic!("{lists}") };
+    assert_eq!(
+        (&gone["name"], &gone["state"], gone["enabled_again_at"].is_u64()),
+        (&json!("games"), &json!("not in the config"), true)
+    );
+    assert_eq!(lists["lists"].as_array().unwrap().len(), 1);
+    let enabled = operated.commanded("lists/enable", &json!({ "list": "games" }));
+    assert_eq!((&enabled["enabled"], &enabled["in_config"]), (&json!(true), &json!(false)));
+    assert_eq!(operated.told("lists")["not_in_config"], json!([]));
+    assert_eq!(operated.command("lists/enable", &json!({ "list": "games" })).status, 404);
+    operated.node.reload_with(&config);
     let unknown = operated.command("lists/disable", &json!({ "list": "nonsense" }));
     assert_eq!(unknown.status, 404);
     assert!(unknown.body.contains("there are: \\\"ads\\\", \\\"games\\\""), "{}", unknown.body);

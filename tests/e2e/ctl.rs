@@ -143,6 +143,17 @@ fn lists_and_names_are_switched_from_a_shell() {
     assert_eq!(commanded.prints(&["unblock", "news.test"]), "news.test: was not overridden\n");
     let told: Value = serde_json::from_str(&commanded.prints(&["lists", "--json"])).unwrap();
     assert_eq!(told["overrides"][0]["name"], "ads.test");
+    commanded.prints(&["lists", "disable", "ads"]);
+    let config = std::fs::read_to_string(commanded.config()).unwrap();
+    commanded.node.reload_with(config.split("[[list]]").next().unwrap());
+    let shown = commanded.prints(&["lists"]);
+    let is_gone =
+        |line: &str| line.starts_with("ads") && line.contains("disabled, not in the config");
+    assert!(shown.lines().any(is_gone), "{shown}");
+    let shown = commanded.prints(&["lists", "enable", "ads"]);
+    assert!(shown.starts_with("ads is not in the config; once it is, it counts\n"), "{shown}");
+    assert!(!commanded.prints(&["lists"]).contains("not in the config"));
+    commanded.node.reload_with(&config);
     for arguments in
         [&["pause", "soon"][..], &["block", "a..b"], &["lists", "disable", "none"], &["queries"]]
     {

@@ -24,6 +24,7 @@ use crate::wire::NameBuf;
 /// What lists and switches are.
 pub(super) const LISTS: &[(&str, &str)] = &[
     ("lists", "array"),
+    ("not_in_config", "array"),
     ("paused", "boolean"),
     ("paused_until", "integer?"),
     ("overrides", "array"),
@@ -36,6 +37,7 @@ pub(super) const SWITCHED: &[(&str, &str)] = &[
     ("list", "string"),
     ("enabled", "boolean"),
     ("enabled_again_at", "integer?"),
+    ("in_config", "boolean"),
     ("kept", "boolean"),
     ("late", "integer"),
 ];
@@ -100,10 +102,21 @@ pub(super) fn lists(shared: &Shared) -> Reply {
     let node = &*shared.node;
     let state = node.switchboard().state();
     let hits = hits(node);
-    let lists: Vec<Value> = node
-        .lists()
-        .iter()
-        .map(|(list, own)| describe(list, own.as_deref(), &state, &hits))
+    let known = node.lists();
+    let lists: Vec<Value> =
+        known.iter().map(|(list, own)| describe(list, own.as_deref(), &state, &hits)).collect();
+    let is_known = |name: &str| known.iter().any(|(list, _)| list.name == name);
+    let not_in_config: Vec<Value> = state
+        .all_disabled()
+        .filter(|(name, _)| !is_known(name))
+        .map(|(name, until)| {
+            json!({
+                "name": name,
+                "enabled": false,
+                "enabled_again_at": end(until),
+                "state": "not in the config",
+            })
+        })
         .collect();
     let overrides: Vec<Value> = state
         .overrides()
@@ -118,6 +131,7 @@ pub(super) fn lists(shared: &Shared) -> Reply {
         .collect();
     json(&json!({
         "lists": lists,
+        "not_in_config": not_in_config,
         "paused": state.pause().is_some(),
         "paused_until": state.pause().and_then(end),
         "overrides": overrides,
@@ -223,13 +237,20 @@ pub(super) async fn enable(
     shared: &Arc<Shared>,
 ) -> Result<Reply, Refusal> {
     let list = parameters.text("list").unwrap_or_default().to_owned();
+    let known = ensure_known(&list, &*shared.node);
+    let in_config = known.is_ok();
     // One that the config has no more may be disabled still.
     if !shared.node.switchboard().look(|state| state.disabled(&list).is_some()) {
-        ensure_known(&list, &*shared.node)?;
+        known?;
     }
     switch(shared, move |board, _| {
         board.enable(&list);
-        Ok(json!({ "list": list, "enabled": true, "enabled_again_at": null }))
+        Ok(json!({
+            "list": list,
+            "enabled": true,
+            "enabled_again_at": null,
+            "in_config": in_config,
+        }))
     })
     .await
 }
@@ -245,7 +266,12 @@ pub(super) async fn disable(
     switch(shared, move |board, now| {
         let until = Until::after(now, length);
         board.disable(&list, until, now).map_err(full)?;
-        Ok(json!({ "list": list, "enabled": false, "enabled_again_at": end(until) }))
+        Ok(json!({
+            "list": list,
+            "enabled": false,
+            "enabled_again_at": end(until),
+            "in_config": true,
+        }))
     })
     .await
 }

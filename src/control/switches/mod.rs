@@ -132,6 +132,11 @@ impl State {
         self.disabled.get(list).copied()
     }
 
+    /// The names of all lists that are disabled, also of those that the config has no more, and until when.
+    pub fn all_disabled(&self) -> impl Iterator<Item = (&str, Until)> {
+        self.disabled.iter().map(|(list, until)| (list.as_str(), *until))
+    }
+
     /// Until when blocking is paused, if it is.
     #[must_use]
     pub const fn pause(&self) -> Option<Until> {
