@@ -18,7 +18,6 @@ use crate::config::{
     self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, Upstream, Value,
     resolv::{self, NameServers},
 };
-use crate::control::log::BeginError;
 use crate::node::reload::Reading;
 use crate::node::{self, NodeError, log};
 use crate::sys::interfaces;
@@ -26,10 +25,10 @@ use crate::sys::interfaces;
 /// Where the system keeps its own upstreams.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Exit code for what the operator must mend.
+/// Exit code for what the operator must mend before it is worth another attempt: flags, environment, config, files that they name.
 const EXIT_USAGE: u8 = 2;
 
-/// Exit code of a node that could not start or had to stop.
+/// Exit code for what somebody else refuses: the system, or the node that is asked.
 const EXIT_FAILURE: u8 = 1;
 
 /// A DNS resolver: one executor, one io_uring and one cache shard per core.
@@ -119,29 +118,18 @@ enum Refusal {
 }
 
 impl Refusal {
-    const fn exit_code(&self) -> u8 {
-        match self {
-            Self::Ctl(error) if !error.is_usage() => EXIT_FAILURE,
-            Self::Queries(_) => EXIT_FAILURE,
-            Self::Ctl(_) => EXIT_USAGE,
-            Self::Node(
-                NodeError::Local(_)
-                | NodeError::Hosts(_)
-                | NodeError::Lists(_)
-                | NodeError::Placement(_)
-                | NodeError::Api(_)
-                | NodeError::Memory(_)
-                | NodeError::Trust(_)
-                | NodeError::WarmUp(_)
-                | NodeError::QueryLog(BeginError::Store { .. }),
-            ) => EXIT_USAGE,
-            Self::Node(_) => EXIT_FAILURE,
+    fn exit_code(&self) -> u8 {
+        let is_mistake = match self {
+            Self::Ctl(error) => error.is_usage(),
+            Self::Queries(error) => error.is_usage(),
+            Self::Node(error) => error.is_mistake(),
             Self::Unreadable { .. }
             | Self::ZoneFile { .. }
             | Self::Config(_)
             | Self::NoUpstream(_)
-            | Self::AsksItself { .. } => EXIT_USAGE,
-        }
+            | Self::AsksItself { .. } => true,
+        };
+        if is_mistake { EXIT_USAGE } else { EXIT_FAILURE }
     }
 }
 

@@ -85,8 +85,12 @@ fn quickstart_config_answers_its_own_zone_offline() {
 
 fn fails_to_start(mut node: Node, must_say: &str) {
     let status = node.wait_for_exit();
-    assert!(!status.success(), "{status}");
     let log = node.log();
+    assert_eq!(
+        status.code(),
+        Some(1),
+        "what the system refuses is no mistake of the config:\n{log}"
+    );
     assert!(log.contains(must_say), "the message does not name {must_say}:\n{log}");
     assert!(!log.contains("panicked"), "{log}");
 }
@@ -96,6 +100,10 @@ fn address_taken_by_another_program_is_named() {
     let address = ports::own();
     let _taken = UdpSocket::bind(address).unwrap();
     fails_to_start(Setup::new().listen(address).spawn(), &address.to_string());
+    let api = ports::own();
+    let _taken = TcpListener::bind(api).unwrap();
+    let said = format!("api.listen: cannot listen on {api}");
+    fails_to_start(Setup::new().api(api).spawn(), &said);
     let address = ports::own();
     let _taken = TcpListener::bind(address).unwrap();
     let sentence = format!("TCP {address}: the address is in use by another process");

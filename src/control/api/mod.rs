@@ -102,6 +102,19 @@ impl ApiError {
     pub fn is_in_use(&self) -> bool {
         matches!(self, Self::Listen { cause, .. } if cause.kind() == io::ErrorKind::AddrInUse)
     }
+
+    /// Whether the operator must mend the config or what it names, rather than the machine.
+    #[must_use]
+    pub fn is_mistake(&self) -> bool {
+        match self {
+            Self::TokenFile { .. } | Self::Tls { .. } => true,
+            // The directory of a socket is not there.
+            Self::Listen { cause, .. } => {
+                matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+            }
+            Self::Thread(_) => false,
+        }
+    }
 }
 
 /// What a node is, from the start or a reload to the next reload.
