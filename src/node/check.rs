@@ -56,6 +56,7 @@ pub fn check(config: &Config) -> Result<Checked, NodeError> {
     let lists = control::lists::contents(&config.filter, &config.lists)?;
     warnings.extend(schedule::warning(&config.groups).or_else(schedule::misnamed));
     warnings.extend(api::check(&config.api)?);
+    warnings.extend(api::exposed(&config.api));
     if let Some(seat) = seats.first() {
         warnings.extend(try_worker(seat, &config)?);
     }

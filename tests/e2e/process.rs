@@ -1,6 +1,8 @@
 //! The process: starts or says why not, drains, tells its supervisor, uses its cores.
 
+use std::fs::Permissions;
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
@@ -392,4 +394,26 @@ fn check_reads_lists_looks_at_dnstap_and_knows_the_time_zones() {
     }
     let plan = Setup::new().argument("--check").environment("TZ", "UTC").printed();
     assert!(!plan.contains("TZ ="), "{plan}");
+}
+
+#[test]
+fn token_that_every_user_may_read_is_warned_of() {
+    let directory = Directory::create();
+    let file = directory.write("token", "0123456789abcdef");
+    let config = format!("[api]\ntoken_file = '{}'\n", file.display());
+    let put = |mode| {
+        std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+    };
+    let setup = || Setup::new().api(ports::own()).config(&config);
+    put(0o644);
+    let warning =
+        format!("api.token_file: {}: every user of this machine may read it", file.display());
+    let plan = setup().argument("--check").printed();
+    assert!(plan.contains(&format!("warning: {warning} (mode 0644)")), "{plan}");
+    let node = setup().start();
+    node.wait_for_line(&warning);
+    node.reload();
+    node.wait_for_line(&format!("reload: {warning}"));
+    put(0o600);
+    assert!(!setup().argument("--check").printed().contains(&warning));
 }

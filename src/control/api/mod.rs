@@ -29,7 +29,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
-pub use self::credentials::{Credentials, Papers, token_of};
+pub use self::credentials::{Credentials, Papers, exposed, token_of};
 use self::guard::Guard;
 use self::listen::Listening;
 use self::page::Page;

@@ -25,7 +25,7 @@ use super::succession::Settings;
 use super::topology::Topology;
 use super::{NodeError, hosts, log, placement, switches};
 use crate::config::Config;
-use crate::control::api::{Credentials, Papers, Reloaded};
+use crate::control::api::{Credentials, Papers, Reloaded, exposed};
 use crate::control::desk::Request;
 use crate::control::{lists, schedule};
 use crate::policy::{Filtering, LocalData, Policy};
@@ -175,6 +175,7 @@ impl Reloader {
             ));
         }
         let papers = self.credentials.as_ref().map(|_| Papers::read(&config.api)).transpose()?;
+        report.warnings.extend(exposed(&config.api));
         Ok(Candidate { config, local, upstream_source, trust, hosts_digest, plan, papers })
     }
 
