@@ -106,9 +106,9 @@ enum Refusal {
     )]
     NoUpstream(String),
     #[error(
-        "upstream {upstream} is this node itself (it listens on {listen}): questions would run in circles"
+        "{key}: {upstream} is this node itself (node.listen has {listen}): questions would run in circles"
     )]
-    AsksItself { upstream: SocketAddr, listen: SocketAddr },
+    AsksItself { key: String, upstream: SocketAddr, listen: SocketAddr },
     #[error("{0}")]
     Node(#[from] NodeError),
     #[error("{0}")]
@@ -272,7 +272,7 @@ fn system_upstreams() -> Result<(Vec<SocketAddr>, Vec<String>), Refusal> {
 fn refuse_circles(config: &Config, own: &BTreeSet<IpAddr>) -> Result<(), Refusal> {
     let plain = |address: SocketAddr| SocketAddr::new(address.ip(), address.port());
     let listeners: BTreeSet<SocketAddr> = config.node.listen.iter().copied().map(plain).collect();
-    for upstream in config.forward.all_upstreams().map(|upstream| upstream.address) {
+    for (key, upstream) in upstreams_by_key(config) {
         let ip = upstream.ip();
         let any: IpAddr = match ip {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -283,10 +283,26 @@ fn refuse_circles(config: &Config, own: &BTreeSet<IpAddr>) -> Result<(), Refusal
         let listen = [Some(plain(upstream)), is_ours.then_some(any)];
         let circle = listen.into_iter().flatten().find(|address| listeners.contains(address));
         if let Some(listen) = circle {
-            return Err(Refusal::AsksItself { upstream, listen });
+            return Err(Refusal::AsksItself { key, upstream, listen });
         }
     }
     Ok(())
+}
+
+/// All upstreams, each with the key that names it.
+fn upstreams_by_key(config: &Config) -> impl Iterator<Item = (String, SocketAddr)> {
+    let Config { forward, groups, .. } = config;
+    let root = std::iter::once(("forward.upstreams".to_owned(), &forward.root));
+    let zones = forward.zones.iter().map(|zone| {
+        let apexes: Vec<String> = zone.apexes.iter().map(|apex| format!("{apex:?}")).collect();
+        (format!("forward.upstreams of the zone {}", apexes.join(", ")), zone)
+    });
+    let groups = groups.iter().filter_map(|group| {
+        Some((format!("{}: group.upstreams", group.place), group.forward.as_ref()?))
+    });
+    root.chain(zones).chain(groups).flat_map(|(key, zone)| {
+        zone.upstreams.iter().map(move |upstream| (key.clone(), upstream.address))
+    })
 }
 
 fn print(text: &str) {

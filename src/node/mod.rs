@@ -86,7 +86,7 @@ pub enum NodeError {
         cause: OpenError,
     },
     /// A stream listener could not be opened.
-    #[error("core {core}: cannot listen on TCP {address}: {}", explain(*.address, .cause))]
+    #[error("core {core}: node.listen: cannot listen on TCP {address}: {}", explain(*.address, .cause))]
     Tcp {
         /// The worker.
         core: usize,
