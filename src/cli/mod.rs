@@ -71,8 +71,7 @@ enum Command {
     Ctl(Box<ctl::Arguments>),
     /// Print what stands in a store of queries
     Queries(queries::Arguments),
-    /// Print completions for a shell, or a manual page
-    #[command(hide = true)]
+    /// Print completions for a shell, or a manual page, as packages ship them
     Generate {
         /// Which
         what: generate::What,
@@ -86,6 +85,7 @@ Examples:
   heimdall-uring --config /etc/heimdall-uring/node.toml --check
   heimdall-uring ctl stats
   heimdall-uring queries /var/lib/heimdall-uring/queries.sqlite --under example.com
+  heimdall-uring generate bash >/etc/bash_completion.d/heimdall-uring
 
 Every key of the config can be set by a variable: HEIMDALL_CACHE_SIZE=2GiB sets cache.size.
 Flags win over variables, variables over the file.
@@ -331,6 +331,17 @@ mod tests {
     fn arguments_are_well_formed() {
         use clap::CommandFactory as _;
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn help_has_every_command() {
+        use clap::CommandFactory as _;
+        let mut command = Arguments::command();
+        let help = command.render_help().to_string();
+        for name in command.get_subcommands().map(clap::Command::get_name) {
+            let is_told = |line: &str| line.split_whitespace().next() == Some(name);
+            assert!(help.lines().any(is_told), "{name} is not in:\n{help}");
+        }
     }
 
     #[test]
