@@ -344,5 +344,5 @@ fn roots_that_are_none_are_refused_in_words() {
     assert_eq!(refusal(&[tls(address, opportunistic()), tls(address, pinned([1; 32]))]), None);
     assert_eq!(refusal(&[tcp(address)]), None);
     let name = refusal(&[tls(address, named("-.example"))]).unwrap();
-    assert!(name.starts_with("tls://192.0.2.1:853#-.example: its name is none"), "{name}");
+    assert!(name.starts_with("upstream tls://192.0.2.1:853#-.example: its name is none"), "{name}");
 }
