@@ -19,7 +19,6 @@ use crate::config::{
     self, Config, ConfigError, FILE_BYTES_MAX, File, Flag, Upstream, Value,
     resolv::{self, NameServers},
 };
-use crate::control::log::BeginError;
 use crate::node::reload::Reading;
 use crate::node::{self, NodeError, log};
 use crate::sys::interfaces;
@@ -27,10 +26,10 @@ use crate::sys::interfaces;
 /// Where the system keeps its own upstreams.
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Exit code for what the operator must mend.
+/// Exit code for what the operator must mend before it is worth another attempt: flags, environment, config, files that they name.
 const EXIT_USAGE: u8 = 2;
 
-/// Exit code of a node that could not start or had to stop.
+/// Exit code for what somebody else refuses: the system, or the node that is asked.
 const EXIT_FAILURE: u8 = 1;
 
 /// A DNS resolver: one executor, one io_uring and one cache shard per core.
@@ -73,8 +72,7 @@ enum Command {
     Ctl(Box<ctl::Arguments>),
     /// Print what stands in a store of queries
     Queries(Box<queries::Arguments>),
-    /// Print completions for a shell, or a manual page
-    #[command(hide = true)]
+    /// Print completions for a shell, or a manual page, as packages ship them
     Generate {
         /// Which
         what: generate::What,
@@ -88,6 +86,7 @@ Examples:
   heimdall-uring --config /etc/heimdall-uring/node.toml --check
   heimdall-uring ctl stats
   heimdall-uring queries /var/lib/heimdall-uring/queries.sqlite --under example.com
+  heimdall-uring generate bash >/etc/bash_completion.d/heimdall-uring
 
 Every key of the config can be set by a variable: HEIMDALL_CACHE_SIZE=2GiB sets cache.size.
 Flags win over variables, variables over the file.
@@ -108,9 +107,9 @@ enum Refusal {
     )]
     NoUpstream(String),
     #[error(
-        "upstream {upstream} is this node itself (it listens on {listen}): questions would run in circles"
+        "{key}: {upstream} is this node itself (node.listen has {listen}): questions would run in circles"
     )]
-    AsksItself { upstream: SocketAddr, listen: SocketAddr },
+    AsksItself { key: String, upstream: SocketAddr, listen: SocketAddr },
     #[error("{0}")]
     Node(#[from] NodeError),
     #[error("{0}")]
@@ -120,28 +119,18 @@ enum Refusal {
 }
 
 impl Refusal {
-    const fn exit_code(&self) -> u8 {
-        match self {
-            Self::Ctl(error) if !error.is_usage() => EXIT_FAILURE,
-            Self::Queries(_) => EXIT_FAILURE,
-            Self::Ctl(_) => EXIT_USAGE,
-            Self::Node(
-                NodeError::Local(_)
-                | NodeError::Hosts(_)
-                | NodeError::Placement(_)
-                | NodeError::Api(_)
-                | NodeError::Memory(_)
-                | NodeError::Trust(_)
-                | NodeError::WarmUp(_)
-                | NodeError::QueryLog(BeginError::Store { .. }),
-            ) => EXIT_USAGE,
-            Self::Node(_) => EXIT_FAILURE,
+    fn exit_code(&self) -> u8 {
+        let is_mistake = match self {
+            Self::Ctl(error) => error.is_usage(),
+            Self::Queries(error) => error.is_usage(),
+            Self::Node(error) => error.is_mistake(),
             Self::Unreadable { .. }
             | Self::ZoneFile { .. }
             | Self::Config(_)
             | Self::NoUpstream(_)
-            | Self::AsksItself { .. } => EXIT_USAGE,
-        }
+            | Self::AsksItself { .. } => true,
+        };
+        if is_mistake { EXIT_USAGE } else { EXIT_FAILURE }
     }
 }
 
@@ -284,7 +273,7 @@ fn system_upstreams() -> Result<(Vec<SocketAddr>, Vec<String>), Refusal> {
 fn refuse_circles(config: &Config, own: &BTreeSet<IpAddr>) -> Result<(), Refusal> {
     let plain = |address: SocketAddr| SocketAddr::new(address.ip(), address.port());
     let listeners: BTreeSet<SocketAddr> = config.node.listen.iter().copied().map(plain).collect();
-    for upstream in config.forward.all_upstreams().map(|upstream| upstream.address) {
+    for (key, upstream) in upstreams_by_key(config) {
         let ip = upstream.ip();
         let any: IpAddr = match ip {
             IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
@@ -295,10 +284,26 @@ fn refuse_circles(config: &Config, own: &BTreeSet<IpAddr>) -> Result<(), Refusal
         let listen = [Some(plain(upstream)), is_ours.then_some(any)];
         let circle = listen.into_iter().flatten().find(|address| listeners.contains(address));
         if let Some(listen) = circle {
-            return Err(Refusal::AsksItself { upstream, listen });
+            return Err(Refusal::AsksItself { key, upstream, listen });
         }
     }
     Ok(())
+}
+
+/// All upstreams, each with the key that names it.
+fn upstreams_by_key(config: &Config) -> impl Iterator<Item = (String, SocketAddr)> {
+    let Config { forward, groups, .. } = config;
+    let root = std::iter::once(("forward.upstreams".to_owned(), &forward.root));
+    let zones = forward.zones.iter().map(|zone| {
+        let apexes: Vec<String> = zone.apexes.iter().map(|apex| format!("{apex:?}")).collect();
+        (format!("forward.upstreams of the zone {}", apexes.join(", ")), zone)
+    });
+    let groups = groups.iter().filter_map(|group| {
+        Some((format!("{}: group.upstreams", group.place), group.forward.as_ref()?))
+    });
+    root.chain(zones).chain(groups).flat_map(|(key, zone)| {
+        zone.upstreams.iter().map(move |upstream| (key.clone(), upstream.address))
+    })
 }
 
 fn print(text: &str) {
@@ -327,6 +332,17 @@ mod tests {
     fn arguments_are_well_formed() {
         use clap::CommandFactory as _;
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn help_has_every_command() {
+        use clap::CommandFactory as _;
+        let mut command = Arguments::command();
+        let help = command.render_help().to_string();
+        for name in command.get_subcommands().map(clap::Command::get_name) {
+            let is_told = |line: &str| line.split_whitespace().next() == Some(name);
+            assert!(help.lines().any(is_told), "{name} is not in:\n{help}");
+        }
     }
 
     #[test]

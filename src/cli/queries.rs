@@ -40,6 +40,16 @@ pub(super) enum QueriesError {
     Broken { path: PathBuf },
 }
 
+impl QueriesError {
+    /// Whether the operator has to name another file.
+    pub(super) const fn is_usage(&self) -> bool {
+        match self {
+            Self::Unusable { .. } | Self::Absent { .. } => true,
+            Self::Sqlite { .. } | Self::Broken { .. } => false,
+        }
+    }
+}
+
 /// Prints what `arguments` ask for, newest first.
 ///
 /// # Errors

@@ -39,26 +39,26 @@ impl Default for Api {
 }
 
 impl Api {
-    /// Why the keys do not go together.
-    pub(super) fn flaw(&self) -> Option<String> {
+    /// Why the keys do not go together, and which they are.
+    pub(super) fn flaw(&self) -> Option<(&'static [&'static str], String)> {
         if self.token.is_some() && self.token_file.is_some() {
-            return Some(
-                "api.token and api.token_file are both set: one of them is the token".to_owned(),
-            );
+            let text = "api.token and api.token_file are both set: one of them is the token";
+            return Some((&["api.token_file", "api.token"], text.to_owned()));
         }
         if self.certificate.is_some() != self.key.is_some() {
-            return Some(
-                "api.certificate and api.key go together: one of them is missing".to_owned(),
-            );
+            let text = "api.certificate and api.key go together: one of them is missing";
+            return Some((&["api.certificate", "api.key"], text.to_owned()));
         }
         match &self.listen {
             ApiListen::Tcp(address) if !address.ip().is_loopback() && !self.has_token() => {
-                Some(format!(
+                let text = format!(
                     "api.listen = \"{address}\" is reached by others: it needs api.token or api.token_file"
-                ))
+                );
+                Some((&["api.listen"], text))
             }
             ApiListen::Unix(_) if self.certificate.is_some() => {
-                Some("api.certificate is of no use on a Unix socket".to_owned())
+                let text = "api.certificate is of no use on a Unix socket";
+                Some((&["api.certificate"], text.to_owned()))
             }
             ApiListen::Off | ApiListen::Tcp(_) | ApiListen::Unix(_) => None,
         }

@@ -2,6 +2,7 @@
 
 mod groups;
 mod lists;
+mod places;
 mod rewrite;
 
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use self::places::Places;
 use super::keys::{KEYS, Key, LISTS, SECRET};
 use super::{
     Config, ConfigError, ForwardZone, Group, LocalFile, LocalZone, Value, environment, forward,
@@ -74,22 +76,24 @@ impl Config {
         environment: impl IntoIterator<Item = (String, String)>,
         flags: &[Flag],
     ) -> Result<Self, ConfigError> {
-        let mut config = Self::default();
+        let (mut config, mut places) = (Self::default(), Places::default());
         if let Some(file) = file {
-            config.read_file(file, None)?;
+            config.read_file(file, None, &mut places)?;
         }
         for (variable, text) in environment {
             if let Some(key) = environment::key_of(&variable) {
-                let place = || format!("environment: {variable}");
-                config.set(key, &Value::Text(text), place)?;
+                let place = format!("environment: {variable}");
+                config.set(key, &Value::Text(text), || place.clone())?;
+                places.note(key, place);
             }
         }
         for Flag { flag, table, name, value } in flags {
             let key = find(table, name).expect("flags name keys of the table");
             config.set(key, value, || (*flag).to_owned())?;
+            places.note(key, (*flag).to_owned());
         }
         config.forward.views = Group::views(&config.groups).into_iter().cloned().collect();
-        config.check()?;
+        config.check(&places)?;
         config.tcp.answer_timeout = config.forward.deadline + ANSWER_GRACE;
         Ok(config)
     }
@@ -142,7 +146,7 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let mut config = Self::default();
         if let Some(file) = file {
-            config.read_file(file, Some(table))?;
+            config.read_file(file, Some(table), &mut Places::default())?;
         }
         for (variable, text) in environment {
             if let Some(key) = environment::key_of(&variable).filter(|key| key.table == table) {
@@ -153,8 +157,13 @@ impl Config {
         Ok(config)
     }
 
-    /// Takes in what stands in `file`; in `only` that table, if one is named.
-    fn read_file(&mut self, file: File<'_>, only: Option<&str>) -> Result<(), ConfigError> {
+    /// Takes in what stands in `file`; in `only` that table, if one is named. Notes in `places` where each key stands.
+    fn read_file(
+        &mut self,
+        file: File<'_>,
+        only: Option<&str>,
+        places: &mut Places,
+    ) -> Result<(), ConfigError> {
         if file.text.len() > FILE_BYTES_MAX {
             return Err(ConfigError::Syntax {
                 place: file.name.to_owned(),
@@ -162,9 +171,10 @@ impl Config {
             });
         }
         let file = &Source::new(file);
-        let document = DeTable::parse(file.text).map_err(|error| ConfigError::Syntax {
-            place: file.place(error.span().map_or(0, |span| span.start)),
-            problem: error.message().to_owned() + forward_hint(file.text),
+        let document = DeTable::parse(file.text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            let problem = error.message().to_owned() + &file.key_hint(at) + forward_hint(file.text);
+            ConfigError::Syntax { place: file.place(at), problem }
         })?;
         for (table, content) in document.get_ref() {
             if only.is_some_and(|only| only != table.get_ref().as_ref()) {
@@ -172,47 +182,28 @@ impl Config {
             }
             let place = || file.place(table.span().start);
             match (table.get_ref().as_ref(), content.get_ref()) {
-                ("local", DeValue::Array(zones)) => {
-                    for zone in zones {
-                        self.read_local(file, zone)?;
-                    }
-                }
-                ("rewrite", DeValue::Array(tables)) => {
-                    tables.iter().try_for_each(|table| self.read_rewrite(file, table))?;
-                }
-                ("forward", DeValue::Array(tables)) => self.read_forward(file, tables)?,
-                ("group", DeValue::Array(tables)) => {
-                    for table in tables {
-                        self.read_group(file, table)?;
-                    }
-                }
+                ("forward", DeValue::Array(tables)) => self.read_forward(file, tables, places)?,
                 ("list", DeValue::Array(tables)) => self.read_lists(file, tables)?,
-                ("list", _) => {
-                    let problem = "lists are written as [[list]] tables".into();
-                    return Err(ConfigError::Syntax { place: place(), problem });
+                (name @ ("local" | "rewrite" | "group"), DeValue::Array(tables)) => {
+                    for table in tables {
+                        match name {
+                            "local" => self.read_local(file, table)?,
+                            "rewrite" => self.read_rewrite(file, table)?,
+                            _ => self.read_group(file, table)?,
+                        }
+                    }
                 }
-                ("group", _) => {
-                    let problem = "groups of clients are written as [[group]] tables".into();
-                    return Err(ConfigError::Syntax { place: place(), problem });
-                }
-                ("local", _) => {
-                    let problem = "local zones are written as [[local]] tables".into();
-                    return Err(ConfigError::Syntax { place: place(), problem });
-                }
-                ("rewrite", _) => {
-                    let problem = "rewrites are written as [[rewrite]] tables".into();
-                    return Err(ConfigError::Syntax { place: place(), problem });
+                (name @ ("list" | "group" | "local" | "rewrite"), _) => {
+                    return Err(misshapen(&place(), name));
                 }
                 (name, DeValue::Table(keys)) if KEYS.iter().any(|key| key.table == name) => {
-                    self.read_table(file, name, keys)?;
+                    self.read_table(file, name, keys, places)?;
                 }
-                (name, _) => {
-                    let mut tables: Vec<String> =
-                        KEYS.iter().map(|key| key.table.to_owned()).collect();
-                    tables.dedup();
-                    tables.extend(["local", "group", "list", "rewrite"].map(str::to_owned));
-                    return Err(unknown(place(), "table", name, &tables));
+                (name, _) if KEYS.iter().any(|key| key.table == name) => {
+                    let problem = format!("{}: {name} is written as a [{name}] table", place());
+                    return Err(ConfigError::Conflict(problem));
                 }
+                (name, content) => return Err(no_table(place(), name, content)),
             }
         }
         Ok(())
@@ -223,6 +214,7 @@ impl Config {
         file: &Source<'_>,
         table: &str,
         keys: &DeTable<'_>,
+        places: &mut Places,
     ) -> Result<(), ConfigError> {
         for (name, value) in keys {
             let Some(key) = find(table, name.get_ref()) else {
@@ -241,6 +233,7 @@ impl Config {
             };
             let place = || file.place(value.span().start);
             self.set(key, &plain(value, file), place)?;
+            places.note(key, place());
         }
         Ok(())
     }
@@ -250,6 +243,7 @@ impl Config {
         &mut self,
         file: &Source<'_>,
         tables: &[Spanned<DeValue<'_>>],
+        places: &mut Places,
     ) -> Result<(), ConfigError> {
         let mut has_root = false;
         for table in tables {
@@ -268,10 +262,11 @@ impl Config {
                     return Err(syntax(&format!("forward.zone: {} stands twice", apex.as_name())));
                 }
                 self.forward.zones.push(zone);
+                places.note_zone(place());
             } else if std::mem::replace(&mut has_root, true) {
                 return Err(syntax("only one [[forward]] table may be without a zone"));
             } else {
-                self.read_table(file, "forward", keys)?;
+                self.read_table(file, "forward", keys, places)?;
             }
         }
         Ok(())
@@ -284,11 +279,7 @@ impl Config {
         zone: &Spanned<DeValue<'_>>,
     ) -> Result<(), ConfigError> {
         let place = file.place(zone.span().start);
-        let syntax =
-            |place, problem: &str| Err(ConfigError::Syntax { place, problem: problem.into() });
-        let DeValue::Table(keys) = zone.get_ref() else {
-            return syntax(place, "local zones are written as [[local]] tables");
-        };
+        let DeValue::Table(keys) = zone.get_ref() else { return Err(misshapen(&place, "local")) };
         let (mut apex, mut records, mut path) = (String::new(), None, None);
         for (name, value) in keys {
             let word = name.get_ref().as_ref();
@@ -323,7 +314,9 @@ impl Config {
         }
         match (records, path) {
             (Some(_), Some(_)) => {
-                return syntax(place, "a local zone has either records or a file, not both");
+                return Err(ConfigError::Conflict(format!(
+                    "{place}: local.records and local.file: a local zone has either records or a file, not both"
+                )));
             }
             (None, Some(path)) => self.local_files.push(LocalFile { zone: apex, path, place }),
             (records, None) => {
@@ -334,35 +327,45 @@ impl Config {
         Ok(())
     }
 
-    /// What no key can see alone.
-    fn check(&self) -> Result<(), ConfigError> {
-        let conflict = |text: String| Err(ConfigError::Conflict(text));
+    /// What no key can see alone; `places` says where each was set.
+    fn check(&self, places: &Places) -> Result<(), ConfigError> {
+        let conflict =
+            |keys: &[&str], text: String| Err(ConfigError::Conflict(places.before(keys) + &text));
         let Self { cache, forward, .. } = self;
         if cache.probation_percent + cache.hot_percent > SEGMENTS_PERCENT_MAX {
-            return conflict(format!(
+            let text = format!(
                 "cache.probation = {} and cache.hot = {} are together more than {SEGMENTS_PERCENT_MAX} percent: \
                  nothing would be left for what is neither",
                 cache.probation_percent, cache.hot_percent
-            ));
+            );
+            return conflict(&["cache.probation", "cache.hot"], text);
         }
         if cache.ttl_min > cache.ttl_max {
-            return conflict(format!(
+            let text = format!(
                 "cache.ttl_min = {} is above cache.ttl_max = {}",
                 cache.ttl_min, cache.ttl_max
-            ));
+            );
+            return conflict(&["cache.ttl_min", "cache.ttl_max"], text);
         }
-        if let Some(flaw) = self.api.flaw() {
-            return conflict(flaw);
+        if let Some((keys, flaw)) = self.api.flaw() {
+            return conflict(keys, flaw);
         }
-        let mut zones = std::iter::once(&forward.root).chain(&forward.zones);
-        if let Some(zone) = zones.find(|zone| zone.attempt_timeout > forward.deadline) {
-            return conflict(format!(
+        let text = |zone: &ForwardZone| {
+            format!(
                 "forward.attempt_timeout = {:?} is above forward.deadline = {:?}",
                 zone.attempt_timeout, forward.deadline
-            ));
+            )
+        };
+        if forward.root.attempt_timeout > forward.deadline {
+            return conflict(&["forward.attempt_timeout", "forward.deadline"], text(&forward.root));
+        }
+        let is_over = |zone: &ForwardZone| zone.attempt_timeout > forward.deadline;
+        if let Some(number) = forward.zones.iter().position(is_over) {
+            let text = places.before_zone(number) + &text(&forward.zones[number]);
+            return Err(ConfigError::Conflict(text));
         }
         groups::check(self)?;
-        self.check_lists()
+        self.check_lists(places)
     }
 }
 
@@ -384,6 +387,20 @@ impl<'a> Source<'a> {
     /// `file:line` of an offset in the text.
     fn place(&self, offset: usize) -> String {
         format!("{}:{}", self.name, self.lines.partition_point(|&start| start <= offset))
+    }
+
+    /// The key of the line with this offset, in brackets, if it has one: what the parser says does not name it.
+    fn key_hint(&self, offset: usize) -> String {
+        let line = self.lines.partition_point(|&start| start <= offset);
+        let start = line.checked_sub(1).and_then(|line| self.lines.get(line)).copied();
+        let text = start.and_then(|start| self.text.get(start..)).unwrap_or_default();
+        let key = text.lines().next().and_then(|text| text.split_once('='));
+        let is_key = |key: &&str| {
+            let is_word = |octet: u8| octet.is_ascii_alphanumeric() || b"_-.".contains(&octet);
+            !key.is_empty() && key.bytes().all(is_word)
+        };
+        let key = key.map(|(key, _)| key.trim()).filter(is_key);
+        key.map(|key| format!(" (at {})", shortened(key))).unwrap_or_default()
     }
 
     /// Where the first line of a text value stands, as [`LocalZone::place`] wants it.
@@ -478,6 +495,39 @@ fn read_zone(file: &Source<'_>, keys: &DeTable<'_>) -> Result<ForwardZone, Confi
         return Err(ConfigError::Conflict(format!("{}: {problem}", file.place(place))));
     }
     Ok(ForwardZone { apexes, ..zone })
+}
+
+/// What is said of a table that has to be one of several and is written otherwise.
+fn misshapen(place: &str, table: &str) -> ConfigError {
+    let what = match table {
+        "list" => "lists",
+        "group" => "groups of clients",
+        "local" => "local zones",
+        _ => "rewrites",
+    };
+    ConfigError::Conflict(format!("{place}: {what} are written as [[{table}]] tables"))
+}
+
+/// What is said of a table that there is not, or of a key that stands in none.
+fn no_table(place: String, name: &str, content: &DeValue<'_>) -> ConfigError {
+    let is_table = |item: &Spanned<DeValue<'_>>| matches!(item.get_ref(), DeValue::Table(_));
+    let is_key = match content {
+        DeValue::Table(_) => false,
+        DeValue::Array(items) => !items.first().is_some_and(is_table),
+        _ => true,
+    };
+    let homes: Vec<String> =
+        KEYS.iter().filter(|key| key.name == name).map(|key| format!("[{}]", key.table)).collect();
+    if is_key && !homes.is_empty() {
+        let homes = homes.join(" or ");
+        return ConfigError::Conflict(format!(
+            "{place}: {name} stands in no table; it belongs to {homes}"
+        ));
+    }
+    let mut tables: Vec<String> = KEYS.iter().map(|key| key.table.to_owned()).collect();
+    tables.dedup();
+    tables.extend(["local", "group", "list", "rewrite"].map(str::to_owned));
+    unknown(place, "table", name, &tables)
 }
 
 /// Switches that are looked for among the optimizations, and where they are.

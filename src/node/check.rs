@@ -32,7 +32,7 @@ pub struct Checked {
 /// That an address is in use is a warning: the config of a node that serves is checked beside it.
 ///
 /// # Errors
-/// [`NodeError`] for what would keep the node from starting.
+/// [`NodeError`] for what would keep the node from starting, and for files of lists that cannot be read: they would not.
 pub fn check(config: &Config) -> Result<Checked, NodeError> {
     let (local, complaints, _) = hosts::local(config)?;
     start::trust_of(&config.forward)?;
@@ -52,10 +52,11 @@ pub fn check(config: &Config) -> Result<Checked, NodeError> {
     warnings.extend(start::unwritable(&config.snapshot));
     queries::check(config.query_log.path.as_deref())?;
     warnings.extend(queries::unusable(&config.dnstap));
-    warnings.extend(control::lists::warnings(&config.filter, &config.lists));
-    let lists = control::lists::contents(&config.filter, &config.lists);
+    warnings.extend(control::lists::warning(&config.filter, &config.lists));
+    let lists = control::lists::contents(&config.filter, &config.lists)?;
     warnings.extend(schedule::warning(&config.groups).or_else(schedule::misnamed));
     warnings.extend(api::check(&config.api)?);
+    warnings.extend(api::exposed(&config.api));
     if let Some(seat) = seats.first() {
         warnings.extend(try_worker(seat, &config)?);
     }

@@ -57,12 +57,12 @@ impl Lists {
         self.tell(Order::Begin);
     }
 
-    /// Has all lists looked at.
+    /// Has all lists looked at, and the log say what came of it.
     pub(super) fn refresh(&self) {
         self.tell(Order::Refresh);
     }
 
-    /// Has the list with this name looked at.
+    /// Has the list with this name looked at, and the log say what came of it.
     pub(super) fn refresh_one(&self, name: &str) {
         self.tell(Order::RefreshOne(name.to_owned()));
     }
@@ -82,7 +82,6 @@ impl Lists {
     pub(super) fn keep(&self, config: &Config) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone_from(&config.lists);
         self.tell(Order::Keep(config.filter.clone(), config.lists.clone()));
-        self.refresh();
     }
 
     fn tell(&self, order: Order) {

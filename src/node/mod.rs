@@ -34,8 +34,10 @@ pub use check::{Checked, check};
 pub use start::serve;
 use thiserror::Error;
 
+use self::placement::PlacementError;
 use crate::config::CoreSelection;
 use crate::control::api::ApiError;
+use crate::control::log::BeginError;
 use crate::net::bind::explain;
 use crate::net::udp::OpenError;
 use crate::policy::LocalError;
@@ -46,19 +48,22 @@ use crate::upstream::TrustError;
 pub enum NodeError {
     /// The cores asked for cannot be had.
     #[error("{0}")]
-    Placement(#[from] placement::PlacementError),
+    Placement(#[from] PlacementError),
     /// A local zone in the config is broken.
     #[error("{0}")]
     Local(#[from] LocalError),
     /// A hosts file cannot be read.
     #[error("{0}")]
     Hosts(#[from] hosts::Unreadable),
+    /// Files of lists cannot be read: a check says so, a node starts without them.
+    #[error("{0}")]
+    Lists(#[from] crate::control::lists::Unreadable),
     /// The machine refuses what every node needs.
     #[error("{0}")]
     Limits(#[from] limits::Refusal),
     /// Queries cannot be written down.
     #[error("{0}")]
-    QueryLog(#[from] crate::control::log::BeginError),
+    QueryLog(#[from] BeginError),
     /// The warm-up list cannot be read.
     #[error("{0}")]
     WarmUp(#[from] warm::Unreadable),
@@ -81,7 +86,7 @@ pub enum NodeError {
         cause: OpenError,
     },
     /// A stream listener could not be opened.
-    #[error("core {core}: cannot listen on TCP {address}: {}", explain(*.address, .cause))]
+    #[error("core {core}: node.listen: cannot listen on TCP {address}: {}", explain(*.address, .cause))]
     Tcp {
         /// The worker.
         core: usize,
@@ -108,6 +113,31 @@ pub enum NodeError {
         #[source]
         cause: std::io::Error,
     },
+}
+
+impl NodeError {
+    /// Whether the operator must mend the config or what it names, rather than the machine: the same attempt would fail for ever.
+    #[must_use]
+    pub fn is_mistake(&self) -> bool {
+        match self {
+            Self::Placement(PlacementError::Cpu { .. } | PlacementError::Numa { .. })
+            | Self::Local(_)
+            | Self::Hosts(_)
+            | Self::Lists(_)
+            | Self::QueryLog(BeginError::Store { .. })
+            | Self::WarmUp(_)
+            | Self::Trust(_)
+            | Self::Memory(_) => true,
+            Self::Api(error) => error.is_mistake(),
+            Self::Placement(PlacementError::NoCpu)
+            | Self::Limits(_)
+            | Self::QueryLog(BeginError::Thread(_))
+            | Self::Udp { .. }
+            | Self::Tcp { .. }
+            | Self::Worker { .. }
+            | Self::System { .. } => false,
+        }
+    }
 }
 
 /// The machine and the cores that `selection` gets on it, as a text for people.

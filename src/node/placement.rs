@@ -24,7 +24,7 @@ pub struct Seat {
 #[derive(Clone, Debug, Eq, Error, PartialEq)]
 pub enum PlacementError {
     /// A CPU is missing or forbidden.
-    #[error("--cores: CPU {cpu} {problem}; the process may use {allowed}")]
+    #[error("node.cores (--cores): CPU {cpu} {problem}; the process may use {allowed}")]
     Cpu {
         /// The CPU asked for.
         cpu: usize,
@@ -35,7 +35,7 @@ pub enum PlacementError {
     },
     /// A NUMA node is missing or has no CPU that may be used.
     #[error(
-        "--cores: NUMA node {node} has no CPU that the process may use; nodes that have: {nodes}"
+        "node.cores (--cores): NUMA node {node} has no CPU that the process may use; nodes that have: {nodes}"
     )]
     Numa {
         /// The node asked for.

@@ -35,7 +35,7 @@ use super::{NodeError, claim, clock, desk, hosts, limits, log, pin, switches};
 use crate::cache::Shard;
 use crate::config::{self, Config, Group, IoBackend, Upstream};
 use crate::control;
-use crate::control::api::{About, AboutCore, Api};
+use crate::control::api::{About, AboutCore, Api, exposed};
 use crate::control::desk::Desk;
 use crate::control::schedule::{self, Timetable};
 use crate::control::switches::Switchboard;
@@ -154,7 +154,7 @@ pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Resul
     let api = claim::api(&config.api)?;
     let (sender, news) = channel();
     let snapshots = begin_snapshots(&config, seats.len(), sender.clone())?;
-    warnings.extend(unwritable(&config.snapshot));
+    warnings.extend(unwritable(&config.snapshot).into_iter().chain(exposed(&config.api)));
     let published = Arc::new(Published::new(policy));
     let clock = MonotonicClock::start();
     let now = Clocks::new(clock).read().cache;

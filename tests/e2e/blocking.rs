@@ -160,6 +160,27 @@ fn override_counts_for_aliases_in_answers() {
 }
 
 #[test]
+fn what_would_match_nothing_is_refused_and_says_what_is_allowed() {
+    let operated = Operated::start();
+    for name in ["*.ads.test", "https://ads.test/x", "ads.test:443", "192.0.2.1", "2001:db8::1"] {
+        for body in [json!({ "name": name }), json!({ "names": ["good.test", name] })] {
+            let mut body = body;
+            body["action"] = json!("block");
+            let reply = operated.command("overrides/add", &body);
+            assert_eq!(reply.status, 400, "{body}");
+            let error = reply.json()["error"].as_str().unwrap().to_owned();
+            assert!(error.contains(&format!("{name:?} is a")), "{error}");
+            assert!(error.contains("--subtree") && error.contains("and below"), "{error}");
+        }
+    }
+    assert_eq!(operated.told("lists")["overrides"], json!([]), "all or none");
+    // Whoever means the octet says so; and what was overridden before can be lifted.
+    operated.commanded("overrides/add", &json!({ "name": "\\*.ads.test", "action": "block" }));
+    let lifted = operated.commanded("overrides/remove", &json!({ "name": "*.ads.test" }));
+    assert_eq!(lifted["removed"], true);
+}
+
+#[test]
 fn what_is_said_for_a_time_ends_with_it() {
     let operated = Operated::start();
     let names = ["ads.test", "games.test", "news.test"];
@@ -236,6 +257,22 @@ fn disabled_list_counts_for_nobody_until_it_is_enabled_and_reloads_leave_it_so()
     assert_eq!(operated.blocked(&names), ["games.test"]);
     operated.commanded("lists/enable", &json!({ "list": "ads" }));
     assert_eq!(operated.blocked(&names), names);
+    operated.commanded("lists/disable", &json!({ "list": "games", "for": "1h" }));
+    assert_eq!(operated.told("lists")["not_in_config"], json!([]));
+    let (without, _) = config.rsplit_once("[[list]]").unwrap();
+    operated.node.reload_with(without);
+    let lists = operated.told("lists");
+    let [gone] = &lists["not_in_config"].as_array().unwrap()[..] else { panic!("{lists}") };
+    assert_eq!(
+        (&gone["name"], &gone["state"], gone["enabled_again_at"].is_u64()),
+        (&json!("games"), &json!("not in the config"), true)
+    );
+    assert_eq!(lists["lists"].as_array().unwrap().len(), 1);
+    let enabled = operated.commanded("lists/enable", &json!({ "list": "games" }));
+    assert_eq!((&enabled["enabled"], &enabled["in_config"]), (&json!(true), &json!(false)));
+    assert_eq!(operated.told("lists")["not_in_config"], json!([]));
+    assert_eq!(operated.command("lists/enable", &json!({ "list": "games" })).status, 404);
+    operated.node.reload_with(&config);
     let unknown = operated.command("lists/disable", &json!({ "list": "nonsense" }));
     assert_eq!(unknown.status, 404);
     assert!(unknown.body.contains("there are: \\\"ads\\\", \\\"games\\\""), "{}", unknown.body);
@@ -244,17 +281,29 @@ fn disabled_list_counts_for_nobody_until_it_is_enabled_and_reloads_leave_it_so()
 #[test]
 fn one_list_is_looked_at_when_told() {
     let operated = Operated::start();
-    operated.directory.write("ads", "||fresh.test^\n");
-    operated.directory.write("games", "||fresher.test^\n||freshest.test^\n||x.test^\n");
+    operated.directory.write("ads", "||fresh.test^\nads..test\n||a/b\nads.test##.banner\n");
     operated.commanded("lists/refresh", &json!({ "list": "ads" }));
     operated.node.wait_for_line("list \"ads\": 1 rules");
     eventually("the fresh rule", || (!operated.blocked(&["fresh.test"]).is_empty()).then_some(()));
+    let ads = &operated.told("lists")["lists"][0];
+    assert_eq!((&ads["bad"], &ads["skipped"]), (&json!(1), &json!(2)), "{ads}");
     let looks = |list: &str| {
         operated.node.counters().sum("dns_list_looks_total", &format!("list=\"{list}\""))
     };
     assert_eq!((looks("ads"), looks("games")), (1, 0));
+    operated.directory.write("games", "||fresher.test^\n||freshest.test^\n||x.test^\n");
     operated.commanded("lists/refresh", &json!({}));
     operated.node.wait_for_line("list \"games\": 3 rules");
+    for outcome in
+        ["\"ads\": looked at as asked: unchanged", "\"games\": looked at as asked: changed"]
+    {
+        operated.node.wait_for_line(outcome);
+    }
+    std::fs::remove_file(operated.directory.path().join("games")).unwrap();
+    for failure in 1..=3 {
+        operated.commanded("lists/refresh", &json!({ "list": "games" }));
+        operated.node.wait_for_line(&format!("(failure {failure} in a row)"));
+    }
     assert_eq!(operated.command("lists/refresh", &json!({ "list": "none" })).status, 404);
 }
 

@@ -134,10 +134,27 @@ fn lists_and_names_are_switched_from_a_shell() {
         stats.lines().any(|line| line.starts_with("blocked:") && line.ends_with(" 1")),
         "{stats}"
     );
+    commanded.prints(&["allow", "x.news.test"]);
+    let shown = commanded.prints(&["lift", "x.news.test"]);
+    let still = "x.news.test is still blocked, by news.test and all below\n";
+    assert!(shown.starts_with(&format!("x.news.test: lifted\n{still}")), "{shown}");
+    let shown = commanded.prints(&["lift", "x.news.test"]);
+    assert_eq!(shown, format!("x.news.test: was not overridden\n{still}"));
     assert!(commanded.prints(&["lift", "news.test"]).starts_with("news.test: lists decide again"));
     assert_eq!(commanded.prints(&["unblock", "news.test"]), "news.test: was not overridden\n");
     let told: Value = serde_json::from_str(&commanded.prints(&["lists", "--json"])).unwrap();
     assert_eq!(told["overrides"][0]["name"], "ads.test");
+    commanded.prints(&["lists", "disable", "ads"]);
+    let config = std::fs::read_to_string(commanded.config()).unwrap();
+    commanded.node.reload_with(config.split("[[list]]").next().unwrap());
+    let shown = commanded.prints(&["lists"]);
+    let is_gone =
+        |line: &str| line.starts_with("ads") && line.contains("disabled, not in the config");
+    assert!(shown.lines().any(is_gone), "{shown}");
+    let shown = commanded.prints(&["lists", "enable", "ads"]);
+    assert!(shown.starts_with("ads is not in the config; once it is, it counts\n"), "{shown}");
+    assert!(!commanded.prints(&["lists"]).contains("not in the config"));
+    commanded.node.reload_with(&config);
     for arguments in
         [&["pause", "soon"][..], &["block", "a..b"], &["lists", "disable", "none"], &["queries"]]
     {
@@ -164,6 +181,7 @@ fn names_are_blocked_and_lifted_from_standard_input() {
     };
     let (code, shown) = prints(&["block", "-", "--for", "1h"], &many);
     assert!(code == Some(0) && shown.starts_with("3000 names: blocked until 2"), "{shown}");
+    commanded.node.wait_for_line(" names (n0.bulk.test., n1.bulk.test., ");
     let told: Value = serde_json::from_str(&commanded.prints(&["lists", "--json"])).unwrap();
     assert_eq!(told["overrides"].as_array().unwrap().len(), 3_000);
     let (_, shown) = prints(&["lift", "-"], "n1.bulk.test\nother.test\nN2.bulk.test.\n");

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::certificates::Authority;
+use crate::http::post;
 use crate::node::{Node, Setup, eventually};
 use crate::ports::{self, Directory};
 
@@ -174,16 +175,38 @@ fn server_of_a_list_must_be_one_for_which_the_system_vouches() {
 }
 
 #[test]
-fn check_tells_lists_and_what_is_wrong_with_them() {
+fn check_refuses_lists_that_are_not_there_and_a_node_serves_without_them() {
     let directory = Directory::create();
-    let list = "[[list]]\nname = 'none'\nfile = '/nowhere/at/all'\n";
-    let text = Setup::new().config(&kept(&directory, list)).argument("--check").printed();
-    assert!(text.contains("lists:     \"none\" from /nowhere/at/all"), "{text}");
+    let path = directory.path().join("ads");
+    let list = format!("[[list]]\nname = 'ads'\nfile = '{}'\n", path.display());
+    let web = "[[list]]\nname = 'web'\nurl = 'http://192.0.2.1/'\n";
+    let config = kept(&directory, &format!("{web}{list}"));
+    let missing = format!("list \"ads\": {}: No such file", path.display());
+    let mut check = Setup::new().config(&config).argument("--check").spawn();
+    assert_eq!(check.wait_for_exit().code(), Some(2), "{}", check.log());
+    let said = check.wait_for_line(&missing);
+    assert!(said.contains("node.toml:6: ") && !check.log().contains("web"), "{}", check.log());
+    assert!(!directory.path().join("lists").exists(), "a check leaves nothing behind");
+    let api = ports::own();
+    let node =
+        Setup::new().api(api).config("[api]\ntoken = '0123456789abcdef'").config(&list).start();
+    node.wait_for_line("none of its rules is in force (failure 1 in a row)");
+    let reload = || {
+        let headers = ["Authorization: Bearer 0123456789abcdef", "Content-Type: application/json"];
+        post(api, "/api/v1/reload", &headers, "{}").json()["warnings"].clone()
+    };
+    let told = reload();
+    assert!(told[0].as_str().is_some_and(|told| told.contains(&missing)), "{told}");
+    assert!(node.wait_for_line("WARN reload: ").contains(&missing));
+    directory.write("ads", "ads.example\n");
+    assert_eq!(reload(), serde_json::json!([]));
+    let text = Setup::new().config(&config).argument("--check").printed();
+    assert!(text.contains("lists:     \"web\" from http://192.0.2.1/"), "{text}");
     assert!(
-        text.contains("warning: ") && text.contains("list \"none\": /nowhere/at/all: No such"),
+        text.contains("list \"web\": from http://192.0.2.1/, not downloaded by a check"),
         "{text}"
     );
-    assert!(!directory.path().join("lists").exists(), "a check leaves nothing behind");
+    assert!(text.contains("list \"ads\": 1 rules, 0 bad lines"), "{text}");
 }
 
 #[test]

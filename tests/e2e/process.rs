@@ -1,6 +1,8 @@
 //! The process: starts or says why not, drains, tells its supervisor, uses its cores.
 
+use std::fs::Permissions;
 use std::net::{TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
@@ -85,8 +87,12 @@ fn quickstart_config_answers_its_own_zone_offline() {
 
 fn fails_to_start(mut node: Node, must_say: &str) {
     let status = node.wait_for_exit();
-    assert!(!status.success(), "{status}");
     let log = node.log();
+    assert_eq!(
+        status.code(),
+        Some(1),
+        "what the system refuses is no mistake of the config:\n{log}"
+    );
     assert!(log.contains(must_say), "the message does not name {must_say}:\n{log}");
     assert!(!log.contains("panicked"), "{log}");
 }
@@ -96,6 +102,10 @@ fn address_taken_by_another_program_is_named() {
     let address = ports::own();
     let _taken = UdpSocket::bind(address).unwrap();
     fails_to_start(Setup::new().listen(address).spawn(), &address.to_string());
+    let api = ports::own();
+    let _taken = TcpListener::bind(api).unwrap();
+    let said = format!("api.listen: cannot listen on {api}");
+    fails_to_start(Setup::new().api(api).spawn(), &said);
     let address = ports::own();
     let _taken = TcpListener::bind(address).unwrap();
     let sentence = format!("TCP {address}: the address is in use by another process");
@@ -384,4 +394,26 @@ fn check_reads_lists_looks_at_dnstap_and_knows_the_time_zones() {
     }
     let plan = Setup::new().argument("--check").environment("TZ", "UTC").printed();
     assert!(!plan.contains("TZ ="), "{plan}");
+}
+
+#[test]
+fn token_that_every_user_may_read_is_warned_of() {
+    let directory = Directory::create();
+    let file = directory.write("token", "0123456789abcdef");
+    let config = format!("[api]\ntoken_file = '{}'\n", file.display());
+    let put = |mode| {
+        std::fs::set_permissions(&file, Permissions::from_mode(mode)).unwrap();
+    };
+    let setup = || Setup::new().api(ports::own()).config(&config);
+    put(0o644);
+    let warning =
+        format!("api.token_file: {}: every user of this machine may read it", file.display());
+    let plan = setup().argument("--check").printed();
+    assert!(plan.contains(&format!("warning: {warning} (mode 0644)")), "{plan}");
+    let node = setup().start();
+    node.wait_for_line(&warning);
+    node.reload();
+    node.wait_for_line(&format!("reload: {warning}"));
+    put(0o600);
+    assert!(!setup().argument("--check").printed().contains(&warning));
 }

@@ -286,7 +286,7 @@ fn two_nodes_are_told_apart_and_a_file_that_is_taken_away_is_begun_anew() {
         .args(["queries", "/nowhere/queries.sqlite"])
         .output()
         .unwrap();
-    assert_eq!(none.status.code(), Some(1));
+    assert_eq!(none.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&none.stderr).contains("there is no such file"));
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Source, find, nearest, plain, shortened, unknown};
+use super::{Source, find, misshapen, nearest, plain, shortened, unknown};
 use crate::config::group::DAY_NAMES;
 use crate::config::{
     Config, ConfigError, Days, GROUPS_MAX, Group, Period, Value, upstream, value as read,
@@ -54,8 +54,7 @@ impl Config {
     ) -> Result<(), ConfigError> {
         let place = file.place(table.span().start);
         let DeValue::Table(keys) = table.get_ref() else {
-            let problem = "groups of clients are written as [[group]] tables".into();
-            return Err(ConfigError::Syntax { place, problem });
+            return Err(misshapen(&place, "group"));
         };
         let group = Reader { file, table: "group" }.group(keys, place)?;
         if self.groups.iter().any(|known| known.name == group.name) {

@@ -3,7 +3,8 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Source, plain, shortened, unknown};
+use super::places::Places;
+use super::{Source, misshapen, plain, shortened, unknown};
 use crate::config::{
     Config, ConfigError, LISTS_MAX, List, ListKind, ListReason, ListSource, ListSyntax,
     OVERRIDES_NAME, Value, list,
@@ -36,8 +37,7 @@ impl Config {
         for table in tables {
             let place = file.place(table.span().start);
             let DeValue::Table(keys) = table.get_ref() else {
-                let problem = "lists are written as [[list]] tables".into();
-                return Err(ConfigError::Syntax { place, problem });
+                return Err(misshapen(&place, "list"));
             };
             let list = read_list(file, keys, place)?;
             if let Some(known) = self.lists.iter().find(|known| known.name == list.name) {
@@ -59,11 +59,12 @@ impl Config {
     }
 
     /// Whether what is said of lists goes together.
-    pub(super) fn check_lists(&self) -> Result<(), ConfigError> {
+    pub(super) fn check_lists(&self, places: &Places) -> Result<(), ConfigError> {
         let Self { filter, lists, .. } = self;
         if !lists.is_empty() && filter.list_bytes_max > filter.bytes / list::TEXTS {
+            let place = places.before(&["filter.list_bytes_max", "filter.memory"]);
             return Err(ConfigError::Conflict(format!(
-                "filter.list_bytes_max = {} is more than a quarter of filter.memory = {} bytes: a list that long could \
+                "{place}filter.list_bytes_max = {} is more than a quarter of filter.memory = {} bytes: a list that long could \
                  not be read beside its rules",
                 filter.list_bytes_max, filter.bytes
             )));

@@ -3,7 +3,7 @@
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::{Source, plain, shortened, unknown};
+use super::{Source, misshapen, plain, shortened, unknown};
 use crate::config::rewrite::SINGLE_TTL_DEFAULT;
 use crate::config::{Config, ConfigError, Rewrite, RewriteTarget};
 
@@ -27,8 +27,7 @@ impl Config {
     ) -> Result<(), ConfigError> {
         let place = file.place(table.span().start);
         let DeValue::Table(keys) = table.get_ref() else {
-            let problem = "rewrites are written as [[rewrite]] tables".into();
-            return Err(ConfigError::Syntax { place, problem });
+            return Err(misshapen(&place, "rewrite"));
         };
         let (mut name, mut to, mut ttl) = (None, None, SINGLE_TTL_DEFAULT);
         for (key, value) in keys {

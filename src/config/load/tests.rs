@@ -64,7 +64,7 @@ fn message_is_one_an_operator_can_act_on() {
         error("\n[cahce]\n")
             .starts_with("node.toml:2: unknown table \"cahce\" (did you mean \"cache\"?)")
     );
-    assert!(error("listen = []").starts_with("node.toml:1: unknown table \"listen\""));
+    assert!(error("lissen = []").starts_with("node.toml:1: unknown table \"lissen\""));
     assert!(
         error("[node]\nio = \"uring\"\nio = \"mmsg\"").starts_with("node.toml:3: not valid TOML")
     );
@@ -258,5 +258,72 @@ fn mistakes_in_zones_name_the_place() {
     ] {
         let message = error(text);
         assert!(message.contains(said), "{message}");
+    }
+}
+
+/// Every mistake names where it stands, and the key, however late it shows.
+#[test]
+fn every_mistake_names_its_place_and_its_key() {
+    let upstream = "[[forward]]\nzone = 'a'\nupstreams = ['192.0.2.1']\n";
+    for (text, place, key) in [
+        ("\n[cache]\nprobation = 60\nhot = 31", 3, "cache.probation"),
+        ("[cache]\n\nhot = 50\nprobation = 60", 4, "cache.probation"),
+        ("[cache]\nttl_max = 5\nttl_min = 9", 3, "cache.ttl_min"),
+        ("[forward]\nattempt_timeout = '6s'", 2, "forward.attempt_timeout"),
+        ("[forward]\n\ndeadline = '10ms'", 3, "forward.deadline"),
+        (&format!("\n{upstream}attempt_timeout = '6s'"), 2, "forward.attempt_timeout"),
+        ("[api]\nlisten = '192.0.2.1:8053'", 2, "api.listen"),
+        ("[api]\n\ncertificate = '/c'", 3, "api.certificate"),
+        ("[api]\n\nkey = '/c'", 3, "api.key"),
+        ("[api]\ntoken = '0123456789abcdef'\ntoken_file = '/t'", 3, "api.token_file"),
+        ("[api]\nlisten = 'unix:/run/x'\nkey = '/k'\ncertificate = '/c'", 4, "api.certificate"),
+        ("[filter]\nmemory = '16MiB'\n[[list]]\nname='a'\nfile='/a'", 2, "filter.memory"),
+        ("\n[[cache]]\nsize = 'auto'", 2, "cache is written as a [cache] table"),
+        ("cache = 5", 1, "cache is written as a [cache] table"),
+        (
+            "\nlisten = ['127.0.0.1:53']",
+            2,
+            "listen stands in no table; it belongs to [node] or [api]",
+        ),
+        ("[[listen]]\n", 1, "unknown table \"listen\""),
+        ("\n[list]\nname = 'a'", 2, "[[list]]"),
+        ("[cache]\nsize = 2GiB", 2, "(at size)"),
+        ("[cache]\nsize = ", 2, "(at size)"),
+        ("[cache]\nprefetch = yes\n", 2, "(at prefetch)"),
+        ("[api]\ntoken = 0123456789abcdef", 2, "(at token)"),
+        ("[node]\nlisten = ['127.0.0.1:53'", 2, "(at listen)"),
+        ("[node\n", 1, "not valid TOML"),
+        ("[[local]]\nzone = 'a'\nrecords = ''\nfile = '/a'", 1, "local.records"),
+        ("\n[[group]]\nlog = true", 2, "group.name"),
+        ("[[group]]\nname = 'kids'", 1, "group \"kids\" needs clients or listeners"),
+        ("\n[[rewrite]]\nto = '192.0.2.1'", 2, "rewrite.name"),
+        ("[[list]]\nname = 'a'", 1, "list \"a\" needs a file or a url"),
+    ] {
+        let message = error(text);
+        let place = format!("node.toml:{place}: ");
+        assert!(message.starts_with(&place) && message.contains(key), "{text}\n{message}");
+        assert!(!message.contains("0123456789abcdef"), "{message}");
+    }
+    let both = |file: &str, name, text| {
+        let file = File { name: "node.toml", text: file };
+        Config::load(Some(file), [variable(name, text)], &[]).unwrap_err().to_string()
+    };
+    let message = both("[cache]\nttl_min = 5", "HEIMDALL_CACHE_TTL_MIN", "100000");
+    assert!(message.starts_with("environment: HEIMDALL_CACHE_TTL_MIN: cache.ttl_min"), "{message}");
+    let message = both("[cache]\nttl_min = 100", "HEIMDALL_CACHE_TTL_MAX", "50");
+    assert!(message.starts_with("node.toml:2: cache.ttl_min = 100 is above"), "{message}");
+}
+
+#[test]
+fn every_key_set_to_nonsense_is_named_with_its_place() {
+    for key in KEYS {
+        // A text, a number, a list and a table are each something that most keys do not take.
+        for value in ["'\u{fc} nonsense'", "-7", "['\u{fc}', '']", "[7]", "{ a = 1 }", "1.5"] {
+            let text = format!("\n[{}]\n{} = {value}\n", key.table, key.name);
+            let Err(error) = load(&text) else { continue };
+            let error = error.to_string();
+            let start = format!("node.toml:3: {}.{} = ", key.table, key.name);
+            assert!(error.starts_with(&start) && error.ends_with(key.expected), "{error}");
+        }
     }
 }

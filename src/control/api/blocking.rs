@@ -21,6 +21,58 @@ use crate::policy::{Action, Override};
 use crate::time::CacheTime;
 use crate::wire::NameBuf;
 
+/// What lists and switches are.
+pub(super) const LISTS: &[(&str, &str)] = &[
+    ("lists", "array"),
+    ("not_in_config", "array"),
+    ("paused", "boolean"),
+    ("paused_until", "integer?"),
+    ("overrides", "array"),
+    ("override_hits", "integer"),
+    ("kept", "boolean"),
+];
+
+/// What a list is after it was switched.
+pub(super) const SWITCHED: &[(&str, &str)] = &[
+    ("list", "string"),
+    ("enabled", "boolean"),
+    ("enabled_again_at", "integer?"),
+    ("in_config", "boolean"),
+    ("kept", "boolean"),
+    ("late", "integer"),
+];
+
+/// What names are after they were overridden.
+pub(super) const OVERRIDDEN: &[(&str, &str)] = &[
+    ("name", "string?"),
+    ("names", "array"),
+    ("action", "string"),
+    ("subtree", "boolean"),
+    ("expires_at", "integer?"),
+    ("local", "array"),
+    ("kept", "boolean"),
+    ("late", "integer"),
+];
+
+/// What names are after that was taken back.
+pub(super) const LIFTED: &[(&str, &str)] = &[
+    ("name", "string?"),
+    ("names", "array"),
+    ("removed", "boolean"),
+    ("missing", "array"),
+    ("still", "array"),
+    ("kept", "boolean"),
+    ("late", "integer"),
+];
+
+/// What blocking is after it was paused or resumed.
+pub(super) const PAUSED: &[(&str, &str)] = &[
+    ("paused", "boolean"),
+    ("paused_until", "integer?"),
+    ("kept", "boolean"),
+    ("late", "integer"),
+];
+
 /// When something that is switched ends, in seconds since the epoch: not before it does.
 fn end(until: Until) -> Option<u64> {
     until.end().map(|end| end.as_millis().div_ceil(1_000))
@@ -50,10 +102,21 @@ pub(super) fn lists(shared: &Shared) -> Reply {
     let node = &*shared.node;
     let state = node.switchboard().state();
     let hits = hits(node);
-    let lists: Vec<Value> = node
-        .lists()
-        .iter()
-        .map(|(list, own)| describe(list, own.as_deref(), &state, &hits))
+    let known = node.lists();
+    let lists: Vec<Value> =
+        known.iter().map(|(list, own)| describe(list, own.as_deref(), &state, &hits)).collect();
+    let is_known = |name: &str| known.iter().any(|(list, _)| list.name == name);
+    let not_in_config: Vec<Value> = state
+        .all_disabled()
+        .filter(|(name, _)| !is_known(name))
+        .map(|(name, until)| {
+            json!({
+                "name": name,
+                "enabled": false,
+                "enabled_again_at": end(until),
+                "state": "not in the config",
+            })
+        })
         .collect();
     let overrides: Vec<Value> = state
         .overrides()
@@ -68,6 +131,7 @@ pub(super) fn lists(shared: &Shared) -> Reply {
         .collect();
     json(&json!({
         "lists": lists,
+        "not_in_config": not_in_config,
         "paused": state.pause().is_some(),
         "paused_until": state.pause().and_then(end),
         "overrides": overrides,
@@ -111,7 +175,8 @@ fn describe(
         "enabled": disabled.is_none(),
         "enabled_again_at": disabled.and_then(end),
         "rules": rules,
-        "skipped": own.map_or(0, |own| own.skipped_lines.value() + own.bad_lines.value()),
+        "bad": own.map_or(0, |own| own.bad_lines.value()),
+        "skipped": own.map_or(0, |own| own.skipped_lines.value()),
         "loaded_at": time(confirmed),
         "next_at": time(own.map_or(0, |own| own.due.value())),
         "state": word,
@@ -172,13 +237,20 @@ pub(super) async fn enable(
     shared: &Arc<Shared>,
 ) -> Result<Reply, Refusal> {
     let list = parameters.text("list").unwrap_or_default().to_owned();
+    let known = ensure_known(&list, &*shared.node);
+    let in_config = known.is_ok();
     // One that the config has no more may be disabled still.
     if !shared.node.switchboard().look(|state| state.disabled(&list).is_some()) {
-        ensure_known(&list, &*shared.node)?;
+        known?;
     }
     switch(shared, move |board, _| {
         board.enable(&list);
-        Ok(json!({ "list": list, "enabled": true, "enabled_again_at": null }))
+        Ok(json!({
+            "list": list,
+            "enabled": true,
+            "enabled_again_at": null,
+            "in_config": in_config,
+        }))
     })
     .await
 }
@@ -194,7 +266,12 @@ pub(super) async fn disable(
     switch(shared, move |board, now| {
         let until = Until::after(now, length);
         board.disable(&list, until, now).map_err(full)?;
-        Ok(json!({ "list": list, "enabled": false, "enabled_again_at": end(until) }))
+        Ok(json!({
+            "list": list,
+            "enabled": false,
+            "enabled_again_at": end(until),
+            "in_config": true,
+        }))
     })
     .await
 }
@@ -204,7 +281,7 @@ pub(super) async fn add_override(
     parameters: &Parameters,
     shared: &Arc<Shared>,
 ) -> Result<Reply, Refusal> {
-    let names = names::all(parameters)?;
+    let names = names::to_override(parameters)?;
     let action = match parameters.text("action") {
         Some("allow") => Action::Allow,
         _ => Action::Block,
@@ -235,14 +312,24 @@ pub(super) async fn remove_override(
     let names = names::all(parameters)?;
     switch(shared, move |board, _| {
         let missing = board.remove_overrides(&names);
+        let still: Vec<Value> =
+            board.look(|state| names.iter().filter_map(|name| reached(state, name)).collect());
         Ok(json!({
             "name": one(&names),
             "names": names.iter().map(told).collect::<Vec<_>>(),
             "removed": missing.len() < names.len(),
             "missing": missing.into_iter().map(told).collect::<Vec<_>>(),
+            "still": still,
         }))
     })
     .await
+}
+
+/// What is said of a name above `name` and reaches it, if anything is.
+fn reached(state: &State, name: &NameBuf) -> Option<Value> {
+    let (above, action) = state.above(name)?;
+    let above = bare(&above.to_string());
+    Some(json!({ "name": told(name), "action": action_word(action), "by": above }))
 }
 
 fn told(name: &NameBuf) -> String {

@@ -2,7 +2,7 @@
 //! renewed while the node runs; what is read anew takes the place of what was, for the connections that come then.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use tokio_rustls::TlsAcceptor;
@@ -19,6 +19,9 @@ const TOKEN_FILE_BYTES_MAX: u64 = 1_024;
 
 /// Longest file of a certificate or a key that is read, in bytes.
 const PEM_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// The bit of a file's mode by which it is read by those who are neither its owner nor of its group.
+const OTHERS_READ: u32 = 0o004;
 
 /// Shared by the API, which goes by it, and whoever reads it anew.
 #[derive(Clone, Debug)]
@@ -118,6 +121,28 @@ pub fn token_of(section: &config::Api) -> Result<Option<Token>, ApiError> {
         .ok_or_else(|| fail("expected one line of 16 to 256 visible ASCII characters".to_owned()))
 }
 
+/// What an operator should know: files with secrets of the API that every user of the machine may read.
+#[must_use]
+pub fn exposed(section: &config::Api) -> Vec<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    if section.listen == config::ApiListen::Off {
+        return Vec::new();
+    }
+    let secrets = [("api.token_file", &section.token_file), ("api.key", &section.key)];
+    let told = |(key, path): (&str, &Option<PathBuf>)| {
+        let path = path.as_ref()?;
+        // What cannot be opened is told as an error.
+        let mode = file::open_without_waiting(path).ok()?.metadata().ok()?.mode() & 0o7777;
+        let path = path.display();
+        (mode & OTHERS_READ != 0).then(|| {
+            format!(
+                "{key}: {path}: every user of this machine may read it (mode {mode:04o}): chmod o= {path}"
+            )
+        })
+    };
+    secrets.into_iter().filter_map(told).collect()
+}
+
 /// What stands in the file at `path`, up to a length. A pipe is not waited for.
 fn read_bounded(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     use io::Read as _;
@@ -193,5 +218,28 @@ mod tests {
         assert_eq!(credentials.adopt(papers("fedcba9876543210")), ["token"]);
         assert!(shared.judge(|held| held == token("fedcba9876543210").as_ref()));
         assert!(!format!("{shared:?}").contains("fedcba"));
+    }
+
+    #[test]
+    fn secrets_that_everybody_may_read_are_told() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = std::env::temp_dir().join(format!("heimdall-exposed-{}", std::process::id()));
+        std::fs::write(&path, "0123456789abcdef").unwrap();
+        let section = config::Api {
+            token_file: Some(path.clone()),
+            key: Some("/nowhere/key".into()),
+            ..config::Api::default()
+        };
+        let told = |mode| {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            exposed(&section)
+        };
+        let (open, narrow, own) = (told(0o644), told(0o640), told(0o600));
+        std::fs::remove_file(&path).unwrap();
+        assert!(narrow.is_empty() && own.is_empty(), "{narrow:?} {own:?}");
+        let [open] = &open[..] else { panic!("{open:?}") };
+        assert!(open.starts_with("api.token_file: ") && open.contains("(mode 0644)"), "{open}");
+        let off = config::Api { listen: config::ApiListen::Off, ..section };
+        assert!(exposed(&off).is_empty());
     }
 }

@@ -29,7 +29,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
-pub use self::credentials::{Credentials, Papers, token_of};
+pub use self::credentials::{Credentials, Papers, exposed, token_of};
 use self::guard::Guard;
 use self::listen::Listening;
 use self::page::Page;
@@ -102,6 +102,19 @@ impl ApiError {
     #[must_use]
     pub fn is_in_use(&self) -> bool {
         matches!(self, Self::Listen { cause, .. } if cause.kind() == io::ErrorKind::AddrInUse)
+    }
+
+    /// Whether the operator must mend the config or what it names, rather than the machine.
+    #[must_use]
+    pub fn is_mistake(&self) -> bool {
+        match self {
+            Self::TokenFile { .. } | Self::Tls { .. } => true,
+            // The directory of a socket is not there.
+            Self::Listen { cause, .. } => {
+                matches!(cause.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+            }
+            Self::Thread(_) => false,
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use hyper::header::{CONTENT_TYPE, HeaderMap};
 use hyper::{Method, StatusCode};
 
+use super::blocking;
 use super::guard::Access;
 use super::parameters::TEXT_CHARS_MAX;
 use super::reply::Refusal;
@@ -245,23 +246,6 @@ const fn figures(
 /// Seconds since the epoch.
 const SECONDS: Form = Form::Count(0, NUMBER_MAX / 1_000);
 
-/// What a list is after it was switched.
-const SWITCHED_LIST: &[(&str, &str)] = &[
-    ("list", "string"),
-    ("enabled", "boolean"),
-    ("enabled_again_at", "integer?"),
-    ("kept", "boolean"),
-    ("late", "integer"),
-];
-
-/// What blocking is after it was paused or resumed.
-const PAUSED: &[(&str, &str)] = &[
-    ("paused", "boolean"),
-    ("paused_until", "integer?"),
-    ("kept", "boolean"),
-    ("late", "integer"),
-];
-
 /// Everything that can be asked.
 pub(super) static ROUTES: [Route; 27] = [
     figures(
@@ -349,14 +333,7 @@ pub(super) static ROUTES: [Route; 27] = [
             "/api/v1/lists",
             Action::Lists,
             "All lists, names that are overridden, and whether blocking is paused",
-            Answer::Json(&[
-                ("lists", "array"),
-                ("paused", "boolean"),
-                ("paused_until", "integer?"),
-                ("overrides", "array"),
-                ("override_hits", "integer"),
-                ("kept", "boolean"),
-            ]),
+            Answer::Json(blocking::LISTS),
         )
     },
     command(
@@ -364,14 +341,14 @@ pub(super) static ROUTES: [Route; 27] = [
         Action::EnableList,
         "Has a list count again",
         &[LIST],
-        SWITCHED_LIST,
+        blocking::SWITCHED,
     ),
     command(
         "/api/v1/lists/disable",
         Action::DisableList,
         "Has a list count for nobody, for a time or until told otherwise",
         &[LIST, FOR],
-        SWITCHED_LIST,
+        blocking::SWITCHED,
     ),
     command(
         "/api/v1/lists/refresh",
@@ -398,16 +375,7 @@ pub(super) static ROUTES: [Route; 27] = [
                 optional("subtree", Form::Switch, "and for all names below it"),
                 FOR,
             ],
-            &[
-                ("name", "string?"),
-                ("names", "array"),
-                ("action", "string"),
-                ("subtree", "boolean"),
-                ("expires_at", "integer?"),
-                ("local", "array"),
-                ("kept", "boolean"),
-                ("late", "integer"),
-            ],
+            blocking::OVERRIDDEN,
         ),
     ),
     choosing(
@@ -416,16 +384,9 @@ pub(super) static ROUTES: [Route; 27] = [
             "/api/v1/overrides/remove",
             Action::RemoveOverride,
             "Takes back what was said of names: lists decide again; removed says whether anything was, missing of which names \
-             nothing was",
+             nothing was, and still what is said of names above them and reaches them",
             &[ONE_NAME, NAMES],
-            &[
-                ("name", "string?"),
-                ("names", "array"),
-                ("removed", "boolean"),
-                ("missing", "array"),
-                ("kept", "boolean"),
-                ("late", "integer"),
-            ],
+            blocking::LIFTED,
         ),
     ),
     command(
@@ -433,14 +394,14 @@ pub(super) static ROUTES: [Route; 27] = [
         Action::Pause,
         "Has nothing blocked, for a time or until told otherwise: neither lists nor overrides are asked",
         &[FOR],
-        PAUSED,
+        blocking::PAUSED,
     ),
     command(
         "/api/v1/blocking/resume",
         Action::Resume,
         "Has lists and overrides asked again",
         &[],
-        PAUSED,
+        blocking::PAUSED,
     ),
     Route {
         access: Access::Control,

@@ -255,12 +255,13 @@ impl Keeper {
         }
     }
 
-    /// Notes that a list could not be had, and tells it the first time, the second, the fourth and so on.
+    /// Notes that a list could not be had, and tells it the first time, the second, the fourth and so on, and whenever somebody
+    /// has asked for the look.
     fn fail(&mut self, number: usize, problem: &dyn Display) {
         self.list_counters[number].failed.bump();
         self.list_counters[number].note_problem(Some(problem.to_string()));
         let count = self.schedule.failed(number, monotonic());
-        if !count.is_power_of_two() {
+        if !count.is_power_of_two() && !self.asked_for.contains(&number) {
             return;
         }
         let List { name, source, .. } = &self.lists[number];

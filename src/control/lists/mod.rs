@@ -13,7 +13,7 @@ mod schedule;
 mod text;
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::hash::Hasher as _;
 use std::io;
@@ -25,7 +25,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bytes::Bytes;
 use siphasher::sip::SipHasher24;
 
-pub use self::contents::contents;
+pub use self::contents::{Unreadable, contents, unopened};
 
 use self::compile::{Compiled, Failure, Press, Reading};
 use self::copies::Copies;
@@ -74,7 +74,7 @@ pub enum Order {
     Refresh,
     /// To look at the list with this name now.
     RefreshOne(String),
-    /// To keep these lists from now on, by this `[filter]`.
+    /// To keep these lists from now on, by this `[filter]`, and to look at all of them now.
     Keep(config::Filter, Vec<config::List>),
 }
 
@@ -109,6 +109,8 @@ pub struct Keeper {
     copies: Copies,
     downloader: Downloader,
     schedule: Schedule,
+    /// The lists of whose next look the outcome is told, because somebody has asked for it.
+    asked_for: BTreeSet<usize>,
     /// What the image in force was made of, by list.
     made_of: Vec<Material>,
     image: Option<Image<Bytes>>,
@@ -141,6 +143,7 @@ impl Keeper {
         let mut keeper = Self {
             downloader: Downloader::new(filter.download_timeout, filter.list_bytes_max, &roots),
             schedule: Schedule::new(&filter, &lists, draw),
+            asked_for: BTreeSet::new(),
             made_of: vec![Material::Nothing; lists.len()],
             image: None,
             list_counters: counters.lists(),
@@ -179,16 +182,19 @@ impl Keeper {
         loop {
             match order {
                 Ok(Order::Refresh) => {
-                    self.counters.asked.bump();
-                    self.schedule.all(monotonic());
+                    self.refresh();
+                    self.asked_for = (0..self.lists.len()).collect();
                 }
                 Ok(Order::RefreshOne(name)) => {
-                    let number = self.lists.iter().position(|list| list.name == name);
-                    number
-                        .into_iter()
-                        .for_each(|number| self.schedule.at_once(number, monotonic()));
+                    if let Some(number) = self.lists.iter().position(|list| list.name == name) {
+                        self.schedule.at_once(number, monotonic());
+                        self.asked_for.insert(number);
+                    }
                 }
-                Ok(Order::Keep(filter, lists)) => self.keep_others(filter, lists),
+                Ok(Order::Keep(filter, lists)) => {
+                    self.keep_others(filter, lists);
+                    self.refresh();
+                }
                 Ok(Order::Begin) | Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -197,6 +203,12 @@ impl Keeper {
             let rest = if self.published.reap() > 0 { REAP_PAUSE } else { SLEEP_MAX };
             order = orders.recv_timeout(self.schedule.rest(monotonic()).min(rest));
         }
+    }
+
+    /// Has all lists looked at.
+    fn refresh(&mut self) {
+        self.counters.asked.bump();
+        self.schedule.all(monotonic());
     }
 
     /// Does `work` on a thread that gives way to all others, once the node serves. Nothing may be put in force there: others wait
@@ -228,6 +240,7 @@ impl Keeper {
         self.downloader =
             Downloader::new(filter.download_timeout, filter.list_bytes_max, &look::roots(&lists));
         self.schedule = Schedule::new(&filter, &lists, self.draw);
+        self.asked_for.clear();
         self.copies.retain(&lists);
         self.is_of_others |= !are_same(&self.lists, &lists);
         (self.filter, self.lists) = (filter, lists);
@@ -275,9 +288,11 @@ impl Keeper {
     fn look_at_due(&mut self) {
         let mut changed_at = None;
         for number in self.schedule.due(monotonic()) {
-            if self.behind(|keeper| keeper.look(number)) {
+            let is_changed = self.behind(|keeper| keeper.look(number));
+            if is_changed {
                 changed_at.get_or_insert_with(monotonic);
             }
+            self.answer(number, is_changed);
             if changed_at.is_some_and(|changed| monotonic() - changed > CHANGE_WAIT_MAX) {
                 changed_at = None;
                 self.compile();
@@ -285,6 +300,14 @@ impl Keeper {
         }
         if changed_at.is_some() {
             self.compile();
+        }
+    }
+
+    /// Tells what came of a look that somebody has asked for; a failure has been told.
+    fn answer(&mut self, number: usize, is_changed: bool) {
+        if self.asked_for.remove(&number) && !self.schedule.is_failing(number) {
+            let outcome = if is_changed { "changed" } else { "unchanged" };
+            tracing::info!("list {:?}: looked at as asked: {outcome}", self.lists[number].name);
         }
     }
 
@@ -509,35 +532,26 @@ fn is_numbered_alike(filtering: &Filtering, lists: &[config::List]) -> bool {
     names.eq(lists.iter().map(|list| &list.name))
 }
 
-/// What an operator should mend: a directory in which nothing can be kept, files that cannot be read.
+/// What an operator should know: that nothing can be kept in the directory of the lists.
 #[must_use]
-pub fn warnings(filter: &config::Filter, lists: &[config::List]) -> Vec<String> {
+pub fn warning(filter: &config::Filter, lists: &[config::List]) -> Option<String> {
     // What is switched by hand is kept there without lists, too.
-    let refused = filter.directory.as_ref().and_then(|directory| {
-        let is_there = directory.exists();
-        let outcome = probe(directory);
-        if !is_there {
-            // A check leaves nothing behind, least of all what belongs to another user than the node's.
-            let _ = std::fs::remove_dir(directory);
-        }
-        let error = outcome.err()?;
-        Some(if lists.is_empty() {
-            let directory = directory.display();
-            format!(
-                "filter.directory: {directory}: what is switched by hand cannot be kept there: {error}"
-            )
-        } else {
-            unwritable(directory, &error)
-        })
-    });
-    let unreadable = lists.iter().filter_map(|list| match &list.source {
-        config::ListSource::File(path) => {
-            let error = text::open(path).err()?;
-            Some(format!("{}: list {:?}: {}: {error}", list.place, list.name, list.source))
-        }
-        config::ListSource::Url(_) => None,
-    });
-    refused.into_iter().chain(unreadable).collect()
+    let directory = filter.directory.as_ref()?;
+    let is_there = directory.exists();
+    let outcome = probe(directory);
+    if !is_there {
+        // A check leaves nothing behind, least of all what belongs to another user than the node's.
+        let _ = std::fs::remove_dir(directory);
+    }
+    let error = outcome.err()?;
+    Some(if lists.is_empty() {
+        let directory = directory.display();
+        format!(
+            "filter.directory: {directory}: what is switched by hand cannot be kept there: {error}"
+        )
+    } else {
+        unwritable(directory, &error)
+    })
 }
 
 /// Says whether lists could be kept in `directory`, which is made if only its last part is missing.

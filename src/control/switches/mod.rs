@@ -29,6 +29,9 @@ const OVERRIDE_BYTES: usize = 600;
 /// Bytes that all of this takes at most.
 pub const BYTES_MAX: usize = OVERRIDES_MAX * OVERRIDE_BYTES;
 
+/// Of names that are switched with one command, so many stand in the log: a line stays one that can be read.
+const NAMES_TOLD: usize = 20;
+
 /// Of so many looks at what is over, one tries again to keep what could not be kept: some 10 s.
 const LOOKS_PER_TRIAL: u32 = 40;
 
@@ -107,10 +110,31 @@ impl State {
         self.overrides.len()
     }
 
+    /// The nearest of the names above `name` of which something is said that reaches down to it, and what.
+    #[must_use]
+    pub fn above(&self, name: &NameBuf) -> Option<(Name<'_>, Action)> {
+        let folded = key(name);
+        let mut rest = &*folded;
+        while let Some((&len @ 1.., behind)) = rest.split_first() {
+            rest = behind.get(usize::from(len)..)?;
+            if let Some((above, entry)) = self.overrides.get_key_value(rest)
+                && entry.held.is_subtree
+            {
+                return Some((Name::parse(above).ok()?, entry.held.action));
+            }
+        }
+        None
+    }
+
     /// Until when the list with this name is disabled, if it is.
     #[must_use]
     pub fn disabled(&self, list: &str) -> Option<Until> {
         self.disabled.get(list).copied()
+    }
+
+    /// The names of all lists that are disabled, also of those that the config has no more, and until when.
+    pub fn all_disabled(&self) -> impl Iterator<Item = (&str, Until)> {
+        self.disabled.iter().map(|(list, until)| (list.as_str(), *until))
     }
 
     /// Until when blocking is paused, if it is.
@@ -182,12 +206,16 @@ fn key(name: &NameBuf) -> Box<[u8]> {
     folded.as_name().as_bytes().into()
 }
 
-/// Names as the log has them: one, or their number.
+/// Names as the log has them: one; or their number and the first of them.
 fn told(names: &[NameBuf]) -> String {
-    match names {
-        [name] => name.as_name().to_string().to_ascii_lowercase(),
-        names => format!("{} names", names.len()),
+    let text = |name: &NameBuf| name.as_name().to_string().to_ascii_lowercase();
+    if let [name] = names {
+        return text(name);
     }
+    let first: Vec<String> = names.iter().take(NAMES_TOLD).map(text).collect();
+    let rest = names.len() - first.len();
+    let rest = if rest > 0 { format!(" and {rest} more") } else { String::new() };
+    format!("{} names ({}{rest})", names.len(), first.join(", "))
 }
 
 /// There is no room for more.

@@ -301,3 +301,40 @@ fn several_names_are_taken_together_or_not_at_all() {
     let missing: Vec<String> = missing.iter().map(|name| name.as_name().to_string()).collect();
     assert_eq!(missing, ["y.example."]);
 }
+
+#[test]
+fn word_for_a_name_above_is_told_if_it_reaches_down() {
+    let board = begin(None, published(), at(0));
+    let block_below = Override { is_subtree: true, ..BLOCK };
+    for (text, held) in
+        [("Ads.example", block_below), ("b.ads.example", BLOCK), ("good.ads.example", ALLOW_BELOW)]
+    {
+        board.override_names(&[name(text)], held, Until::Told, at(0)).unwrap();
+    }
+    let above = |text: &str| {
+        let told = |(name, action): (Name<'_>, Action)| (name.to_string(), action);
+        board.look(|state| state.above(&name(text)).map(told))
+    };
+    let by = |text: &str, action| Some((text.to_owned(), action));
+    assert_eq!(above("b.ADS.example"), by("ads.example.", Action::Block));
+    assert_eq!(above("a.b.ads.example"), by("ads.example.", Action::Block));
+    assert_eq!(above("x.good.ads.example"), by("good.ads.example.", Action::Allow));
+    for none in ["ads.example", "xads.example", "example", "."] {
+        assert_eq!(above(none), None, "{none}");
+    }
+    board.override_names(&[name(".")], block_below, Until::Told, at(0)).unwrap();
+    assert_eq!((above("a.test"), above(".")), (by(".", Action::Block), None));
+}
+
+#[test]
+fn log_has_the_first_names_of_many_and_their_number() {
+    let names: Vec<NameBuf> =
+        (0..25).map(|number| NameBuf::from_text(&format!("N{number}.example")).unwrap()).collect();
+    assert_eq!(told(&names[..1]), "n0.example.");
+    assert_eq!(told(&names[..2]), "2 names (n0.example., n1.example.)");
+    let many = told(&names);
+    assert!(
+        many.starts_with("25 names (n0.example., ") && many.ends_with("n19.example. and 5 more)"),
+        "{many}"
+    );
+}

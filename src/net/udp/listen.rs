@@ -11,7 +11,7 @@ use crate::sys::sockopt::{self, Bound, UdpSettings};
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// A listener could not be bound.
-    #[error("cannot listen on UDP {address}: {}", explain(*.address, .cause))]
+    #[error("node.listen: cannot listen on UDP {address}: {}", explain(*.address, .cause))]
     Listen {
         /// The address asked for.
         address: SocketAddr,
@@ -82,7 +82,7 @@ mod tests {
         let error = bind_listener(foreign, &udp).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "cannot listen on UDP 192.0.2.1:20290: no interface of this machine has it"
+            "node.listen: cannot listen on UDP 192.0.2.1:20290: no interface of this machine has it"
         );
     }
 
@@ -92,7 +92,7 @@ mod tests {
         let error = OpenError::Listen { address: "[::1]:53".parse().unwrap(), cause };
         assert_eq!(
             error.to_string(),
-            "cannot listen on UDP [::1]:53: this machine has no IPv6; leave the address out of node.listen"
+            "node.listen: cannot listen on UDP [::1]:53: this machine has no IPv6; leave the address out of node.listen"
         );
     }
 

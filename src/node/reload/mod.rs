@@ -25,9 +25,9 @@ use super::succession::Settings;
 use super::topology::Topology;
 use super::{NodeError, hosts, log, placement, switches};
 use crate::config::Config;
-use crate::control::api::{Credentials, Papers, Reloaded};
+use crate::control::api::{Credentials, Papers, Reloaded, exposed};
 use crate::control::desk::Request;
-use crate::control::schedule;
+use crate::control::{lists, schedule};
 use crate::policy::{Filtering, LocalData, Policy};
 use crate::time::{CacheTime, Deadline};
 use crate::upstream::Trust;
@@ -164,6 +164,7 @@ impl Reloader {
         let (local, complaints, hosts_digest) = hosts::local(&config)?;
         let trust = start::trust_of(&config.forward)?;
         report.warnings.extend(complaints);
+        report.warnings.extend(lists::unopened(&config.lists));
         report.warnings.extend(schedule::warning(&config.groups));
         report.needs_restart = difference::keep_fixed(&self.in_force.config, &mut config);
         let plan = Plan::new(&config, self.panel.desks.len(), local.hosts_bytes())?;
@@ -174,6 +175,7 @@ impl Reloader {
             ));
         }
         let papers = self.credentials.as_ref().map(|_| Papers::read(&config.api)).transpose()?;
+        report.warnings.extend(exposed(&config.api));
         Ok(Candidate { config, local, upstream_source, trust, hosts_digest, plan, papers })
     }
 

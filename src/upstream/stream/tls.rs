@@ -44,8 +44,8 @@ pub enum Roots {
 pub enum TrustError {
     /// The system has none.
     #[error(
-        "{upstream}: this system has no root certificates that could vouch for it{}: install some \
-         (Debian: ca-certificates), name a PEM file, or pin the upstream's key",
+        "upstream {upstream}: this system has no root certificates that could vouch for it{}: install some \
+         (Debian: ca-certificates), name a PEM file (forward.tls_roots), or pin the upstream's key",
         in_brackets(.causes)
     )]
     NoRoots {
@@ -55,7 +55,7 @@ pub enum TrustError {
         causes: Vec<String>,
     },
     /// The operator's file cannot be read.
-    #[error("{}: {cause}: expected certificates of roots in PEM", .path.display())]
+    #[error("forward.tls_roots: {}: {cause}: expected certificates of roots in PEM", .path.display())]
     File {
         /// The file.
         path: PathBuf,
@@ -64,7 +64,7 @@ pub enum TrustError {
     },
     /// A certificate could never carry the name.
     #[error(
-        "{0}: its name is none that a certificate can carry: expected a host name such as dns.example"
+        "upstream {0}: its name is none that a certificate can carry: expected a host name such as dns.example"
     )]
     Name(Upstream),
 }

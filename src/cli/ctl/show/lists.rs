@@ -5,6 +5,9 @@ use serde_json::Value;
 use super::super::table::{Side, Table};
 use super::{NOTHING, count, list as items, text, time};
 
+/// Names that are told one by one although their own word was taken back.
+const STILL_SHOWN: usize = 10;
+
 /// Until when something holds.
 fn until(value: &Value) -> String {
     if value.is_null() {
@@ -57,36 +60,7 @@ pub(super) fn blocking(told: &Value) -> String {
 
 /// All lists, and what is switched by hand.
 pub(in crate::cli::ctl) fn lists(told: &Value) -> String {
-    let mut table = Table::new(&[
-        ("list", Side::Left),
-        ("state", Side::Left),
-        ("action", Side::Left),
-        ("rules", Side::Right),
-        ("skipped", Side::Right),
-        ("hits", Side::Right),
-        ("as of", Side::Left),
-        ("next look", Side::Left),
-        ("source", Side::Left),
-    ]);
-    for one in items(&told["lists"]) {
-        let again = &one["enabled_again_at"];
-        let state = match one["enabled"] == false && !again.is_null() {
-            true => format!("disabled until {}", time(again)),
-            false => text(&one["state"]),
-        };
-        table.row(vec![
-            text(&one["name"]),
-            state,
-            text(&one["action"]),
-            count(&one["rules"]),
-            count(&one["skipped"]),
-            count(&one["hits"]),
-            time(&one["loaded_at"]),
-            time(&one["next_at"]),
-            text(&one["source"]),
-        ]);
-    }
-    let mut shown = table.to_string();
+    let mut shown = sources(told);
     for one in items(&told["lists"]).filter(|one| !one["error"].is_null()) {
         shown += &format!("{}: {}\n", text(&one["name"]), text(&one["error"]));
     }
@@ -114,12 +88,55 @@ pub(in crate::cli::ctl) fn lists(told: &Value) -> String {
     shown + unkept_overrides(told)
 }
 
+/// The lists of the config, and those that are disabled although it has them no more.
+fn sources(told: &Value) -> String {
+    let columns = [
+        ("list", Side::Left),
+        ("state", Side::Left),
+        ("action", Side::Left),
+        ("rules", Side::Right),
+        ("bad", Side::Right),
+        ("skipped", Side::Right),
+        ("hits", Side::Right),
+        ("as of", Side::Left),
+        ("next look", Side::Left),
+        ("source", Side::Left),
+    ];
+    let mut table = Table::new(&columns);
+    let disabled = |one: &Value| match &one["enabled_again_at"] {
+        Value::Null => "disabled".to_owned(),
+        again => format!("disabled until {}", time(again)),
+    };
+    for one in items(&told["lists"]) {
+        let is_disabled = one["enabled"] == false;
+        table.row(vec![
+            text(&one["name"]),
+            if is_disabled { disabled(one) } else { text(&one["state"]) },
+            text(&one["action"]),
+            count(&one["rules"]),
+            count(&one["bad"]),
+            count(&one["skipped"]),
+            count(&one["hits"]),
+            time(&one["loaded_at"]),
+            time(&one["next_at"]),
+            text(&one["source"]),
+        ]);
+    }
+    for one in items(&told["not_in_config"]) {
+        let mut row =
+            vec![text(&one["name"]), format!("{}, {}", disabled(one), text(&one["state"]))];
+        row.resize(columns.len(), NOTHING.to_owned());
+        table.row(row);
+    }
+    table.to_string()
+}
+
 /// The same of what is switched by hand, if anything is.
 fn unkept_overrides(told: &Value) -> &'static str {
     let is_disabled = |list: &Value| list["enabled"] == false;
     let is_any = told["paused"] == true
         || items(&told["overrides"]).next().is_some()
-        || items(&told["lists"]).any(is_disabled);
+        || items(&told["lists"]).chain(items(&told["not_in_config"])).any(is_disabled);
     match (is_any, unkept(told)) {
         (false, _) | (_, "") => "",
         _ => {
@@ -141,6 +158,9 @@ fn until_resumed(value: &Value) -> String {
 pub(in crate::cli::ctl) fn list(told: &Value) -> String {
     let name = text(&told["list"]);
     let fate = match told["enabled"] == true {
+        true if told["in_config"] == false => {
+            "is not in the config; once it is, it counts".to_owned()
+        }
         true => "counts".to_owned(),
         false => format!("counts for nobody {}", until(&told["enabled_again_at"])),
     };
@@ -165,15 +185,34 @@ pub(in crate::cli::ctl) fn override_of(told: &Value) -> String {
 /// Names that are not any more.
 pub(in crate::cli::ctl) fn lifted(told: &Value) -> String {
     let missing = items(&told["missing"]).count();
+    let still = still(told);
+    let fate = if still.is_empty() { "lists decide again" } else { "lifted" };
     let lifted = match told["removed"] == true {
-        true if missing == 0 => format!("{}: lists decide again\n", names(told, "names")),
+        true if missing == 0 => format!("{}: {fate}\n", names(told, "names")),
         true => {
             let count = items(&told["names"]).count().saturating_sub(missing);
-            format!("{count} names: lists decide again; {missing} were not overridden\n")
+            format!("{count} names: {fate}; {missing} were not overridden\n")
         }
-        false => return format!("{}: was not overridden\n", names(told, "names")),
+        false => return format!("{}: was not overridden\n{still}", names(told, "names")),
     };
-    lifted + &reservations(told)
+    lifted + &still + &reservations(told)
+}
+
+/// Names for which lists do not decide, because of what is said of a name above them.
+fn still(told: &Value) -> String {
+    let mut shown = String::new();
+    for one in items(&told["still"]).take(STILL_SHOWN) {
+        let verb = if one["action"] == "allow" { "allowed" } else { "blocked" };
+        shown += &format!(
+            "{} is still {verb}, by {} and all below\n",
+            text(&one["name"]),
+            text(&one["by"])
+        );
+    }
+    match items(&told["still"]).count().saturating_sub(STILL_SHOWN) {
+        0 => shown,
+        more => shown + &format!("and so are {more} more\n"),
+    }
 }
 
 /// Blocking that was paused or resumed.

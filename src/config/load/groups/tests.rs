@@ -1,5 +1,6 @@
 //! Groups as operators write them, right and wrong.
 
+use super::super::places::Places;
 use super::*;
 use crate::config::{File, List, ListAnswer, ListKind, ListReason, ListSource, ROOT_VIEW};
 
@@ -8,11 +9,11 @@ const LISTEN: &str = "[node]\nlisten = ['127.0.0.1:53', '127.0.0.1:5300', '192.1
 /// Loads `text`, behind which are lists with these names; line 1 is the first of `text`.
 fn load(text: &str) -> Result<Config, ConfigError> {
     let text = format!("{text}\n{LISTEN}");
-    let mut config = Config::default();
-    config.read_file(File { name: "node.toml", text: &text }, None)?;
+    let (mut config, mut places) = (Config::default(), Places::default());
+    config.read_file(File { name: "node.toml", text: &text }, None, &mut places)?;
     config.lists = ["ads", "games", "oisd.big", "adult", "video"].map(list).to_vec();
     config.forward.views = Group::views(&config.groups).into_iter().cloned().collect();
-    config.check()?;
+    config.check(&places)?;
     Ok(config)
 }
 

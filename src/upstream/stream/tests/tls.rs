@@ -332,7 +332,8 @@ fn roots_that_are_none_are_refused_in_words() {
         Trust::load(&Roots::File(path.clone()), upstreams).err().map(|error| error.to_string())
     };
     let lacking = refusal(&strict).unwrap();
-    assert!(lacking.starts_with(&path.display().to_string()), "{lacking}");
+    let place = format!("forward.tls_roots: {}: ", path.display());
+    assert!(lacking.starts_with(&place), "{lacking}");
     fs::write(&path, "no certificates here\n").unwrap();
     assert!(refusal(&strict).unwrap().contains("no certificate in it"));
     fs::write(&path, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
@@ -343,5 +344,5 @@ fn roots_that_are_none_are_refused_in_words() {
     assert_eq!(refusal(&[tls(address, opportunistic()), tls(address, pinned([1; 32]))]), None);
     assert_eq!(refusal(&[tcp(address)]), None);
     let name = refusal(&[tls(address, named("-.example"))]).unwrap();
-    assert!(name.starts_with("tls://192.0.2.1:853#-.example: its name is none"), "{name}");
+    assert!(name.starts_with("upstream tls://192.0.2.1:853#-.example: its name is none"), "{name}");
 }
