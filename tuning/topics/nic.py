@@ -23,7 +23,8 @@ def default_route(machine):
     for fields in map(str.split, machine.lines("/proc/net/ipv6_route")):
         if len(fields) > 9 and fields[0] == "0" * 32 and fields[1] == "00" and not int(fields[8], 16) & REJECTS:
             found.append(fields[9])
-    return [name for name in dict.fromkeys(found) if name != "lo"]
+    # A route that leads nowhere has a star for its interface.
+    return [name for name in dict.fromkeys(found) if name not in ("lo", "*")]
 
 
 def has_hardware(machine, name):
