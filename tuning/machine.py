@@ -38,6 +38,13 @@ class Machine:
         except (OSError, UnicodeDecodeError):
             return None
 
+    def lines(self, absolute):
+        """What a file says, line by line; nothing if it is not there."""
+        try:
+            return self.path(absolute).read_text().splitlines()
+        except (OSError, UnicodeDecodeError):
+            return []
+
     def names(self, absolute):
         """What lies in a directory, sorted; nothing if there is none."""
         try:

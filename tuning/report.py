@@ -72,3 +72,16 @@ def as_json(findings, summary):
               "new": finding.new, "wanted": finding.step.wanted, "reason": finding.step.reason, "knob": finding.step.knob,
               "by_hand": finding.step.by_hand or None, "cause": finding.cause or None} for finding in findings]
     return json.dumps({"summary": summary, "met": met, "of": of, "percent": percent(met, of), "steps": steps}, indent=1) + "\n"
+
+
+def sysctls(findings):
+    """Those of them that a file of /etc/sysctl.d can tell, with their reasons: what is more than enough stays as it is."""
+    prefix = "file:/proc/sys/"
+    lines = ["# Kernel settings for a node, written by `tuning/playbook sysctl.conf`.",
+             "# To /etc/sysctl.d/60-heimdall-uring.conf, then `sysctl --system`."]
+    for finding in findings:
+        step = finding.step
+        value = finding.old if finding.state == "met" else step.wanted
+        if finding.state in ("met", "missing") and value and (step.knob or "").startswith(prefix):
+            lines += [f"# {step.reason}", f"{step.knob.removeprefix(prefix).replace('/', '.')} = {value}"]
+    return "\n".join(lines) + "\n"

@@ -66,6 +66,8 @@ class State:
             descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:
             return self
+        except PermissionError as error:
+            raise StateError(f"{self.path}: {error.strerror}: what was set is known to root alone") from error
         except OSError as error:
             raise StateError(f"{self.path}: {error.strerror}") from error
         with os.fdopen(descriptor, encoding="utf-8") as file:

@@ -77,9 +77,11 @@ class Wishes:
     cores: list = field(default_factory=list)
     topics: list = field(default_factory=list)
     reserve: str = "8053"
-    busy_poll_us: int = 50
+    busy_poll_us: int = 0
     wake_us: int = 10
     keep_queues: bool = False
+    # How the cores were found.
+    whence: str = ""
 
 
 def look(machine, step):

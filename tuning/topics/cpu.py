@@ -1,36 +1,6 @@
 """The cores that workers are pinned to: their clock, their sleep, their company."""
+from placement import CPU, numbers, siblings, spelled
 from steps import Step, at_most
-
-CPU = "/sys/devices/system/cpu"
-
-
-def numbers(text):
-    """CPUs of a list such as `0-3,8`; ValueError for what is none."""
-    found = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        first, _, last = part.partition("-")
-        span = range(int(first), int(last or first) + 1)
-        if not span or span[-1] > 8191:
-            raise ValueError(f"{part}: expected CPUs such as 0-15 or 0,2,4-7")
-        found += [number for number in span if number not in found]
-    return found
-
-
-def siblings(machine, core):
-    """The hardware threads of the core that `core` is one of."""
-    text = machine.text(f"{CPU}/cpu{core}/topology/thread_siblings_list")
-    return numbers(text) if text else [core]
-
-
-def physical(machine):
-    """One CPU of each physical core: where a node puts its workers unless told otherwise."""
-    online = numbers(machine.text(f"{CPU}/online") or "0")
-    return [core for core in online if siblings(machine, core)[0] == core]
-
-
-def spelled(cores):
-    """The reverse of `numbers`."""
-    return ",".join(map(str, cores))
 
 
 def sleep_states(machine, core):
@@ -46,13 +16,15 @@ def power(machine, wishes):
     """Governor, preference and sleep states of each core."""
     for core in wishes.cores:
         frequency = f"{CPU}/cpu{core}/cpufreq"
-        yield Step("cpu", f"governor of CPU {core}", "performance",
-                   "a core that clocks down between bursts answers the first queries of each burst at a fraction of its speed",
-                   f"file:{frequency}/scaling_governor", absent="no cpufreq: the hypervisor or the firmware governs the clock")
+        # Before the governor, and so, on the way back, behind it: under the governor `performance` intel_pstate and amd_pstate
+        # refuse every other preference.
         if machine.text(f"{frequency}/energy_performance_preference") is not None:
             yield Step("cpu", f"energy preference of CPU {core}", "performance",
                        "the hardware's own governor has the last word over the clock, and goes by this",
                        f"file:{frequency}/energy_performance_preference")
+        yield Step("cpu", f"governor of CPU {core}", "performance",
+                   "a core that clocks down between bursts answers the first queries of each burst at a fraction of its speed",
+                   f"file:{frequency}/scaling_governor", absent="no cpufreq: the hypervisor or the firmware governs the clock")
         deep = [state for state in sleep_states(machine, core) if state[2] > wishes.wake_us]
         for directory, name, latency in deep:
             yield Step("cpu", f"sleep state {name} of CPU {core} off", "1",

@@ -8,18 +8,44 @@ RING_WANTED = 4096
 INTERRUPT_US_MAX = 32
 
 
+# Flag of a route that refuses (RTF_REJECT of linux/ipv6_route.h): an IPv6 table has such a default of its own.
+REJECTS = 0x200
+# Drivers name the interrupts of their queues in many ways; tests/interrupts.txt has samples. `ntfy-blk` is gve's: first the
+# blocks of all queues that send, then as many of those that receive.
+QUEUE = re.compile(r"(?:(?:[rt]x|fp|queue|comp|input|output|q|mlx4)[-._:]?|(?P<gve>ntfy-bl(?:oc)?k\.?)|q(?=\d+-[rt]x$))"
+                   r"(?P<number>\d+)(?:-[rt]x)?(?:@.*)?$", re.I)
+
+
 def default_route(machine):
     """The interfaces over which this machine reaches the world."""
-    routes = [line.split() for line in _lines(machine, "/proc/net/route")[1:]]
+    routes = [line.split() for line in machine.lines("/proc/net/route")[1:]]
     found = [fields[0] for fields in routes if len(fields) > 7 and fields[1] == fields[7] == "00000000"]
+    for fields in map(str.split, machine.lines("/proc/net/ipv6_route")):
+        if len(fields) > 9 and fields[0] == "0" * 32 and fields[1] == "00" and not int(fields[8], 16) & REJECTS:
+            found.append(fields[9])
+    # A route that leads nowhere has a star for its interface.
+    return [name for name in dict.fromkeys(found) if name not in ("lo", "*")]
+
+
+def has_hardware(machine, name):
+    """Whether it is a NIC, and not an interface that the kernel has made up."""
+    return "device" in machine.names(f"/sys/class/net/{name}")
+
+
+def below(machine, names):
+    """The NICs that interfaces are made of: a bond's, a bridge's, a VLAN's. An interface without any stays itself."""
+    found = []
+    for name in names:
+        seen, waiting = [], [name]
+        while waiting:
+            here = waiting.pop(0)
+            if here not in seen:
+                seen.append(here)
+                if not has_hardware(machine, here):
+                    lower = [file[6:] for file in machine.names(f"/sys/class/net/{here}") if file.startswith("lower_")]
+                    waiting += lower
+        found += [here for here in seen if has_hardware(machine, here)] or [name]
     return list(dict.fromkeys(found))
-
-
-def _lines(machine, absolute):
-    try:
-        return machine.path(absolute).read_text().splitlines()
-    except OSError:
-        return []
 
 
 def mask(cores):
@@ -125,16 +151,16 @@ def interrupts(machine, nic):
     for directory in (f"/sys/class/net/{nic}/device/msi_irqs", f"/sys/class/net/{nic}/device/../msi_irqs"):
         numbers.update(machine.names(directory))
     found = []
-    for line in _lines(machine, "/proc/interrupts"):
+    for line in machine.lines("/proc/interrupts"):
         number, _, rest = line.strip().partition(":")
         if number not in numbers or not rest.split():
             continue
         name = rest.split()[-1]
-        # As drivers name them: eth0-TxRx-3, eth0-rx-3, i40e-eth0-TxRx-3, mlx5_comp3@pci:..., virtio2-input.3
-        queue = re.search(r"(?:(?:TxRx|[rt]x|fp|queue|comp|input|output)[-._]?|Q)(\d+)(?:@.*)?$", name, re.I)
+        queue = QUEUE.search(name)
         if queue:
-            found.append((number, name, int(queue.group(1))))
-    return found
+            found.append((number, name, int(queue["number"]), queue["gve"]))
+    half = sum(bool(is_block) for *_, is_block in found) // 2 or 1
+    return [(number, name, queue % half if is_block else queue) for number, name, queue, is_block in found]
 
 
 def affinity(machine, wishes, nic):
@@ -200,9 +226,15 @@ def port_53(machine, wishes, nic):
 
 def steps(machine, wishes):
     """All of it, for each NIC."""
+    # Without a NIC nothing below is looked at, and a machine is not as it should be by that alone.
     if not wishes.nics:
-        yield Step("nic", "NIC", "named", "everything about the NIC", absent="no default route, and no --nic")
+        yield Step("nic", "NIC", "named", "everything about the NIC", now="none",
+                   by_hand="--nic NAME: there is no default route to find it by")
     for nic in wishes.nics:
+        if not has_hardware(machine, nic):
+            yield Step("nic", f"{nic}: hardware", "a NIC", "an interface without a device: what spreads, interrupts and drops lies"
+                       " elsewhere, and was not looked at", now="none",
+                       by_hand="--nic NAME of the NIC that clients come by; for a container, on its host")
         yield from number_of_queues(machine, wishes, nic)
         yield from spread(machine, nic)
         yield from rings(machine, nic)

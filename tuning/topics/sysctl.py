@@ -1,4 +1,6 @@
 """Kernel settings of the network stack."""
+import re
+
 from steps import Step, at_least
 
 # name, least, reason
@@ -34,8 +36,8 @@ def ports(text):
     """The ports of a list such as `80,3000-3002`; ValueError for what is none."""
     found = set()
     for part in filter(None, (part.strip() for part in text.split(","))):
-        first, _, last = part.partition("-")
-        span = range(int(first), int(last or first) + 1)
+        ends = re.fullmatch(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", part)
+        span = range(int(ends[1]), int(ends[2] or ends[1]) + 1) if ends else ()
         if not span or span[0] < 1 or span[-1] > 65535:
             raise ValueError(f"{part}: expected ports such as 8053 or 3000-3010")
         found.update(span)
@@ -64,15 +66,25 @@ def holds(now, wanted):
     return ports(wanted) <= ports(now)
 
 
+def polling(machine, asked_us):
+    """Looking at the NIC's queue instead of waiting: only for those who ask for it."""
+    for name, told in (("net.core.busy_read", "reads"), ("net.core.busy_poll", "poll, select and epoll")):
+        if asked_us:
+            yield Step("sysctl", name, str(asked_us),
+                       f"asked for (--busy-poll): microseconds for which {told} of programs on this machine look at the NIC's queue"
+                       " before they sleep. Workers, which wait in io_uring, do not", knob(name))
+            continue
+        yield Step("sysctl", name, "0",
+                   "workers wait in io_uring, and their sockets never do: they gain no wait that spins, while every other program's"
+                   " does. --busy-poll 50 sets it for the sake of those", now=machine.read(knob(name)), is_advice=True,
+                   by_hand=f"{name}=0, unless a program beside the node lives by it")
+
+
 def steps(machine, wishes):
     """Sockets, queues of the stack, polling, ports."""
     for name, least, reason in FLOORS:
         yield Step("sysctl", name, str(least), reason, knob(name), at_least)
-    poll = str(wishes.busy_poll_us)
-    yield Step("sysctl", "net.core.busy_read", poll,
-               "microseconds for which a read of an empty socket looks at the NIC's queue itself instead of waiting for an interrupt;"
-               " costs power, saves an interrupt and a wake-up (--busy-poll 0 leaves it off)", knob("net.core.busy_read"))
-    yield Step("sysctl", "net.core.busy_poll", poll, "the same for poll, select and epoll", knob("net.core.busy_poll"))
+    yield from polling(machine, wishes.busy_poll_us)
     yield Step("sysctl", "net.ipv4.ip_local_port_range", PORTS_WANTED,
                "more source ports for connections to upstreams and for everybody else on the machine, while the node holds many",
                knob("net.ipv4.ip_local_port_range"), covers)
@@ -87,13 +99,3 @@ def steps(machine, wishes):
                " a cache miss for each", now=tracked and f"up to {tracked} records", is_advice=True,
                by_hand="nft: udp dport 53 notrack and udp sport 53 notrack in a chain of type filter, hook prerouting and output,"
                " priority raw", absent="conntrack is not loaded")
-
-
-def conf(machine, wishes):
-    """The sysctls that can be told in a file of /etc/sysctl.d, with their reasons."""
-    lines = ["# Kernel settings for a node, written by `tuning/playbook sysctl.conf`.",
-             "# To /etc/sysctl.d/60-heimdall-uring.conf, then `sysctl --system`."]
-    for step in steps(machine, wishes):
-        if step.knob:
-            lines += [f"# {step.reason}", f"{step.name} = {step.wanted}"]
-    return "\n".join(lines) + "\n"

@@ -6,9 +6,10 @@ use std::fs::{canonicalize, read_dir, read_to_string};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-/// Parts of the names by which drivers tell interrupts of receive queues from others of a device: `eth0-TxRx-0`,
-/// `virtio0-input.0`, `mlx5_comp0@pci:…`, `gve-ntfy-blk0@pci:…`.
-const QUEUE_WORDS: [&str; 4] = ["rx", "input", "comp", "ntfy"];
+/// What stands before the number in names by which drivers tell interrupts of receive queues from others of a device:
+/// `eth0-TxRx-0`, `virtio0-input.0`, `mlx5_comp0@pci:…`, `gve-ntfy-blk0@pci:…`; tests/interrupts.txt has more.
+const QUEUE_WORDS: [&str; 10] =
+    ["rx", "rxtx", "fp", "queue", "comp", "input", "q", "mlx4", "ntfy-blk", "ntfy-block"];
 
 /// Interfaces that are looked through below one that has no device of its own: members of a bond, of a bridge.
 const MEMBERS_MAX: usize = 64;
@@ -149,11 +150,24 @@ fn queues_of(device: &str, interrupts: &str, root: &Path) -> Vec<u32> {
             line.trim_start().strip_prefix(&number.to_string())?.strip_prefix(':')
         });
         let action = line.and_then(|line| line.split_whitespace().next_back()).unwrap_or_default();
-        let action = action.to_lowercase();
-        QUEUE_WORDS.iter().any(|word| action.contains(word))
+        may_receive(action)
     });
     numbers.sort_unstable();
     numbers
+}
+
+/// Whether an interrupt of this name may stand for a queue that receives.
+fn may_receive(action: &str) -> bool {
+    let action = action.to_lowercase();
+    let name = action.split_once('@').map_or(action.as_str(), |(name, _)| name);
+    // Xen puts the direction behind the number: `eth0-q0-rx`.
+    let name = name.strip_suffix("-rx").unwrap_or(name);
+    let word = name.trim_end_matches(|digit: char| digit.is_ascii_digit());
+    if word.len() == name.len() {
+        return false;
+    }
+    let word = word.strip_suffix(['-', '.', '_', ':']).unwrap_or(word);
+    QUEUE_WORDS.iter().any(|known| word.ends_with(known))
 }
 
 #[cfg(test)]
@@ -236,6 +250,19 @@ mod tests {
         refuses(machine.judge("192.0.2.1:53", &[0, 1, 2]), "handled by CPU 2");
         machine.tie("27", "0-1");
         refuses(machine.judge("192.0.2.1:53", &[0, 1]), "interrupt 27 of eth0");
+    }
+
+    #[test]
+    fn interrupts_of_receive_queues_are_known_by_their_drivers_names() {
+        let samples = include_str!("../../../tests/interrupts.txt");
+        let samples: Vec<_> = samples.lines().filter(|line| !line.starts_with('#')).collect();
+        assert!(samples.len() > 20);
+        for sample in samples {
+            let [name, receives, _queue] = sample.split_whitespace().collect::<Vec<_>>()[..] else {
+                panic!("`{sample}` has not three columns");
+            };
+            assert_eq!(may_receive(name), receives == "yes", "{sample}");
+        }
     }
 
     #[test]
