@@ -182,6 +182,28 @@ fn answer(mut stream: TcpStream, count: usize) -> usize {
 }
 
 #[test]
+fn connections_that_are_not_agreed_on_take_no_questions() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // It never says a word.
+    let server = std::thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        stream.read_to_end(&mut Vec::new()).unwrap_or_default()
+    });
+    let output = Command::new(env!("CARGO_BIN_EXE_heimdall-load"))
+        .args(["--server", &address.to_string(), "--proto", "dot", "--ports", "1", "--json"])
+        .args(
+            "--quiet --warm-up 0s --qps 20000 --duration 500ms --timeout 100ms".split_whitespace(),
+        )
+        .output()
+        .unwrap();
+    let results = results(&output);
+    assert_eq!((&results["asked"], &results["unasked"]), (&0.into(), &10_000.into()));
+    assert_eq!(output.status.code(), Some(1));
+    server.join().unwrap();
+}
+
+#[test]
 fn silence_and_mistakes_are_failures() {
     let server = Server::begin(|_, _| false);
     let output = load(&server, "--qps 50 --duration 200ms --timeout 100ms");
