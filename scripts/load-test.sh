@@ -6,13 +6,15 @@
 #                        [--clients=10000] [--cores=0] [--load-cpus=1] [--namespaces] [--server=ADDRESS:PORT] [--json]
 #                        [--generator=heimdall|dnsperf] [-- NODE-FLAGS...]
 #
-# --qps=80% finds out first what the server can answer, with 1 000 questions open for ten seconds, and asks for that part of it: `--duration=10m
-# --qps=80%` is a soak. The server's resident memory is told at the start, after each tenth, and at the end.
+# The node has CPUs --cores, heimdall-load and NSD have --load-cpus. heimdall-load asks (benchmarks/load): what is late counts from when it was due, so a
+# server that stalls is asked no less. --qps=0 asks as fast as answers come, with 1 000 questions open. --qps=80% finds out first, for ten
+# seconds, what the server can answer in that way, and asks for that part of it: `--duration=10m --qps=80%` is a soak. The server's resident
+# memory is told at the start, after each tenth, and at the end.
 #
-# The node has CPUs --cores, heimdall-load and NSD have --load-cpus. heimdall-load asks (benchmarks/load): what is late counts from when it was due, so a server that stalls is asked no less. --namespaces puts
-# the server behind a pair of virtual interfaces in a network namespace of its own (needs root); otherwise all is on the loopback interface.
-# --server asks one that runs already: nothing is started then, and its CPU time is told if --pid=PID names it. --generator=dnsperf has dnsperf ask the
-# same questions instead, from one address and with at most 1 000 open: another's word on rate and loss.
+# --namespaces puts the server behind a pair of virtual interfaces in a network namespace of its own (needs root); otherwise all is on the loopback
+# interface. --server asks one that runs already: nothing is started then, and its CPU time is told if --pid=PID names it. What is asked for lies below
+# test. (`heimdall-load --print 10 --domains mix` shows it). Over --proto=dot only such a server can be asked: the node does not serve TLS.
+# --generator=dnsperf has dnsperf ask the same questions instead, from one address and with at most 1 000 open: another's word on rate and loss.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,10 +27,7 @@ duration=10s qps=100000 domains=mix proto=udp clients=10000 cores=0 load_cpus=1 
 flags=()
 while (($#)); do
     case $1 in
-    --help)
-        sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
-        exit
-        ;;
+    --help | -h) break ;;
     --duration=*) duration=${1#*=} ;;
     --qps=*) qps=${1#*=} ;;
     --domains=*) domains=${1#*=} ;;
@@ -52,8 +51,14 @@ while (($#)); do
 done
 [[ $domains =~ ^(mix|hot|unique|zipf|blocked)$ ]] || usage "--domains=$domains: expected mix, hot, unique, zipf or blocked"
 [[ $proto =~ ^(udp|tcp|dot)$ ]] || usage "--proto=$proto: expected udp, tcp or dot"
-[[ $duration =~ ^[0-9]+[smh]$ ]] || usage "--duration=$duration: expected such as 60s or 10m"
+[[ $duration =~ ^[1-9][0-9]{0,5}[smh]$ ]] || usage "--duration=$duration: expected such as 60s or 10m"
 [[ $qps =~ ^[0-9]{1,9}$ || $qps =~ ^([1-9][0-9]?|100)%$ ]] || usage "--qps=$qps: expected a number, or a part of what the server can do, such as 80%"
+[[ $clients =~ ^[1-9][0-9]{0,6}$ ]] || usage "--clients=$clients: expected 1 or more"
+for option in cores load_cpus; do
+    taskset -c "${!option}" true 2>/dev/null || usage "--${option//_/-}=${!option}: expected CPUs of this machine, such as 1 or 0-1"
+done
+[[ -z $server || $server =~ ^[0-9a-fA-F.:]+$ || $server =~ ^\[[0-9a-fA-F:.]+\](:[0-9]+)?$ ]] || usage "--server=$server: expected ADDRESS:PORT"
+[[ -z $pid || -e /proc/$pid/task ]] || usage "--pid=$pid: there is no such process"
 [[ $generator =~ ^(heimdall|dnsperf)$ ]] || usage "--generator=$generator: expected heimdall or dnsperf"
 [[ $generator != dnsperf || ${#json[@]} -eq 0 ]] || usage "--json: dnsperf has no such output"
 [[ $proto != dot || -n $server ]] || usage "--proto=dot: the node does not serve TLS; --server names one that does"

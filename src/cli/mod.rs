@@ -4,6 +4,7 @@ mod ctl;
 mod generate;
 mod plan;
 mod queries;
+mod search;
 
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
@@ -71,7 +72,7 @@ enum Command {
     /// Ask and command a node that runs
     Ctl(Box<ctl::Arguments>),
     /// Print what stands in a store of queries
-    Queries(queries::Arguments),
+    Queries(Box<queries::Arguments>),
     /// Print completions for a shell, or a manual page
     #[command(hide = true)]
     Generate {
@@ -209,7 +210,7 @@ fn assemble(arguments: &Arguments) -> Result<Reading, Refusal> {
     let environment = environment();
     let mut warnings = config::stray_variables(&environment);
     let mut config = Config::load(file, environment, &flags(arguments))?;
-    for file in std::mem::take(&mut config.local_files) {
+    for file in config.local_files.clone() {
         let records = read_bounded(&file.path).map_err(|cause| Refusal::ZoneFile {
             place: file.place.clone(),
             path: file.path.display().to_string(),

@@ -36,6 +36,14 @@ pub struct Group {
 }
 
 impl Group {
+    /// What the groups are called, the default one first.
+    #[must_use]
+    pub fn names(groups: &[Self]) -> Vec<String> {
+        let name =
+            |group: Option<&Self>| group.map_or(DEFAULT_GROUP, |group| &group.name).to_owned();
+        Self::in_order(groups).map(name).collect()
+    }
+
     /// Whether it holds for those who are in no other group.
     #[must_use]
     pub fn is_default(&self) -> bool {

@@ -18,6 +18,7 @@ pub mod resolv;
 mod rewrite;
 mod upstream;
 mod value;
+mod written;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -66,7 +67,7 @@ pub struct Config {
     pub identity: Identity,
     /// Zones answered from the config itself.
     pub local: Vec<LocalZone>,
-    /// Zones whose records stand in files of their own, which are read by whoever may.
+    /// Zones whose records stand in files of their own; whoever may reads them and adds the zones to `local`.
     pub local_files: Vec<LocalFile>,
     /// Names from hosts files.
     pub hosts: Hosts,
@@ -294,8 +295,13 @@ impl LocalFile {
     /// The zone with `records`, the text of the file.
     #[must_use]
     pub fn with_records(self, records: String) -> LocalZone {
-        let place = format!("{}:1", self.path.display());
+        let place = self.first_line();
         LocalZone { zone: self.zone, records, place }
+    }
+
+    /// Where the records begin.
+    fn first_line(&self) -> String {
+        format!("{}:1", self.path.display())
     }
 }
 

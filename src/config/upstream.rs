@@ -115,6 +115,40 @@ impl Upstream {
 }
 
 /// As the operator would write it, but for the pins: the first octets of the first, in hexadecimal.
+impl Upstream {
+    /// As it is written in the config, with all of its pins.
+    pub(super) fn to_text(&self) -> String {
+        let mut text = match &self.protocol {
+            Protocol::Tls(Authentication { pins, .. }) if !pins.is_empty() => {
+                let pins: Vec<String> = pins.iter().map(pin_text).collect();
+                format!("tls://{}?pin={}", self.address, pins.join(","))
+            }
+            _ => return self.to_string(),
+        };
+        if let Protocol::Tls(Authentication { name: Some(name), .. }) = &self.protocol {
+            text.push('#');
+            text.push_str(name);
+        }
+        text
+    }
+}
+
+/// A pin in base64 (RFC 4648 §4).
+fn pin_text(pin: &[u8; PIN_BYTES]) -> String {
+    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let of_three = |three: &[u8]| {
+        let mut bits = [0; 4];
+        bits[1..][..three.len()].copy_from_slice(three);
+        let bits = u32::from_be_bytes(bits);
+        let digit = |place: usize| match place <= three.len() {
+            true => char::from(DIGITS[(bits >> (18 - 6 * place) & 63) as usize]),
+            false => '=',
+        };
+        [0, 1, 2, 3].map(digit)
+    };
+    pin.chunks(3).flat_map(of_three).collect()
+}
+
 impl fmt::Display for Upstream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Authentication { name, pins, is_opportunistic } = match &self.protocol {

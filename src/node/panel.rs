@@ -11,8 +11,9 @@ use super::queries::Queries;
 use super::reload::Requests;
 use super::start::Shared;
 use super::steering::Steering;
-use crate::config::{List, LogLevel};
-use crate::control::api::{About, ApiCounters, Node, Reloaded, Steered, Tally};
+use super::switches;
+use crate::config::{Config, Group, List, LogLevel};
+use crate::control::api::{About, ApiCounters, Node, Owner, Reloaded, Steered, Tally};
 use crate::control::desk::Desk;
 use crate::control::log::Recorder;
 use crate::control::process;
@@ -65,13 +66,16 @@ impl Panel {
     }
 
     /// Tells the operator of another config from now on, where that says something else.
-    pub(super) fn adopt(
-        &self,
-        optimizations: Vec<(&'static str, bool)>,
-        config: Vec<(&'static str, String)>,
-    ) {
+    pub(super) fn adopt(&self, config: &Config, words: Vec<(&'static str, String)>) {
         let mut about = self.about.lock().unwrap_or_else(PoisonError::into_inner);
-        *about = Arc::new(About { optimizations, config, ..About::clone(&about) });
+        let fixed = About::clone(&about);
+        *about = Arc::new(About {
+            optimizations: switches::of(config),
+            config: words,
+            toml: config.to_toml(),
+            groups: Group::names(&config.groups),
+            ..fixed
+        });
     }
 
     /// How unevenly the cores are asked: the busiest by the mean of all.
@@ -103,6 +107,10 @@ impl Node for Panel {
 
     fn steering(&self) -> Steered {
         self.steering.told()
+    }
+
+    fn owner(&self, name: &NameBuf) -> Option<Owner> {
+        self.steering.owner(name.as_name())
     }
 
     fn kernel_drops(&self) -> Vec<u64> {

@@ -5,6 +5,7 @@ use hwlocality::memory::binding::{MemoryBindingFlags, MemoryBindingPolicy};
 use hwlocality::memory::nodeset::NodeSet;
 
 use super::placement::Seat;
+use super::topology::hwloc;
 
 /// Pins the calling thread. What the system refuses comes back as warnings: the node then runs, only slower.
 pub(super) fn settle(seat: &Seat) -> Vec<String> {
@@ -24,12 +25,11 @@ pub(super) fn settle(seat: &Seat) -> Vec<String> {
 }
 
 fn bind_memory(node: u32) -> Result<(), String> {
-    let topology = hwlocality::Topology::new().map_err(|error| error.to_string())?;
     let mut nodes = NodeSet::new();
     let index = hwlocality::bitmap::BitmapIndex::try_from(node as usize);
     nodes.set(index.map_err(|error| error.to_string())?);
     // Not strict: a full node must not kill a worker, it makes it slower.
-    topology
+    hwloc()?
         .bind_memory(&nodes, MemoryBindingPolicy::Bind, MemoryBindingFlags::THREAD)
         .map_err(|error| error.to_string())
 }

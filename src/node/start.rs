@@ -33,7 +33,7 @@ use super::warm::{self, WarmList};
 use super::worker::{self, Outfit, Upstreams, Worker};
 use super::{NodeError, claim, clock, desk, hosts, limits, log, pin, switches};
 use crate::cache::Shard;
-use crate::config::{self, Config, IoBackend, Upstream};
+use crate::config::{self, Config, Group, IoBackend, Upstream};
 use crate::control;
 use crate::control::api::{About, AboutCore, Api};
 use crate::control::desk::Desk;
@@ -138,6 +138,7 @@ pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Resul
     let (local, complaints, hosts_digest) = hosts::local(&config)?;
     let memory = Plan::new(&config, seats.len(), warm_list.bytes() + local.hosts_bytes())?;
     let in_force = InForce { config: config.clone(), hosts_digest, plan: memory };
+    let toml = config.to_toml();
     let granted = limits::prepare(&config, seats.len())?;
     config.forward.sockets = granted.upstream_sockets;
     warnings.extend(granted.warnings.into_iter().chain(memory::warnings(&memory)));
@@ -181,7 +182,7 @@ pub fn serve(reading: Reading, source: Box<Source>, describe: Describe) -> Resul
         config,
     });
     let mut about =
-        about(&shared, &seats, describe(&shared.config, &upstream_source, &shared.memory));
+        about(&shared, &seats, (describe(&shared.config, &upstream_source, &shared.memory), toml));
     let (mut crew, mut refused) = open_all(&seats, warm_list, &shared, &sender, &news)?;
     let steering = steer(&shared, (&topology, &seats), &mut crew);
     refused.extend(steering.adopt(&shared.config.node));
@@ -223,7 +224,11 @@ fn oversee(
 }
 
 /// What the operator is told of the node.
-fn about(shared: &Shared, seats: &[Seat], config: Vec<(&'static str, String)>) -> About {
+fn about(
+    shared: &Shared,
+    seats: &[Seat],
+    (config, toml): (Vec<(&'static str, String)>, String),
+) -> About {
     let node = &shared.config.node;
     About {
         cores: seats.iter().map(|seat| AboutCore { cpu: seat.cpu, numa: seat.numa_node }).collect(),
@@ -237,6 +242,8 @@ fn about(shared: &Shared, seats: &[Seat], config: Vec<(&'static str, String)>) -
         fallbacks: Vec::new(),
         optimizations: switches::of(&shared.config),
         config,
+        toml,
+        groups: Group::names(&shared.config.groups),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::LazyLock;
 
 use hwlocality::object::attributes::ObjectAttributes;
 use hwlocality::object::types::ObjectType;
@@ -55,8 +56,8 @@ impl Topology {
     pub fn detect() -> Self {
         let allowed = core_affinity::get_core_ids().unwrap_or_default();
         let allowed: BTreeSet<usize> = allowed.into_iter().map(|core| core.id).collect();
-        let mut topology = match hwlocality::Topology::new() {
-            Ok(hwloc) => Self::from_hwloc(&hwloc, &allowed),
+        let mut topology = match hwloc() {
+            Ok(hwloc) => Self::from_hwloc(hwloc, &allowed),
             Err(error) => Self::flat(&allowed, format!("hwloc fails ({error}): siblings unknown")),
         };
         topology.quota = cgroup::quota();
@@ -113,6 +114,17 @@ impl Topology {
     pub fn numa_nodes(&self) -> usize {
         self.cpus.iter().map(|cpu| cpu.numa_node).collect::<BTreeSet<u32>>().len()
     }
+}
+
+/// What hwloc knows of the machine: discovered once for all who ask, because that reads hundreds of files. Which CPUs the process may
+/// use is asked for apart, each time.
+///
+/// # Errors
+/// hwloc's, in words.
+pub(super) fn hwloc() -> Result<&'static hwlocality::Topology, &'static str> {
+    static MACHINE: LazyLock<Result<hwlocality::Topology, String>> =
+        LazyLock::new(|| hwlocality::Topology::new().map_err(|error| error.to_string()));
+    MACHINE.as_ref().map_err(String::as_str)
 }
 
 /// The machine and the chosen seats, as a text for people.
@@ -182,6 +194,12 @@ mod tests {
         let topology = Topology::detect();
         assert!(topology.allowed().count() > 0, "{topology:?}");
         assert!(topology.warnings.is_empty(), "{:?}", topology.warnings);
+    }
+
+    #[test]
+    fn machine_is_discovered_once_for_all_threads() {
+        let found = std::thread::spawn(hwloc).join().unwrap().unwrap();
+        assert!(std::ptr::eq(found, hwloc().unwrap()));
     }
 
     #[test]

@@ -13,6 +13,10 @@ pub(super) const RETRY_MIN: Duration = Duration::from_millis(100);
 /// No estimate falls below this: timers are not finer.
 const ESTIMATE_US_MIN: f64 = 50.0;
 
+/// Nor does it rise above this: nobody waits longer (`forward.deadline`). A silence in which hundreds of questions are late would
+/// else double it again and again, beyond what a duration holds.
+const ESTIMATE_US_MAX: f64 = 60e6;
+
 /// What the answers of one upstream have taken.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Rtt {
@@ -74,7 +78,7 @@ impl Rtt {
         const STEP: f64 = 1.0 / 8.0;
         let step = self.late_us * STEP;
         let moved = if is_late { step * 0.95 } else { -step * 0.05 };
-        self.late_us = (self.late_us + moved).max(ESTIMATE_US_MIN);
+        self.late_us = (self.late_us + moved).clamp(ESTIMATE_US_MIN, ESTIMATE_US_MAX);
     }
 }
 
@@ -121,6 +125,15 @@ mod tests {
             rtt.note(elapsed);
         }
         assert!((400..600).contains(&later), "{later} of 10 000");
+    }
+
+    #[test]
+    fn thousands_of_late_answers_are_no_more_than_the_longest_wait() {
+        let mut rtt = after((0..50).map(|_| 10));
+        (0..10_000).for_each(|_| rtt.note_late());
+        assert_eq!(rtt.late(), Some(Duration::from_secs(60)));
+        (0..2_000).for_each(|_| rtt.note(Duration::from_millis(10)));
+        assert!(rtt.late().unwrap() < Duration::from_millis(20), "{:?}", rtt.late());
     }
 
     #[test]

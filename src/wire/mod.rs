@@ -101,6 +101,33 @@ impl Rcode {
 }
 
 impl Rcode {
+    /// The highest one there can be.
+    pub const MAX: Self = Self(0x0FFF);
+
+    /// The one of this mnemonic, or of `RCODE` with a number, in either case.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let known = [
+            Self::NOERROR,
+            Self::FORMERR,
+            Self::SERVFAIL,
+            Self::NXDOMAIN,
+            Self::NOTIMP,
+            Self::REFUSED,
+            Self::YXDOMAIN,
+            Self::BADVERS,
+        ];
+        let upper = text.to_ascii_uppercase();
+        let number = || {
+            let digits = upper.strip_prefix("RCODE")?;
+            let is_number =
+                !digits.is_empty() && digits.bytes().all(|octet| octet.is_ascii_digit());
+            let number = digits.parse().ok().filter(|_| is_number)?;
+            Some(Self(number)).filter(|rcode| rcode.0 <= Self::MAX.0)
+        };
+        known.into_iter().find(|rcode| rcode.mnemonic() == upper).or_else(number)
+    }
+
     /// The four bits that stand in the header.
     #[must_use]
     pub const fn header_bits(self) -> u8 {

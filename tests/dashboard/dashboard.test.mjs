@@ -163,6 +163,7 @@ shows("one click allows what a list blocks, and lists can be switched", async (p
 
 shows("names are blocked by hand, with what is below", async (page) => {
   await page.locator("#override-name").fill("hand.test");
+  await page.locator("#override-subtree").check();
   await page.getByRole("button", { name: "Add" }).click();
   await addresses("deep.below.hand.test", false);
   await page.locator("#overrides li", { hasText: "hand.test and below" }).getByRole("button").click();
@@ -171,6 +172,45 @@ shows("names are blocked by hand, with what is below", async (page) => {
   await page.getByRole("button", { name: "Add" }).click();
   await page.locator(".toast[data-tone=bad]", { hasText: "is no domain name" }).waitFor();
 }, { tolerate: /400/ });
+
+shows("what is below is blocked only where that is ticked", async (page) => {
+  const tick = page.locator("#override-subtree");
+  await page.locator("#blocking-body").waitFor();
+  assert.equal(await tick.isChecked(), false);
+  await page.locator("#override-name").fill("alone.test");
+  await page.getByRole("button", { name: "Add" }).click();
+  await addresses("alone.test", false);
+  await addresses("below.alone.test", true);
+  assert.equal(await page.locator("#overrides li", { hasText: "and below" }).count(), 0);
+  await tick.check();
+  await page.locator("#override-name").fill("alone.test");
+  await page.getByRole("button", { name: "Add" }).click();
+  await addresses("below.alone.test", false);
+  // One tick is for one name.
+  await eventually("the tick is gone", async () => !(await tick.isChecked()));
+  await page.locator("#overrides li", { hasText: "alone.test and below" }).getByRole("button").click();
+  await addresses("below.alone.test", true);
+});
+
+for (const seconds of [1e-6, 2.5e-6, 1e-5]) {
+  shows(`hits of ${seconds * 1e6} microseconds lie above the axis`, async (page) => {
+    // What the node tells, but for how long hits take: that is the machine's affair.
+    await page.route("**/api/v1/history", async (route) => {
+      const told = await (await route.fetch()).json();
+      for (const second of told.seconds) second.hit_seconds = { p50: seconds, p95: seconds, p99: seconds };
+      await route.fulfill({ json: told });
+    });
+    await page.reload();
+    await isLive(page);
+    const trace = page.locator("#chart-latency path.trace.hits");
+    await eventually("a trace", async () => /^M/.test(await trace.getAttribute("d")));
+    const { axis, lowest } = await page.locator("#chart-latency").evaluate((chart) => ({
+      axis: Math.max(...[...chart.querySelectorAll("line.rule")].map((rule) => Number(rule.getAttribute("y1")))),
+      lowest: Math.max(...chart.querySelector("path.trace.hits").getAttribute("d").match(/ [\d.]+/g).map(Number)),
+    }));
+    assert.ok(lowest < axis - 2, `${lowest} of ${axis}`);
+  });
+}
 
 shows("blocking pauses, counts down and goes on", async (page) => {
   await addresses("y.ads.test", false);

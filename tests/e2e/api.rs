@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::certificates::Authority;
 use crate::client::exchange;
-use crate::http::{get, over_socket, post, raw};
+use crate::http::{bare, get, over_socket, post, raw};
 use crate::message::{self, A, NOERROR, query};
 use crate::node::{Node, PATIENCE, Setup, allowed_cpus, eventually};
 use crate::ports::{self, Directory};
@@ -304,6 +304,23 @@ fn what_is_wrong_with_a_request_is_said() {
         let (seen, text) = refused(post(api, FLUSH, &[BEARER, media], body));
         assert!(seen == status && text.contains(words), "{body}: {seen} {text}");
     }
+}
+
+#[test]
+fn head_is_answered_as_get_without_a_body() {
+    let upstream = upstream();
+    let (_node, api) = guarded(&upstream);
+    let asked = |method: &str, path: &str| bare(api, method, path, &[BEARER]);
+    for path in ["/", "/page.js", "/api/v1/openapi.json", "/api/v1/log-level", "/nowhere"] {
+        let (head, whole) = (asked("HEAD", path), asked("GET", path));
+        assert_eq!((head.status, head.body.as_str()), (whole.status, ""), "{path}");
+        for field in ["content-type", "content-length", "etag"] {
+            assert_eq!(head.header(field), whole.header(field), "{path}: {field}");
+        }
+    }
+    assert_eq!(asked("HEAD", "/api/v1/cache/dump").body, "");
+    assert_eq!(asked("HEAD", FLUSH).status, 405);
+    assert_eq!(asked("PUT", "/api/v1/status").header("allow"), Some("GET, HEAD"));
 }
 
 #[test]

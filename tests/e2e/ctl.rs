@@ -73,9 +73,10 @@ fn every_look_has_a_table_and_json() {
     commanded.asks();
     for (command, words) in [
         (&["status"][..], "listens on:"),
+        (&["status"], "upstreams:    1, none down or slow\n"),
         (&["stats"], "hit rate:"),
         (&["upstreams"], "well"),
-        (&["config"], "upstreams:"),
+        (&["config"], "\n[forward]\nupstreams = [\"127."),
         (&["cache", "name.test"], "yes"),
         (&["cache", "NAME.test.", "aaaa"], "no: nothing is known"),
         (&["log-level"], "info"),
@@ -197,7 +198,8 @@ fn queries_are_found_from_a_shell() {
         (&["--client", "127.0.0.9"], 0),
         (&["--answer", "Forwarded", "--since", "1h"], 1),
         (&["--until", "1h"], 0),
-        (&["--list", "ads"], 0),
+        (&["--list", "overrides", "--group", "default"], 0),
+        (&["--rcode", "3"], 0),
     ] {
         assert_eq!(found(arguments), count, "{arguments:?}");
     }
@@ -206,9 +208,122 @@ fn queries_are_found_from_a_shell() {
     assert!(shown.contains("More: --before "), "a full page may not be the last: {shown}");
     let (code, _, error) = ctl(&["--config", &commanded.config(), "queries", "--since", "noon"]);
     assert!(
-        code == 2 && error.contains("--since noon: expected a time ago such as 10m"),
+        code == 2 && error.contains("'noon' for '--since <TIME>': expected a time ago such as 10m"),
         "{error}"
     );
+}
+
+#[test]
+fn queries_are_told_the_same_by_the_node_and_by_its_file() {
+    let directory = Directory::create();
+    let path = directory.path().join("queries.sqlite");
+    let commanded = Commanded::start(&format!("[query_log]\npath = '{}'\n", path.display()));
+    // More than the API gives at a time.
+    let client = Datagrams::to(commanded.node.address);
+    for number in 0..1_100_u16 {
+        client.exchange(&query(number, &format!("n{}.name.test", number % 50), A));
+    }
+    let total = || {
+        let all = commanded.prints(&["queries", "--limit", "0", "--json"]);
+        let told: Value = serde_json::from_str(&all).unwrap();
+        told["queries"].as_array().unwrap().len()
+    };
+    eventually("all are stored", || (total() == 1_100).then_some(()));
+    let file = path.to_str().unwrap();
+    for flags in [
+        &[][..],
+        &["--json"],
+        &["--csv", "--limit", "0"],
+        &["--limit", "1050", "--json"],
+        &["--limit", "1050"],
+        &["--rcode", "noerror", "--answer", "Cache", "--since", "1h", "--under", "NAME.test"],
+        &["--rcode", "0", "--since", "2026-01-31T08:00:00Z", "--type", "a", "--limit", "3"],
+        &["--before", "500", "--name", "n7.", "--client", "127.0.0.1", "--csv"],
+        &["--rcode", "RCODE11", "--json"],
+    ] {
+        let by_node = commanded.prints(&[&["queries"][..], flags].concat());
+        let mut by_file = Command::new(PROGRAM);
+        let by_file = by_file.args(["queries", file]).args(flags).output().unwrap();
+        assert_eq!(String::from_utf8(by_file.stdout).unwrap(), by_node, "{flags:?}");
+        assert!(by_file.status.success() && !by_node.is_empty(), "{flags:?}");
+    }
+}
+
+#[test]
+fn search_for_what_nothing_is_called_by_says_so() {
+    let directory = Directory::create();
+    let path = directory.path().join("queries.sqlite");
+    let log = format!("[query_log]\npath = '{}'\n", path.display());
+    let group =
+        |name: &str| format!("{log}[[group]]\nname = '{name}'\nclients = ['127.0.0.0/8']\n");
+    let commanded = Commanded::start(&group("kids"));
+    commanded.asks();
+    let config = commanded.config();
+    let search = |flags: &[&str]| ctl(&[&["--config", &config, "queries"], flags].concat());
+    eventually("the query is stored", || {
+        search(&["--group", "kids"]).1.contains("name.test").then_some(())
+    });
+    for (flags, words) in [
+        (["--group", "kisd"], "no group is called \"kisd\" in the config in force"),
+        (["--list", "ads"], "no list is called \"ads\" in the config in force"),
+    ] {
+        let (code, _, error) = search(&flags);
+        assert!(code == 2 && error.contains(words), "{flags:?}: {code} {error}");
+    }
+    // What is called otherwise by now is found all the same.
+    let text = format!("[api]\nlisten = \"{}\"\ntoken = \"{TOKEN}\"\n", commanded.api);
+    commanded.node.reconfigure(&(text + &group("children")));
+    commanded.prints(&["reload"]);
+    let (code, shown, error) = search(&["--group", "kids"]);
+    assert!(code == 0 && shown.contains("name.test"), "{code} {shown}");
+    assert!(
+        error.contains("no group is called \"kids\" in the config in force: these are"),
+        "{error}"
+    );
+}
+
+#[test]
+fn config_in_force_is_a_config() {
+    let directory = Directory::create();
+    let zone = directory.write("lab.zone", "www A 192.0.2.1\n");
+    let commanded = Commanded::start(&format!(
+        "[[local]]\nzone = \"corp.test.\"\nrecords = \"\"\"\nwww A 192.0.2.1\n*.x TXT \"a \\\"b\\\"\"\n\"\"\"\n\
+         [[local]]\nzone = \"lab.test.\"\nfile = \"{}\"\n",
+        zone.display()
+    ));
+    let shown = commanded.prints(&["config"]);
+    assert!(!shown.contains(TOKEN) && shown.contains("# token is set, and secret"), "{shown}");
+    assert!(shown.contains(&format!("file = \"{}\"", zone.display())), "{shown}");
+    let path = directory.write("shown.toml", &shown);
+    let checked = Command::new(PROGRAM).arg("--config").arg(path).arg("--check").output().unwrap();
+    let errors = String::from_utf8_lossy(&checked.stderr);
+    assert!(checked.status.success(), "{errors}\n{shown}");
+    let text = String::from_utf8(checked.stdout).unwrap();
+    assert!(text.contains("corp.test., lab.test.") && text.contains("config is good"), "{text}");
+}
+
+#[test]
+fn status_tells_of_upstreams_that_are_of_no_use() {
+    let commanded = Commanded::start("[forward]\nattempt_timeout = '50ms'\ndeadline = '200ms'\n");
+    commanded.asks();
+    let silent = Scripted::start(|_| vec![]);
+    let text = format!(
+        "[api]\nlisten = \"{}\"\ntoken = \"{TOKEN}\"\n[forward]\nattempt_timeout = '50ms'\ndeadline = '200ms'\n\
+         [[group]]\nname = 'kids'\nclients = ['127.0.0.0/8']\nupstreams = ['{}']\nattempt_timeout = '50ms'\n",
+        commanded.api, silent.address
+    );
+    commanded.node.reconfigure(&text);
+    commanded.prints(&["reload"]);
+    let status =
+        || -> Value { serde_json::from_str(&commanded.prints(&["status", "--json"])).unwrap() };
+    eventually("the silent one is down", || {
+        let client = Datagrams::to(commanded.node.address);
+        client.send(&query(7, "other.test", A));
+        let told = status();
+        (told["upstreams"] == serde_json::json!({ "count": 2, "down": 1, "slow": 0 })).then_some(())
+    });
+    let shown = commanded.prints(&["status"]);
+    assert!(shown.contains("upstreams:    2, 1 down, 0 slow\n"), "{shown}");
 }
 
 #[test]

@@ -268,3 +268,51 @@ fn nothing_is_remembered_where_that_is_off_or_a_group_wants_it_so() {
     let [only] = &told["decisions"].as_array().unwrap()[..] else { panic!("{told}") };
     assert_eq!(only["name"], "none.corp.test");
 }
+
+#[test]
+fn core_that_owns_a_name_is_named() {
+    let cpus = allowed_cpus();
+    let Some([first, second]) = cpus.first_chunk() else { return };
+    let explained =
+        Explained::start("[node]\nsteering = 'qname'\n", Some(&format!("{first},{second}")));
+    for name in ["a.test", "B.test.", "c.test", "d.test", "e.test", "f.test"] {
+        let asked = explained.json(&["explain", name]);
+        let owner = asked["owner"].as_u64().unwrap();
+        // A datagram goes there.
+        let queries = || {
+            [0, 1].map(|core| {
+                explained
+                    .node
+                    .counters()
+                    .sum("dns_queries_total", &format!("proto=\"udp\",core=\"{core}\""))
+            })
+        };
+        let before = queries();
+        let client = Datagrams::to(explained.node.address);
+        client.exchange(&query_with(7, name.trim_end_matches('.'), A, &[opt(1232, 0, 0, &[])]));
+        let seen = queries();
+        assert_eq!(
+            seen[usize::try_from(owner).unwrap()],
+            before[usize::try_from(owner).unwrap()] + 1,
+            "{name}"
+        );
+        let cached = explained.json(&["cache", name]);
+        assert_eq!((&cached["owner"], &cached["spread"]), (&asked["owner"], &false.into()));
+        for command in ["explain", "cache"] {
+            let shown = explained.prints(&[command, name]);
+            assert!(
+                shown.contains(&format!("core {owner}: datagrams for the name go there")),
+                "{shown}"
+            );
+        }
+    }
+}
+
+#[test]
+fn names_without_a_core_of_their_own_have_no_owner() {
+    let explained = Explained::start("", None);
+    for command in ["explain", "cache"] {
+        assert!(explained.json(&[command, "a.test"])["owner"].is_null());
+        assert!(!explained.prints(&[command, "a.test"]).to_lowercase().contains("owner"));
+    }
+}

@@ -89,9 +89,14 @@ fn request(method: &str, path: &str, headers: &[&str], body: &str) -> String {
     text + "\r\n" + body
 }
 
-/// What the API at `address` says to a GET.
+/// What the API at `address` says to a request without a body.
+pub(crate) fn bare(address: SocketAddr, method: &str, path: &str, headers: &[&str]) -> Reply {
+    raw(address, request(method, path, headers, "").as_bytes()).expect("a reply")
+}
+
+/// What it says to a GET.
 pub(crate) fn get(address: SocketAddr, path: &str, headers: &[&str]) -> Reply {
-    raw(address, request("GET", path, headers, "").as_bytes()).expect("a reply")
+    bare(address, "GET", path, headers)
 }
 
 /// What it says to a POST.

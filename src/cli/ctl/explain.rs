@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::show::{NOTHING, list, text};
+use super::show::{NOTHING, list, owner, text};
 use super::table::{Side, Table, seconds};
 
 /// What is said of one stage: by which cores, and what.
@@ -20,6 +20,9 @@ pub(super) fn explain(told: &Value) -> String {
     let [name, rtype, client, transport, listener] =
         ["name", "type", "client", "transport", "listener"].map(|key| text(&told[key]));
     let mut out = format!("{name} {rtype} from {client} over {transport} at {listener}\n\n");
+    if let Some(owner) = owner(told) {
+        out += &format!("{:<11}{owner}\n", "owner");
+    }
     let cores: Vec<&Value> = list(&told["cores"]).collect();
     let mut stages = merged(&cores);
     let mut verdict = Said { stage: "verdict".to_owned(), number: 0, words: Vec::new() };
@@ -158,5 +161,13 @@ mod tests {
             in flight  cores 1, 2: no\n\
             verdict    core 0: answered\n           cores 1, 2: asked\n";
         assert_eq!(explain(&told), expected);
+        let owned = |owner: Value, spread: bool| {
+            let mut told = told.clone();
+            (told["owner"], told["spread"]) = (owner, spread.into());
+            explain(&told)
+        };
+        assert!(owned(json!(1), false).contains("\n\nowner      core 1: datagrams"), "{told}");
+        assert!(owned(Value::Null, true).contains("\n\nowner      all cores: "), "{told}");
+        assert_eq!(owned(Value::Null, false), expected);
     }
 }

@@ -4,7 +4,7 @@
 mod client;
 mod explain;
 mod operate;
-mod show;
+pub(super) mod show;
 mod table;
 mod tls;
 
@@ -17,7 +17,8 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 
 use self::client::{Client, Failure};
-use self::operate::{ListCommand, OverrideArguments, Search};
+use self::operate::{ListCommand, OverrideArguments};
+use super::search::Search;
 use super::{Refusal, read_bounded};
 use crate::config::{ApiListen, LogLevel};
 use crate::config::{Config, File};
@@ -92,7 +93,7 @@ enum Command {
     Resume,
     /// Queries that were written down, newest first
     Queries(Box<Search>),
-    /// The config in force, without secrets
+    /// The config in force as a file, without secrets
     Config,
     /// All counters, as a scraper sees them
     Metrics,
@@ -171,6 +172,12 @@ pub(super) enum CtlError {
     /// The token cannot be read.
     #[error("{0}")]
     Token(#[from] ApiError),
+    /// Nothing is found, and nothing has the name that was searched for.
+    #[error("{0}")]
+    Unknown(String),
+    /// Some of what is stored cannot be read.
+    #[error("some of the node's store of queries is broken and was passed over")]
+    Broken,
     /// What was said on the command line.
     #[error("{flag} {value}: expected {expected}")]
     Usage {
@@ -186,7 +193,10 @@ pub(super) enum CtlError {
 impl CtlError {
     /// Whether the operator has to say something else.
     pub(super) const fn is_usage(&self) -> bool {
-        matches!(self, Self::Usage { .. } | Self::Token(_) | Self::Failure(Failure::Off))
+        matches!(
+            self,
+            Self::Usage { .. } | Self::Unknown(_) | Self::Token(_) | Self::Failure(Failure::Off)
+        )
     }
 }
 
@@ -198,6 +208,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Refusal> {
     let client = client_of(arguments)?;
     if matches!(arguments.command, Command::Top) {
         return Ok(watch(&client)?);
+    }
+    if let Command::Queries(search) = &arguments.command {
+        return Ok(operate::queries(&client, search, arguments.json)?);
     }
     print(&answer(arguments, &client)?);
     Ok(())
@@ -214,7 +227,9 @@ fn answer(arguments: &Arguments, client: &Client) -> Result<String, CtlError> {
     let get = |path: &str, show: Show| Ok::<_, Failure>((client.get(path)?, show));
     let (told, show) = match &arguments.command {
         Command::Status => get("/api/v1/status", show::status)?,
-        Command::Stats | Command::Top => get("/api/v1/stats", show::stats)?,
+        Command::Stats => get("/api/v1/stats", show::stats)?,
+        // They print as they go.
+        Command::Top | Command::Queries(_) => return Ok(String::new()),
         Command::Upstreams => get("/api/v1/upstreams", show::upstreams)?,
         Command::Lists { what } => operate::lists(client, what.as_ref())?,
         Command::Block(said) => operate::add_override(client, "block", said)?,
@@ -222,7 +237,6 @@ fn answer(arguments: &Arguments, client: &Client) -> Result<String, CtlError> {
         Command::Lift { name } => operate::lift(client, name)?,
         Command::Pause { r#for } => operate::pause(client, r#for.as_deref())?,
         Command::Resume => operate::resume(client)?,
-        Command::Queries(search) => operate::queries(client, search)?,
         Command::Config => get("/api/v1/config", show::config)?,
         Command::Metrics => return Ok(client.text("/metrics")?),
         Command::Cache { name, r#type } => {

@@ -1,19 +1,16 @@
-//! What is switched by hand, and queries that were written down: what the command line says becomes a request.
+//! What is switched by hand, and queries that were written down: what the command line says becomes requests.
 
 use std::io::{self, Read as _};
-use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
-use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
 use serde_json::{Map, Value, json};
+use tracing::Level;
 
+use super::super::search::{PAGE, Printer, Search};
 use super::client::{Client, Failure};
-use super::{CtlError, encoded, show};
-
-/// What a time takes.
-const TIME: &str =
-    "a time ago such as 10m, a local time such as 2026-11-21T17:00, or seconds since 1970";
+use super::{CtlError, show, with_query};
+use crate::control::api::NAMES_MAX;
+use crate::node::log::say;
 
 /// What stands for names on standard input.
 const STDIN: &str = "-";
@@ -61,47 +58,6 @@ pub(super) struct OverrideArguments {
     /// For so long, such as 30s, 10m, 2h or 7d; else until it is lifted
     #[arg(long, value_name = "TIME")]
     r#for: Option<String>,
-}
-
-/// Which queries are looked for.
-#[derive(Args, Debug)]
-pub(super) struct Search {
-    /// Names that contain this
-    #[arg(long, value_name = "TEXT")]
-    name: Option<String>,
-    /// This name and those below it
-    #[arg(long, value_name = "NAME")]
-    under: Option<String>,
-    /// Of this client
-    #[arg(long, value_name = "ADDRESS")]
-    client: Option<String>,
-    /// Of clients of this group
-    #[arg(long)]
-    group: Option<String>,
-    /// By where the answer came from: cache, stale, local, blocked, forwarded, refused, dropped
-    #[arg(long, value_name = "FROM")]
-    answer: Option<String>,
-    /// That this list decided; "overrides" for what is blocked by hand
-    #[arg(long)]
-    list: Option<String>,
-    /// For this record type
-    #[arg(long, value_name = "TYPE")]
-    r#type: Option<String>,
-    /// With this RCODE, such as NXDOMAIN
-    #[arg(long)]
-    rcode: Option<String>,
-    /// Not before: 10m ago, a local time such as 2026-11-21T17:00, or seconds since 1970
-    #[arg(long, value_name = "TIME")]
-    since: Option<String>,
-    /// Before, likewise
-    #[arg(long, value_name = "TIME")]
-    until: Option<String>,
-    /// Before the query with this number: the next page
-    #[arg(long, value_name = "ID")]
-    before: Option<u64>,
-    /// Queries at most
-    #[arg(long, value_name = "COUNT")]
-    limit: Option<u64>,
 }
 
 type Show = fn(&Value) -> String;
@@ -201,7 +157,9 @@ fn parts<'n>(names: &[&'n str]) -> Vec<Vec<&'n str>> {
         // Quotes, a comma, and backslashes twice.
         let more = 2 * name.len() + 3;
         match parts.last_mut() {
-            Some(part) if bytes + more <= PART_BYTES_MAX => part.push(name),
+            Some(part) if bytes + more <= PART_BYTES_MAX && part.len() < NAMES_MAX => {
+                part.push(name)
+            }
             _ => {
                 parts.push(vec![name]);
                 bytes = 0;
@@ -249,90 +207,71 @@ pub(super) fn resume(client: &Client) -> Result<(Value, Show), Failure> {
     Ok((client.post("/api/v1/blocking/resume", &json!({}))?, show::lists::pause))
 }
 
-/// Looks for queries.
-pub(super) fn queries(client: &Client, search: &Search) -> Result<(Value, Show), CtlError> {
-    let path = format!("/api/v1/queries{}", search.query(now())?);
-    Ok((client.get(&path)?, show::queries::queries))
-}
-
-impl Search {
-    /// The query of the URL.
-    fn query(&self, now: u64) -> Result<String, CtlError> {
-        let time = |flag: &'static str, text: &Option<String>| {
-            let Some(text) = text else { return Ok(None) };
-            let seconds = seconds(text, now).ok_or_else(|| CtlError::Usage {
-                flag,
-                value: text.clone(),
-                expected: TIME,
-            })?;
-            Ok::<_, CtlError>(Some(seconds.to_string()))
-        };
-        let word = |text: &Option<String>| text.as_ref().map(|text| text.to_ascii_lowercase());
-        let mnemonic = |text: &Option<String>| text.as_ref().map(|text| text.to_ascii_uppercase());
-        let members = [
-            ("name", self.name.clone()),
-            ("under", self.under.clone()),
-            ("client", self.client.clone()),
-            ("group", self.group.clone()),
-            ("answer", word(&self.answer)),
-            ("list", self.list.clone()),
-            ("type", self.r#type.clone()),
-            ("rcode", mnemonic(&self.rcode)),
-            ("since", time("--since", &self.since)?),
-            ("until", time("--until", &self.until)?),
-            ("before", self.before.map(|id| id.to_string())),
-            ("limit", self.limit.map(|limit| limit.to_string())),
-        ];
-        let there = members.into_iter().filter_map(|(name, text)| Some((name, text?)));
-        let parts: Vec<String> =
-            there.map(|(name, text)| format!("{name}={}", encoded(&text))).collect();
-        Ok(if parts.is_empty() { String::new() } else { format!("?{}", parts.join("&")) })
+/// Prints the queries that are looked for, page by page. What names no group or list is told on standard error, or is the error where
+/// nothing is found.
+pub(super) fn queries(client: &Client, search: &Search, is_json: bool) -> Result<(), CtlError> {
+    let mut printer = Printer::new(search.form(is_json), io::stdout().lock());
+    let (mut before, mut is_whole, mut is_warned) = (search.before, true, false);
+    loop {
+        let left = search.wanted().saturating_sub(printer.printed());
+        let limit = left.min(PAGE);
+        let told = client.get(&path_of(search, before, limit))?;
+        let found: Vec<Value> = show::list(&told["queries"]).cloned().collect();
+        is_whole &= told["broken"].as_u64().unwrap_or_default() == 0;
+        let next = told["next"].as_i64();
+        let unknown: Vec<String> = show::list(&told["unknown"]).map(show::text).collect();
+        let unknown = (!unknown.is_empty()).then(|| unknown.join("; "));
+        let is_printed = printer.page(&found);
+        if let Some(unknown) = unknown.as_ref().filter(|_| !is_warned && printer.printed() > 0) {
+            is_warned = true;
+            say(Level::WARN, &format!("heimdall-uring: {unknown}: these are from before\n"));
+        }
+        if is_printed.is_err() {
+            return Ok(());
+        }
+        if next.is_none() || found.len() as u64 >= left {
+            let is_empty = printer.printed() == 0;
+            // What is written is the reader's affair.
+            let _ = printer.end(next, is_whole);
+            return match unknown.filter(|_| is_empty) {
+                Some(unknown) => Err(CtlError::Unknown(unknown)),
+                None if is_whole => Ok(()),
+                None => Err(CtlError::Broken),
+            };
+        }
+        before = next.and_then(|next| u64::try_from(next).ok());
     }
 }
 
-/// Seconds since 1970.
-fn now() -> u64 {
-    #[expect(clippy::disallowed_methods, reason = "the command line is the edge")]
-    let now = SystemTime::now();
-    now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-/// What `text` means, in seconds since 1970.
-fn seconds(text: &str, now: u64) -> Option<u64> {
-    if let Ok(seconds) = text.parse() {
-        return Some(seconds);
-    }
-    if let Ok(local) = text.parse::<DateTime>() {
-        let zoned = TimeZone::system().to_zoned(local).ok()?;
-        return u64::try_from(zoned.timestamp().as_second()).ok();
-    }
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let scale = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        _ => return None,
-    };
-    now.checked_sub(number.parse::<u64>().ok()?.checked_mul(scale)?)
+/// What the API is asked for a page.
+fn path_of(search: &Search, before: Option<u64>, limit: u64) -> String {
+    let Search { name, under, client, group, answer, list, qtype, rcode, since, until, .. } =
+        search;
+    let number = |number: Option<u64>| number.map(|number| number.to_string());
+    let members = [
+        ("name", name.clone()),
+        ("under", under.clone()),
+        ("client", client.map(|client| client.to_string())),
+        ("group", group.clone()),
+        ("answer", answer.map(|answer| answer.name().to_owned())),
+        ("list", list.clone()),
+        ("type", qtype.map(|qtype| qtype.to_string())),
+        ("rcode", rcode.map(|rcode| rcode.to_string())),
+        ("since", number(*since)),
+        ("until", number(*until)),
+        ("before", number(before)),
+        ("limit", number(Some(limit))),
+    ];
+    let members: Vec<(&str, Option<&str>)> =
+        members.iter().map(|(name, text)| (*name, text.as_deref())).collect();
+    with_query("/api/v1/queries", &members)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn time_is_a_while_ago_a_point_or_a_local_time() {
-        assert_eq!(seconds("10m", 10_000), Some(9_400));
-        assert_eq!(seconds("2h", 10_000), Some(2_800));
-        assert_eq!(seconds("1700000000", 10_000), Some(1_700_000_000));
-        let local = seconds("2026-11-21T17:00", 10_000).unwrap();
-        // Whatever the time zone, it is within a day of that in UTC.
-        assert!(local.abs_diff(1_795_280_400) <= 86_400, "{local}");
-        for bad in ["", "m", "yesterday", "9h", "99999999999999999999d", "10x", "1\u{b5}"] {
-            assert_eq!(seconds(bad, 10_000), None, "{bad}");
-        }
-    }
+    use crate::observe::log::How;
+    use crate::wire::Rcode;
 
     #[test]
     fn names_are_read_line_by_line_and_sent_in_parts() {
@@ -346,6 +285,8 @@ mod tests {
         for part in parts {
             assert!(json!(part).to_string().len() <= PART_BYTES_MAX);
         }
+        let short = super::parts(&["a.b"; 2_500]);
+        assert_eq!(short.iter().map(Vec::len).collect::<Vec<_>>(), [1_000, 1_000, 500]);
     }
 
     #[test]
@@ -360,32 +301,16 @@ mod tests {
 
     #[test]
     fn search_says_what_was_said_and_nothing_else() {
-        let nothing = Search {
-            name: None,
-            under: None,
-            client: None,
-            group: None,
-            answer: None,
-            list: None,
-            r#type: None,
-            rcode: None,
-            since: None,
-            until: None,
-            before: None,
-            limit: None,
-        };
-        assert_eq!(nothing.query(1).unwrap(), "");
+        assert_eq!(path_of(&Search::default(), None, 5), "/api/v1/queries?limit=5");
         let some = Search {
             name: Some("a b".into()),
-            answer: Some("Blocked".into()),
-            rcode: Some("nxdomain".into()),
-            since: Some("5s".into()),
-            limit: Some(7),
-            ..nothing
+            client: "2001:db8::1".parse().ok(),
+            answer: Some(How::Blocked),
+            rcode: Some(Rcode(11)),
+            since: Some(995),
+            ..Search::default()
         };
-        let query = some.query(1_000).unwrap();
-        assert_eq!(query, "?name=a%20b&answer=blocked&rcode=NXDOMAIN&since=995&limit=7");
-        let wrong = Search { since: Some("noon".into()), ..some };
-        assert!(wrong.query(1).unwrap_err().is_usage());
+        let expected = "/api/v1/queries?name=a%20b&client=2001%3Adb8%3A%3A1&answer=blocked&rcode=RCODE11&since=995&before=7&limit=9";
+        assert_eq!(path_of(&some, Some(7), 9), expected);
     }
 }

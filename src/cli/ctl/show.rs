@@ -1,7 +1,7 @@
 //! What the API says, for people.
 
 pub(super) mod lists;
-pub(super) mod queries;
+pub(in crate::cli) mod queries;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -99,6 +99,28 @@ fn steering(told: &Value) -> String {
     text(&told["mode"]) + &why.unwrap_or_default() + &spread.unwrap_or_default()
 }
 
+/// How many upstreams there are, and are of no or little use.
+fn upstream_figures(told: &Value) -> String {
+    let [count, down, slow] = ["count", "down", "slow"].map(|key| told[key].as_u64());
+    match (count, down, slow) {
+        (Some(count), Some(0), Some(0)) => format!("{count}, none down or slow"),
+        (Some(count), Some(down), Some(slow)) => format!("{count}, {down} down, {slow} slow"),
+        _ => "a core does not tell".to_owned(),
+    }
+}
+
+/// Which core owns a name, where cores own names.
+pub(super) fn owner(told: &Value) -> Option<String> {
+    let by = "datagrams for the name go";
+    match (told["owner"].as_u64(), &told["spread"]) {
+        (Some(core), _) => Some(format!("core {core}: {by} there (node.steering = \"qname\")")),
+        (None, Value::Bool(true)) => {
+            Some(format!("all cores: {by} to each of them, because it is too hot for one"))
+        }
+        (None, _) => None,
+    }
+}
+
 /// What runs.
 pub(super) fn status(told: &Value) -> String {
     let joined = |value: &Value| {
@@ -122,6 +144,7 @@ pub(super) fn status(told: &Value) -> String {
         ("memory", text(&told["memory"])),
         ("I/O", text(&told["io"])),
         ("steering", steering(&told["steering"])),
+        ("upstreams", upstream_figures(&told["upstreams"])),
         ("does without", joined(&told["fallbacks"])),
         ("switched", switches.join(", ")),
         ("log level", text(&told["log_level"])),
@@ -271,15 +294,16 @@ pub(super) fn lookup(told: &Value) -> String {
             text(&entry["bytes"]),
         ]);
     }
-    format!("{table}What the caches hold; local data, lists and overrides are asked before them.\n")
+    let owner = owner(told).map(|owner| format!("Owner: {owner}.\n")).unwrap_or_default();
+    format!(
+        "{table}{owner}What the caches hold; local data, lists and overrides are asked before them.\n"
+    )
 }
 
-/// The config in force.
+/// The config in force, as a file; line by line, so that none of it commands the terminal.
 pub(super) fn config(told: &Value) -> String {
-    let sections = told["config"].as_object().into_iter().flatten();
-    let sections: Vec<(&str, String)> =
-        sections.map(|(section, words)| (section.as_str(), text(words))).collect();
-    lines(&sections)
+    let lines = told["toml"].as_str().unwrap_or_default().lines();
+    lines.map(|line| tamed(line) + "\n").collect()
 }
 
 #[cfg(test)]
@@ -293,10 +317,10 @@ mod tests {
         for told in
             [Value::Null, json!([]), json!({ "cores": 1 }), json!({ "cores": [null, 1, {}] })]
         {
-            let queries = queries::queries;
-            for show in [status, stats, upstreams, lookup, config, queries, lists::lists] {
+            for show in [status, stats, upstreams, lookup, config, lists::lists] {
                 show(&told);
             }
+            queries::queries(std::slice::from_ref(&told));
             for show in [lists::list, lists::override_of, lists::lifted, lists::pause] {
                 show(&told);
             }

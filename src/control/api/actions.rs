@@ -1,12 +1,14 @@
 //! What is done for each request.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, HeaderMap};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
 
 use super::guard::Access;
 use super::parameters::Parameters;
@@ -16,6 +18,12 @@ use super::{Shared, blocking, cache, explain, openapi, queries};
 use crate::config::LogLevel;
 use crate::control::desk::{Request, UpstreamState};
 use crate::observe::{Exposition, Format, ServingCounters};
+
+/// How long a status waits for the cores.
+const STATUS_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// From this usual time to an answer on, in milliseconds, an upstream is slow: half of what it is given by default.
+const SLOW_MS: f64 = 400.0;
 
 /// Does what `action` says.
 ///
@@ -31,15 +39,13 @@ pub(super) async fn carry_out(
     match action {
         Action::Metrics => Ok(metrics(headers, shared)),
         Action::OpenApi => Ok(json(&openapi::document())),
-        Action::Status => Ok(status(shared)),
+        Action::Status => Ok(status(shared).await),
         Action::Config => {
-            let config: serde_json::Map<String, Value> = node
-                .about()
-                .config
-                .iter()
-                .map(|(section, text)| ((*section).to_owned(), text.clone().into()))
-                .collect();
-            Ok(json(&json!({ "config": config })))
+            let about = node.about();
+            let told = about.config.iter();
+            let config: serde_json::Map<String, Value> =
+                told.map(|(section, text)| ((*section).to_owned(), text.clone().into())).collect();
+            Ok(json(&json!({ "config": config, "toml": about.toml })))
         }
         Action::Stats => Ok(stats(shared)),
         Action::Live => Ok(live(headers, shared)),
@@ -111,7 +117,7 @@ fn format_for(headers: &HeaderMap) -> Format {
     if media.any(is_open) { Format::Open } else { Format::Classic }
 }
 
-fn status(shared: &Shared) -> Reply {
+async fn status(shared: &Shared) -> Reply {
     let node = &*shared.node;
     let about = node.about();
     let steering = node.steering();
@@ -136,7 +142,35 @@ fn status(shared: &Shared) -> Reply {
         "optimizations": optimizations,
         "log_level": node.log_level().as_text(),
         "blocking": blocking::figures(node),
+        "upstreams": upstream_figures(shared).await,
     }))
+}
+
+/// How many upstreams there are, and are of how much use; nothing when a core takes its time to tell.
+async fn upstream_figures(shared: &Shared) -> Value {
+    match timeout(STATUS_TIME_MAX, states(shared)).await {
+        Ok(Ok(all)) => figures_of(all.iter().map(|one| &one.cores[..])),
+        Ok(Err(_)) | Err(_) => Value::Null,
+    }
+}
+
+/// The figures of upstreams, of each of which its cores tell.
+fn figures_of<'s>(all: impl Iterator<Item = &'s [UpstreamState]>) -> Value {
+    let (mut count, mut down, mut slow) = (0, 0, 0);
+    for cores in all {
+        let resting = cores.iter().filter(|core| core.rest.is_some()).count();
+        let (sum, known) = cores
+            .iter()
+            .filter_map(|core| core.rtt_ms)
+            .fold((0.0, 0.0), |(sum, known), ms| (sum + ms, known + 1.0));
+        count += 1;
+        if resting == cores.len() {
+            down += 1;
+        } else if resting > 0 || sum >= SLOW_MS * known && known > 0.0 {
+            slow += 1;
+        }
+    }
+    json!({ "count": count, "down": down, "slow": slow })
 }
 
 fn stats(shared: &Shared) -> Reply {
@@ -215,24 +249,41 @@ fn live(headers: &HeaderMap, shared: &Arc<Shared>) -> Reply {
     with(EVENTS, Content::Pieces(body))
 }
 
+/// One upstream as all cores know it, in their order.
+struct Known {
+    upstream: String,
+    protocol: &'static str,
+    cores: Vec<UpstreamState>,
+}
+
 /// What each core knows of each upstream, upstream by upstream.
-async fn upstreams(shared: &Shared) -> Result<Reply, Refusal> {
-    let mut all: Vec<(String, &str, Vec<Value>)> = Vec::new();
+async fn states(shared: &Shared) -> Result<Vec<Known>, Refusal> {
+    let mut all: Vec<Known> = Vec::new();
     for (core, desk) in shared.node.desks().iter().enumerate() {
         for state in cache::ask(core, desk, Request::Upstreams).await? {
-            let told = describe(core, &state);
-            match all.iter_mut().find(|(name, ..)| *name == state.upstream) {
-                Some((_, _, cores)) => cores.push(told),
-                None => all.push((state.upstream, state.protocol, vec![told])),
+            match all.iter_mut().find(|known| known.upstream == state.upstream) {
+                Some(known) => known.cores.push(state),
+                None => all.push(Known {
+                    upstream: state.upstream.clone(),
+                    protocol: state.protocol,
+                    cores: vec![state],
+                }),
             }
         }
     }
+    Ok(all)
+}
+
+/// The same with what has come of asking them, for whoever looks.
+async fn upstreams(shared: &Shared) -> Result<Reply, Refusal> {
+    let all = states(shared).await?;
     let tallies = shared.node.upstream_tallies();
     let all: Vec<Value> = all
         .into_iter()
-        .map(|(upstream, protocol, cores)| {
+        .map(|Known { upstream, protocol, cores }| {
             let tally = tallies.iter().find(|tally| tally.upstream == upstream).cloned();
             let tally = tally.unwrap_or_default();
+            let cores = cores.iter().enumerate().map(|(core, state)| describe(core, state));
             json!({
                 "upstream": upstream,
                 "protocol": protocol,
@@ -242,7 +293,7 @@ async fn upstreams(shared: &Shared) -> Result<Reply, Refusal> {
                 "stream_queries": tally.stream_queries,
                 "stream_queries_reusing": tally.stream_queries_reusing,
                 "streams_opened": tally.streams_opened,
-                "cores": cores,
+                "cores": cores.collect::<Vec<Value>>(),
             })
         })
         .collect();
@@ -264,6 +315,26 @@ fn describe(core: usize, state: &UpstreamState) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn upstreams_are_down_slow_or_neither() {
+        let core = |rest: bool, rtt_ms| UpstreamState {
+            upstream: "192.0.2.1:53".into(),
+            protocol: "udp",
+            rest: rest.then_some(("silence", 3.0)),
+            rtt_ms,
+            in_flight: 0,
+            is_in_clear: false,
+        };
+        let down = [core(true, Some(5.0)), core(true, None)];
+        let half = [core(true, Some(5.0)), core(false, Some(5.0))];
+        let late = [core(false, Some(700.0)), core(false, Some(100.0)), core(false, None)];
+        let well = [core(false, Some(390.0)), core(false, Some(405.0))];
+        let fresh = [core(false, None)];
+        let all = [&down[..], &half, &late, &well, &fresh];
+        let expected = json!({ "count": 5, "down": 1, "slow": 2 });
+        assert_eq!(figures_of(all.into_iter()), expected);
+    }
 
     #[test]
     fn open_metrics_are_for_those_who_name_them() {

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use super::Shared;
 use super::names::{bare, name};
 use super::parameters::Parameters;
 use super::reply::{Content, Refusal, Reply, json, with};
 use super::routes::{DUMP_DEFAULT, LINES};
+use super::{Owner, Shared};
 use crate::cache::{Flush, Scope, Segment, State};
 use crate::control::desk::{Desk, Finding, Request, Row};
 use crate::wire::{NameBuf, Rtype};
@@ -58,8 +58,14 @@ pub(super) async fn look_up(parameters: &Parameters, shared: &Shared) -> Result<
             cores.push(json!({ "core": core, "view": view, "outcome": outcome, "entry": entry }));
         }
     }
-    let name = bare(&qname.as_name().to_string());
-    Ok(json(&json!({ "name": name, "type": qtype.to_string(), "cores": cores })))
+    let (owner, is_spread) = Owner::told(shared.node.owner(&qname));
+    Ok(json(&json!({
+        "name": bare(&qname.as_name().to_string()),
+        "type": qtype.to_string(),
+        "owner": owner,
+        "spread": is_spread,
+        "cores": cores,
+    })))
 }
 
 fn describe(row: &Row) -> Value {

@@ -10,7 +10,7 @@ use hyper::header::{ALLOW, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper::{Request, StatusCode};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
@@ -108,15 +108,17 @@ async fn act(request: Request<Incoming>, shared: &Arc<Shared>) -> Result<Reply, 
     let guard = &shared.guard;
     let authority = head.uri.authority().map(Authority::as_str);
     let path = head.uri.path();
-    if let Some(page) = shared.page.as_ref().filter(|page| page.has(&head.method, path)) {
+    // Of a HEAD, hyper sends what a GET would get but its body (RFC 9110 §9.3.2).
+    let method = if head.method == Method::HEAD { &Method::GET } else { &head.method };
+    if let Some(page) = shared.page.as_ref().filter(|page| page.has(method, path)) {
         guard.know_reader(&head.headers, authority)?;
         let reply = page.reply(path, head.uri.query(), &head.headers);
         return reply.ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "no such path"));
     }
     guard.know(&head.headers, authority)?;
     let of_path = || ROUTES.iter().filter(|route| route.path == path);
-    let Some(route) = of_path().find(|route| *route.verb.method() == head.method) else {
-        let allowed: Vec<&str> = of_path().map(|route| route.verb.method().as_str()).collect();
+    let Some(route) = of_path().find(|route| route.verb.method() == method) else {
+        let allowed: Vec<&str> = of_path().map(|route| route.verb.methods()).collect();
         return Err(match HeaderValue::from_str(&allowed.join(", ")) {
             Ok(allow) if !allowed.is_empty() => {
                 let text = "this path does not take that method";

@@ -2,14 +2,15 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use hyper::StatusCode;
 use serde_json::{Value, json};
 
-use super::Shared;
 use super::cache::{ask, rtype};
 use super::names::{bare, name};
 use super::parameters::Parameters;
 use super::reply::{Refusal, Reply, json};
 use super::routes::DECISIONS_DEFAULT;
+use super::{Owner, Shared};
 use crate::control::desk::{Decided, Hypothetical, Request, Wanted};
 use crate::observe::{Decision, Transport};
 use crate::serve::{Client, Explained};
@@ -48,12 +49,15 @@ pub(super) async fn explain(parameters: &Parameters, shared: &Shared) -> Result<
     drop(turn);
     let wanted =
         Wanted { name: Some(qname.clone()), client: asking, limit: SHOWN_MAX, ..Wanted::default() };
+    let (owner, is_spread) = Owner::told(shared.node.owner(&qname));
     Ok(json(&json!({
         "name": bare(&qname.as_name().to_string()),
         "type": qtype.to_string(),
         "client": address.to_string(),
         "transport": transport,
         "listener": listener,
+        "owner": owner,
+        "spread": is_spread,
         "cores": cores,
         "decisions": recall(&wanted, shared).await?,
     })))
@@ -85,9 +89,10 @@ fn listener(parameters: &Parameters, known: &[String]) -> Result<(u16, String), 
     };
     let number = place.and_then(|place| u16::try_from(place).ok());
     let address = place.and_then(|place| known.get(place));
-    number
-        .zip(address.cloned())
-        .ok_or_else(|| Refusal::bad(format!("listener: expected one of {}", known.join(", "))))
+    number.zip(address.cloned()).ok_or_else(|| {
+        let known = known.join(", ");
+        Refusal::new(StatusCode::NOT_FOUND, format!("listener: expected one of {known}"))
+    })
 }
 
 /// A query as a usual client sends it.

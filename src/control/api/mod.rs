@@ -35,6 +35,7 @@ use self::listen::Listening;
 use self::page::Page;
 use self::queries::Most;
 use self::rates::Rates;
+pub use self::routes::NAMES_MAX;
 use super::desk::Desk;
 use super::log::Recorder;
 use super::switches::{self, Switchboard};
@@ -123,6 +124,10 @@ pub struct About {
     pub optimizations: Vec<(&'static str, bool)>,
     /// The config in force, section by section, in words.
     pub config: Vec<(&'static str, String)>,
+    /// The same as a file that would be read again, without secrets.
+    pub toml: String,
+    /// The names of the groups of clients.
+    pub groups: Vec<String>,
 }
 
 /// How datagrams find their cores.
@@ -134,6 +139,26 @@ pub struct Steered {
     pub why: Option<String>,
     /// How many names are too hot for one core and go to all. Which, the log tells: names are about people, and this is not.
     pub spread: usize,
+}
+
+/// Where datagrams for a name go, where each name has its core.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Owner {
+    /// To this one.
+    Core(usize),
+    /// To all: the name is too hot for one.
+    All,
+}
+
+impl Owner {
+    /// What two members of a reply say of it: the core, and whether the name is spread over all.
+    const fn told(owner: Option<Self>) -> (Option<usize>, bool) {
+        match owner {
+            Some(Self::Core(core)) => (Some(core), false),
+            Some(Self::All) => (None, true),
+            None => (None, false),
+        }
+    }
 }
 
 /// What a reload has come to: a report, or the mistake in the config for which nothing has changed.
@@ -175,6 +200,8 @@ pub trait Node: Send + Sync + 'static {
     fn serving(&self) -> Vec<&ServingCounters>;
     /// How datagrams find their cores now.
     fn steering(&self) -> Steered;
+    /// Which core datagrams for `name` go to, where that depends on the name.
+    fn owner(&self, name: &NameBuf) -> Option<Owner>;
     /// Datagrams that the kernel dropped before each core saw them.
     fn kernel_drops(&self) -> Vec<u64>;
     /// What has come of asking each upstream, all cores together.

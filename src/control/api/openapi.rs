@@ -4,8 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::guard::Access;
 use super::parameters::TEXT_CHARS_MAX;
-use super::routes::{Answer, Form, Parameter, ROUTES, Route, Verb};
-use crate::policy::OVERRIDES_MAX;
+use super::routes::{Answer, Form, NAMES_MAX, Parameter, ROUTES, Route, Verb};
 
 /// The document.
 pub(super) fn document() -> Value {
@@ -55,8 +54,12 @@ fn operation(route: &Route) -> Value {
     if route.verb == Verb::Post || route.may_conflict {
         refuse("409", "The config does not provide for it, or has a mistake.");
     }
-    if route.verb == Verb::Post && route.parameters.iter().any(|one| one.name == "list") {
+    let takes = |name: &str| route.parameters.iter().any(|one| one.name == name);
+    if route.verb == Verb::Post && takes("list") {
         refuse("404", "No list has that name.");
+    }
+    if takes("listener") {
+        refuse("404", "The node does not listen there.");
     }
     if route.verb == Verb::Post {
         refuse("408", "The body took too long.");
@@ -168,10 +171,13 @@ fn schema(form: &Form) -> Value {
             json!({ "type": "string", "example": "www.example.com", "pattern": name_pattern() })
         }
         Form::Names => json!({
-            "type": "array", "minItems": 1, "maxItems": OVERRIDES_MAX, "items": schema(&Form::Name),
+            "type": "array", "minItems": 1, "maxItems": NAMES_MAX, "items": schema(&Form::Name),
         }),
         Form::Type => {
             json!({ "type": "string", "example": "AAAA", "pattern": "^(A|AAAA|CNAME|HTTPS|MX|NS|PTR|SOA|SRV|TXT|TYPE[0-9]{1,4})$" })
+        }
+        Form::Rcode => {
+            json!({ "type": "string", "example": "NXDOMAIN", "pattern": "^(NOERROR|FORMERR|SERVFAIL|NXDOMAIN|NOTIMP|REFUSED|YXDOMAIN|BADVERS|RCODE[0-9]{1,3})$" })
         }
         Form::Text => json!({ "type": "string", "minLength": 1, "maxLength": TEXT_CHARS_MAX }),
         Form::Address => json!({ "type": "string", "example": "192.0.2.1", "oneOf": [
@@ -205,6 +211,8 @@ mod tests {
         }
         let kept = &document["paths"]["/api/v1/queries"]["get"];
         assert!(kept["responses"]["409"].is_object(), "the store may be off");
+        let explained = &document["paths"]["/api/v1/explain"]["get"];
+        assert!(explained["responses"]["404"].is_object(), "a listener may not be there");
         assert_eq!(
             document["paths"].as_object().unwrap().len(),
             ROUTES.len() - 1,

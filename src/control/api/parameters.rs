@@ -7,8 +7,8 @@ use hyper::StatusCode;
 use serde_json::Value;
 
 use super::reply::Refusal;
-use super::routes::{Form, Parameter, Route};
-use crate::policy::OVERRIDES_MAX;
+use super::routes::{Form, NAMES_MAX, Parameter, Route};
+use crate::wire::Rcode;
 
 /// Longest text that is taken, in characters.
 pub(super) const TEXT_CHARS_MAX: usize = 255;
@@ -34,6 +34,7 @@ impl Parameters {
             let value = match parameter.form {
                 Form::Name
                 | Form::Type
+                | Form::Rcode
                 | Form::Choice(_)
                 | Form::Text
                 | Form::Address
@@ -72,8 +73,9 @@ impl Parameters {
             | (Form::Switch, Value::Bool(_))
             | (Form::Mark, Value::Bool(true)) => true,
             (Form::Names, Value::Array(names)) => {
-                (1..=OVERRIDES_MAX).contains(&names.len()) && names.iter().all(Value::is_string)
+                (1..=NAMES_MAX).contains(&names.len()) && names.iter().all(Value::is_string)
             }
+            (Form::Rcode, Value::String(text)) => Rcode::from_text(text).is_some(),
             (Form::Text, Value::String(text)) => {
                 (1..=TEXT_CHARS_MAX).contains(&text.chars().count())
             }
@@ -251,6 +253,24 @@ mod tests {
         ] {
             assert_eq!(span(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn so_many_names_are_taken_at_a_time_as_a_body_holds() {
+        let removal = route(Action::RemoveOverride);
+        let read = |count: usize| {
+            let names = vec!["www.example.com"; count];
+            Parameters::of_json(
+                serde_json::json!({ "names": names }).to_string().as_bytes(),
+                removal,
+            )
+        };
+        assert_eq!(read(NAMES_MAX).unwrap().texts("names").count(), NAMES_MAX);
+        let refusal = format!("{:?}", read(NAMES_MAX + 1).unwrap_err());
+        assert!(
+            refusal.contains("names: expected an array of 1 to 1000 domain names"),
+            "{refusal}"
+        );
     }
 
     #[test]

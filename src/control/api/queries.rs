@@ -10,11 +10,12 @@ use super::cache::rtype;
 use super::names::{bare, name};
 use super::parameters::Parameters;
 use super::reply::{Refusal, Reply, json};
-use super::routes::{QUERIES_DEFAULT, RCODES, TOP_DEFAULT};
+use super::routes::{QUERIES_DEFAULT, TOP_DEFAULT};
 use super::{Node, Shared};
-use crate::control::log::{Filter, Found, Kind, NameFilter, Often, Recorder, Stored, search};
+use crate::config::OVERRIDES_NAME;
+use crate::control::log::{Filter, Kind, Look, NameFilter, Often, Recorder, Stored, look};
 use crate::observe::log::How;
-use crate::wire::{Rcode, Rtype};
+use crate::wire::Rcode;
 
 /// Searches at a time: each may take its five seconds of a CPU and of the disk.
 pub(super) const SEARCHES_MAX: usize = 2;
@@ -46,12 +47,16 @@ pub(super) async fn search_store(
         .map_err(|_| Refusal::busy(format!("{SEARCHES_MAX} searches are under way already")))?;
     // It may take its time, which is bounded; a client that leaves does not end it.
     let searched = tokio::task::spawn_blocking(move || {
-        let found = search(&path, &filter, limit);
+        let found = look(&path, &filter, limit);
         drop(turn);
         found
     });
     match searched.await {
-        Ok(Ok(found)) => Ok(json(&told(&found, limit, &part))),
+        Ok(Ok(found)) => {
+            let mut told = told(&found, limit, &part);
+            told["unknown"] = unknown(parameters, &*shared.node).into();
+            Ok(json(&told))
+        }
         Ok(Err(error)) => {
             tracing::warn!("query log: a search failed: {error}");
             Err(Refusal::busy(format!("the store cannot be searched: {error}")))
@@ -73,9 +78,6 @@ fn filter(parameters: &Parameters) -> Result<Filter, Refusal> {
         let seconds = parameters.count(name)?;
         i64::try_from(seconds.saturating_mul(1_000)).ok()
     };
-    let rcode = parameters.text("rcode").and_then(|word| {
-        RCODES.iter().position(|known| *known == word).map(|place| RCODE_NUMBERS[place].0)
-    });
     Ok(Filter {
         name,
         client: parameters.text("client").and_then(|text| text.parse().ok()),
@@ -83,53 +85,36 @@ fn filter(parameters: &Parameters) -> Result<Filter, Refusal> {
         how: parameters.text("answer").and_then(How::named),
         list: owned("list"),
         qtype: rtype(parameters)?.map(|rtype| rtype.0),
-        rcode,
+        rcode: parameters.text("rcode").and_then(Rcode::from_text).map(|rcode| rcode.0),
         since_ms: millis("since"),
         until_ms: millis("until"),
         before: parameters.count("before").and_then(|id| i64::try_from(id).ok()),
     })
 }
 
-/// What [`RCODES`] stand for.
-const RCODE_NUMBERS: [Rcode; RCODES.len()] = [
-    Rcode::NOERROR,
-    Rcode::FORMERR,
-    Rcode::SERVFAIL,
-    Rcode::NXDOMAIN,
-    Rcode::NOTIMP,
-    Rcode::REFUSED,
-    Rcode::YXDOMAIN,
-    Rcode::BADVERS,
-];
-
 /// One page: those of `found` whose names contain `part`.
-fn told(found: &Found, limit: usize, part: &str) -> Value {
-    let Found { queries, is_whole } = found;
+fn told(found: &Look, limit: usize, part: &str) -> Value {
+    let Look { queries, resume, broken } = found;
     // There may be more behind a full page, and behind one that took too long.
-    let is_last = *is_whole && queries.len() < limit;
-    let next = queries.last().filter(|_| !is_last).map(|query| query.id);
+    let last = queries.last().filter(|_| queries.len() >= limit).map(|query| query.id);
+    let is_whole = resume.is_none() && *broken == 0;
     let queries = queries.iter().filter(|query| query.name.contains(part));
-    let queries: Vec<Value> = queries.map(describe).collect();
-    json!({ "queries": queries, "next": next, "whole": is_whole })
+    let queries: Vec<Value> = queries.map(Stored::to_json).collect();
+    json!({ "queries": queries, "next": resume.or(last), "whole": is_whole, "broken": broken })
 }
 
-fn describe(query: &Stored) -> Value {
-    json!({
-        "id": query.id,
-        "time_ms": query.time_ms,
-        "name": query.name,
-        "type": Rtype(query.qtype).to_string(),
-        "client": query.client,
-        "port": query.port,
-        "transport": query.transport,
-        "listener": query.listener,
-        "group": query.group,
-        "answer": query.how,
-        "list": query.list,
-        "rcode": query.rcode.map(|rcode| Rcode(rcode).to_string()),
-        "latency_us": query.latency_us,
-        "bytes": query.bytes,
-    })
+/// What a search names that is not in the config in force; there may be queries from before all the same.
+fn unknown(parameters: &Parameters, node: &dyn Node) -> Vec<String> {
+    let is_group = |name: &str| node.about().groups.iter().any(|group| group == name);
+    let is_list = |name: &str| {
+        name == OVERRIDES_NAME || node.lists().iter().any(|(list, _)| list.name == name)
+    };
+    let group = parameters.text("group").filter(|name| !is_group(name));
+    let list = parameters.text("list").filter(|name| !is_list(name));
+    let told =
+        |what: &str, name: &str| format!("no {what} is called {name:?} in the config in force");
+    let group = group.map(|name| told("group", name));
+    group.into_iter().chain(list.map(|name| told("list", name))).collect()
 }
 
 /// What is seen most.
@@ -237,10 +222,7 @@ mod tests {
         ] {
             assert!(read(bad).is_err(), "{bad}");
         }
-        for (word, rcode) in RCODES.iter().zip(RCODE_NUMBERS) {
-            assert_eq!(*word, rcode.to_string());
-        }
-        assert_eq!(Rcode(11).to_string(), "RCODE11");
+        assert_eq!(read("rcode=RCODE11").unwrap().rcode, Some(11));
     }
 
     #[test]
@@ -261,14 +243,15 @@ mod tests {
             latency_us: None,
             bytes: 0,
         };
-        let page = |ids: &[i64], is_whole| {
+        let found = |ids: &[i64], resume| {
             let queries = ids.iter().copied().map(query).collect();
-            told(&Found { queries, is_whole }, 2, "a.t")["next"].clone()
+            Look { queries, resume, broken: 0 }
         };
-        assert_eq!(page(&[9, 7], true), 7);
-        assert_eq!(page(&[9], false), 9);
-        assert_eq!((page(&[9], true), page(&[], false)), (Value::Null, Value::Null));
-        let found = Found { queries: vec![query(9), query(7)], is_whole: true };
+        let page = |ids: &[i64], resume| told(&found(ids, resume), 2, "a.t")["next"].clone();
+        assert_eq!(page(&[9, 7], None), 7);
+        assert_eq!((page(&[9], Some(5)), page(&[], Some(5))), (json!(5), json!(5)));
+        assert_eq!((page(&[9], None), page(&[], None)), (Value::Null, Value::Null));
+        let found = found(&[9, 7], None);
         let others = told(&found, 2, "b.test");
         assert_eq!((&others["queries"], &others["next"]), (&json!([]), &json!(7)));
     }

@@ -6,7 +6,6 @@ use hyper::{Method, StatusCode};
 use super::guard::Access;
 use super::parameters::TEXT_CHARS_MAX;
 use super::reply::Refusal;
-use crate::policy::OVERRIDES_MAX;
 
 /// What is done for a request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -57,6 +56,14 @@ impl Verb {
             Self::Post => &Method::POST,
         }
     }
+
+    /// All that are taken for it, as Allow has them.
+    pub(super) const fn methods(self) -> &'static str {
+        match self {
+            Self::Get => "GET, HEAD",
+            Self::Post => "POST",
+        }
+    }
 }
 
 /// One method of one path.
@@ -94,6 +101,8 @@ pub(super) enum Form {
     Names,
     /// A record type.
     Type,
+    /// A response code.
+    Rcode,
     /// Any text that is not empty.
     Text,
     /// An IP address.
@@ -115,8 +124,9 @@ impl Form {
     pub(super) fn expected(&self) -> String {
         match self {
             Self::Name => "a domain name".to_owned(),
-            Self::Names => format!("an array of 1 to {OVERRIDES_MAX} domain names"),
+            Self::Names => format!("an array of 1 to {NAMES_MAX} domain names"),
             Self::Type => "a record type such as A or TYPE65280".to_owned(),
+            Self::Rcode => "an RCODE such as NXDOMAIN or RCODE11".to_owned(),
             Self::Text => format!("a text of 1 to {TEXT_CHARS_MAX} characters"),
             Self::Address => "an IP address".to_owned(),
             Self::Span => "a length of time such as 30s, 10m, 2h or 7d".to_owned(),
@@ -151,6 +161,9 @@ pub(super) const DUMP_DEFAULT: u64 = 10_000;
 pub(super) const DECISIONS_MAX: u64 = 1_000;
 pub(super) const DECISIONS_DEFAULT: u64 = 50;
 
+/// Names that one request may hold: so many of a common length fit into a body.
+pub const NAMES_MAX: usize = 1_000;
+
 /// Queries that one search may give, and gives when nothing else is said.
 pub(super) const QUERIES_MAX: u64 = 1_000;
 pub(super) const QUERIES_DEFAULT: u64 = 100;
@@ -161,10 +174,6 @@ pub(super) const TOP_DEFAULT: u64 = 10;
 
 /// Numbers of queries, and seconds since the epoch, go up to here: a number of JSON is exact that far.
 const NUMBER_MAX: u64 = 1 << 53;
-
-/// RCODEs by which queries are found.
-pub(super) const RCODES: [&str; 8] =
-    ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "BADVERS"];
 
 /// Where answers come from.
 const ANSWERS: &[&str] = &["cache", "stale", "local", "blocked", "forwarded", "refused", "dropped"];
@@ -292,6 +301,7 @@ pub(super) static ROUTES: [Route; 27] = [
             ("optimizations", "object"),
             ("log_level", "string"),
             ("blocking", "object"),
+            ("upstreams", "object?"),
         ]),
     ),
     figures(
@@ -323,8 +333,8 @@ pub(super) static ROUTES: [Route; 27] = [
         ..figures(
             "/api/v1/config",
             Action::Config,
-            "The config in force, section by section, without secrets",
-            Answer::Json(&[("config", "object")]),
+            "The config in force, section by section in words, and as a file that would be read again; without secrets",
+            Answer::Json(&[("config", "object"), ("toml", "string")]),
         )
     },
     figures(
@@ -451,7 +461,7 @@ pub(super) static ROUTES: [Route; 27] = [
             optional("answer", Form::Choice(ANSWERS), "where the answer came from"),
             optional("list", Form::Text, "the list that decided"),
             optional("type", Form::Type, "the record type asked for"),
-            optional("rcode", Form::Choice(&RCODES), "the RCODE of the reply"),
+            optional("rcode", Form::Rcode, "the RCODE of the reply"),
             optional("since", SECONDS, "not before this, in seconds since the epoch"),
             optional("until", SECONDS, "before this, in seconds since the epoch"),
             optional(
@@ -468,8 +478,15 @@ pub(super) static ROUTES: [Route; 27] = [
         ..figures(
             "/api/v1/queries",
             Action::Queries,
-            "Queries that were stored, newest first; what is found within five seconds",
-            Answer::Json(&[("queries", "array"), ("next", "integer?"), ("whole", "boolean")]),
+            "Queries that were stored, newest first; what is found within five seconds, where next goes on; how many broken \
+             blocks were passed over; what no group and no list of the config in force is called",
+            Answer::Json(&[
+                ("queries", "array"),
+                ("next", "integer?"),
+                ("whole", "boolean"),
+                ("broken", "integer"),
+                ("unknown", "array"),
+            ]),
         )
     },
     Route {
@@ -494,41 +511,32 @@ pub(super) static ROUTES: [Route; 27] = [
         access: Access::Control,
         parameters: &[
             NAME,
-            Parameter {
-                name: "type",
-                form: Form::Type,
-                is_required: false,
-                text: "the record type; A if none is given",
-            },
-            Parameter {
-                name: "client",
-                form: Form::Address,
-                is_required: false,
-                text: "who would ask; 127.0.0.1 if nothing is said",
-            },
-            Parameter {
-                name: "transport",
-                form: Form::Choice(&["udp", "tcp"]),
-                is_required: false,
-                text: "how it would ask; udp if nothing is said",
-            },
-            Parameter {
-                name: "listener",
-                form: Form::Text,
-                is_required: false,
-                text: "which listener it would ask, as node.listen has it; the first if nothing is said",
-            },
+            optional("type", Form::Type, "the record type; A if none is given"),
+            optional("client", Form::Address, "who would ask; 127.0.0.1 if nothing is said"),
+            optional(
+                "transport",
+                Form::Choice(&["udp", "tcp"]),
+                "how it would ask; udp if nothing is said",
+            ),
+            optional(
+                "listener",
+                Form::Text,
+                "which listener it would ask, as node.listen has it; the first if nothing is said",
+            ),
         ],
         ..figures(
             "/api/v1/explain",
             Action::Explain,
-            "What would become of a question, step by step, on each core, and the last decisions about the name",
+            "What would become of a question, step by step, on each core, and the last decisions about the name; where each name has \
+             its core, which one that is, or that the name is spread over all",
             Answer::Json(&[
                 ("name", "string"),
                 ("type", "string"),
                 ("client", "string"),
                 ("transport", "string"),
                 ("listener", "string"),
+                ("owner", "integer?"),
+                ("spread", "boolean"),
                 ("cores", "array"),
                 ("decisions", "array"),
             ]),
@@ -538,24 +546,13 @@ pub(super) static ROUTES: [Route; 27] = [
         access: Access::Control,
         parameters: &[
             Parameter { is_required: false, text: "about this name", ..NAME },
-            Parameter {
-                name: "under",
-                form: Form::Name,
-                is_required: false,
-                text: "about this name and those below it",
-            },
-            Parameter {
-                name: "client",
-                form: Form::Address,
-                is_required: false,
-                text: "of this client",
-            },
-            Parameter {
-                name: "limit",
-                form: Form::Count(1, DECISIONS_MAX),
-                is_required: false,
-                text: "decisions at most; 50 if nothing is said",
-            },
+            optional("under", Form::Name, "about this name and those below it"),
+            optional("client", Form::Address, "of this client"),
+            optional(
+                "limit",
+                Form::Count(1, DECISIONS_MAX),
+                "decisions at most; 50 if nothing is said",
+            ),
         ],
         ..figures(
             "/api/v1/decisions",
@@ -566,37 +563,29 @@ pub(super) static ROUTES: [Route; 27] = [
     },
     Route {
         access: Access::Control,
-        parameters: &[
-            NAME,
-            Parameter {
-                name: "type",
-                form: Form::Type,
-                is_required: false,
-                text: "the record type; A if none is given",
-            },
-        ],
+        parameters: &[NAME, optional("type", Form::Type, "the record type; A if none is given")],
         ..figures(
             "/api/v1/cache/lookup",
             Action::Lookup,
             "What each core's cache holds for each view, whatever local data, lists and overrides say before it is asked",
-            Answer::Json(&[("name", "string"), ("type", "string"), ("cores", "array")]),
+            Answer::Json(&[
+                ("name", "string"),
+                ("type", "string"),
+                ("owner", "integer?"),
+                ("spread", "boolean"),
+                ("cores", "array"),
+            ]),
         )
     },
     Route {
         access: Access::Control,
         parameters: &[
-            Parameter {
-                name: "under",
-                form: Form::Name,
-                is_required: false,
-                text: "only this name and those below it",
-            },
-            Parameter {
-                name: "limit",
-                form: Form::Count(1, DUMP_MAX),
-                is_required: false,
-                text: "entries at most; 10000 if nothing is said",
-            },
+            optional("under", Form::Name, "only this name and those below it"),
+            optional(
+                "limit",
+                Form::Count(1, DUMP_MAX),
+                "entries at most; 10000 if nothing is said",
+            ),
         ],
         ..figures(
             "/api/v1/cache/dump",
@@ -610,24 +599,9 @@ pub(super) static ROUTES: [Route; 27] = [
         access: Access::Control,
         parameters: &[
             Parameter { is_required: false, ..NAME },
-            Parameter {
-                name: "subtree",
-                form: Form::Switch,
-                is_required: false,
-                text: "and all names below it",
-            },
-            Parameter {
-                name: "type",
-                form: Form::Type,
-                is_required: false,
-                text: "only answers of this type, and denials",
-            },
-            Parameter {
-                name: "all",
-                form: Form::Mark,
-                is_required: false,
-                text: "everything; without any other",
-            },
+            optional("subtree", Form::Switch, "and all names below it"),
+            optional("type", Form::Type, "only answers of this type, and denials"),
+            optional("all", Form::Mark, "everything; without any other"),
         ],
         choices: &[&["name", "subtree", "type"], &["type"], &["all"]],
         ..figures(

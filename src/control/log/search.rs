@@ -7,11 +7,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use serde_json::{Value, json};
 
 use self::wanted::Wanted;
 use crate::observe::Transport;
 use crate::observe::log::{Block, How, Row};
-use crate::wire::Name;
+use crate::wire::{Name, Rcode, Rtype};
 
 /// How long a search may take: what is found by then is given.
 pub const SEARCH_MAX: Duration = Duration::from_secs(5);
@@ -90,6 +91,29 @@ pub struct Stored {
     pub latency_us: Option<u32>,
     /// Length of the reply, in bytes.
     pub bytes: u32,
+}
+
+impl Stored {
+    /// It for programs, the same wherever it is told.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "time_ms": self.time_ms,
+            "name": self.name,
+            "type": Rtype(self.qtype).to_string(),
+            "client": self.client,
+            "port": self.port,
+            "transport": self.transport,
+            "listener": self.listener,
+            "group": self.group,
+            "answer": self.how,
+            "list": self.list,
+            "rcode": self.rcode.map(|rcode| Rcode(rcode).to_string()),
+            "latency_us": self.latency_us,
+            "bytes": self.bytes,
+        })
+    }
 }
 
 /// What a search found.

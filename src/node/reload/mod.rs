@@ -211,7 +211,7 @@ impl Reloader {
         report.warnings.extend(self.keep_lists(&config, are_lists_other).err());
         self.shared.published.reap();
         let described = (self.describe)(&config, &upstream_source, &self.shared.memory);
-        self.panel.adopt(switches::of(&config), described);
+        self.panel.adopt(&config, described);
         self.in_force = InForce { config, hosts_digest, plan };
         report
     }

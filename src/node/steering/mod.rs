@@ -18,7 +18,7 @@ use self::balance::{Balance, Changes, Look, Sightings, Spread};
 use super::placement::Seat;
 use super::topology::Topology;
 use crate::config;
-use crate::control::api::Steered;
+use crate::control::api::{Owner, Steered};
 use crate::net::steer::{self, GLIMPSE_BYTES, Key, Program};
 use crate::net::udp::Counts;
 use crate::observe::{Exposition, Glimpses, ServingCounters, SteeringCounters};
@@ -328,6 +328,17 @@ impl Steering {
         let state = self.lock();
         let spread = state.balance.spread().len();
         Steered { mode: state.way.as_text(), why: state.why.clone(), spread }
+    }
+
+    /// Which core datagrams for `name` go to, where that depends on the name.
+    pub(super) fn owner(&self, name: Name<'_>) -> Option<Owner> {
+        let state = self.lock();
+        let hash = self.key.hash_name(name.as_bytes()).filter(|_| state.way == Way::Qname)?;
+        if state.balance.spread().iter().any(|spread| spread.hash == hash) {
+            return Some(Owner::All);
+        }
+        let cores = u16::try_from(self.cores.len()).unwrap_or(u16::MAX);
+        Some(Owner::Core(steer::owner(hash, cores).into()))
     }
 
     /// Writes the counters.

@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use super::super::table::{Side, Table, grouped, seconds};
-use super::{NOTHING, list, text, time_of_millis};
+use super::{NOTHING, text, time_of_millis};
 
 /// Queries, newest first.
-pub(in crate::cli::ctl) fn queries(told: &Value) -> String {
+pub(in crate::cli) fn queries(told: &[Value]) -> String {
     let mut table = Table::new(&[
         ("time", Side::Left),
         ("client", Side::Left),
@@ -19,7 +19,7 @@ pub(in crate::cli::ctl) fn queries(told: &Value) -> String {
         ("over", Side::Left),
         ("group", Side::Left),
     ]);
-    for query in list(&told["queries"]) {
+    for query in told {
         let took = query["latency_us"].as_f64().map(|us| seconds(us / 1e6));
         table.row(vec![
             time_of_millis(&query["time_ms"]),
@@ -34,14 +34,7 @@ pub(in crate::cli::ctl) fn queries(told: &Value) -> String {
             text(&query["group"]),
         ]);
     }
-    let mut shown = table.to_string();
-    if told["whole"] == false {
-        shown += "The search took too long: there may be more. Say --since, or --before.\n";
-    }
-    if let Some(next) = told["next"].as_i64() {
-        shown += &format!("More: --before {next}\n");
-    }
-    shown
+    table.to_string()
 }
 
 /// Three lists of what is seen most, side by side.

@@ -134,7 +134,7 @@ class Stack extends Chart {
   }
 }
 
-// Logarithmic: hits take microseconds, misses milliseconds.
+// Logarithmic: hits take microseconds, misses milliseconds. The axis lies below all that is drawn.
 class Bands extends Chart {
   words(second) {
     return ["hits", "misses"].flatMap((tone) => {
@@ -146,7 +146,7 @@ class Bands extends Chart {
   *rules() {
     const all = this.seconds.flatMap(({ hit_seconds: hit, miss_seconds: miss }) => [hit.p50, hit.p99, miss.p50, miss.p99]);
     const known = all.filter((value) => value > 0);
-    this.first = Math.floor(Math.log10(Math.min(1e-5, ...known)));
+    this.first = Math.min(-6, Math.ceil(Math.log10(0.99 * Math.min(...known))) - 1);
     this.last = Math.ceil(Math.log10(Math.max(1e-1, ...known)));
     for (let power = this.first; power <= this.last; power++) yield* this.rule(this.y(10 ** power), lasts(10 ** power));
   }

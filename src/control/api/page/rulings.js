@@ -57,7 +57,10 @@ $("override-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const [name, choice] = [$("override-name").value.trim(), $("override-for").selectedOptions[0]];
   const isDone = await rule(name, $("override-action").value, $("override-subtree").checked, choice.value, choice.text);
-  if (isDone) $("override-name").value = "";
+  if (!isDone) return;
+  $("override-name").value = "";
+  // Each time anew: with what is below, a slip takes a whole subtree.
+  $("override-subtree").checked = false;
 });
 
 const LIST_TONES = { "in force": "good", missing: "bad" };
