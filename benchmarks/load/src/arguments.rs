@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     /// How long to ask before anything counts
     #[arg(long, default_value = "1s", value_name = "TIME", value_parser = duration)]
     warm_up: Duration,
-    /// How long an answer may take; later ones are lost
+    /// How long an answer may take from when its question was sent; later ones are lost, and count as having taken so long
     #[arg(long, default_value = "2s", value_name = "TIME", value_parser = duration)]
     timeout: Duration,
     /// Which names are asked for
@@ -50,7 +50,7 @@ pub(crate) struct Arguments {
     /// How questions follow each other
     #[arg(long, value_enum, default_value_t = Arrivals::Even)]
     arrivals: Arrivals,
-    /// Open questions with --qps 0
+    /// Open questions of all threads together with --qps 0
     #[arg(long, default_value_t = 1000, value_name = "N")]
     window: u32,
     /// Addresses to ask from: the first --clients of this prefix. All of it must be local: 127.0.0.0/8 is
@@ -137,6 +137,8 @@ const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 const TIMEOUT_MAX: Duration = Duration::from_secs(30);
 const QPS_MAX: u64 = 100_000_000;
 const WINDOW_MAX: u64 = 500_000;
+/// Questions that one port or connection can have open.
+const IDS: u64 = 1 << 16;
 const NAMES_MAX: u32 = 10_000_000;
 const LANES_MAX: u16 = 4096;
 const CPUS_MAX: usize = 256;
@@ -170,6 +172,13 @@ impl Arguments {
         }
         if cpus.is_empty() {
             cpus.push(None);
+        }
+        let ids = cpus.len() as u64 * u64::from(lanes) * IDS;
+        if self.qps == 0 && u64::from(self.window) > ids {
+            return Err(format!(
+                "--window {}: expected {ids} at most, {IDS} for each of --ports and --cpus",
+                self.window
+            ));
         }
         let wanted = Wanted {
             domains: self.domains,
@@ -266,10 +275,11 @@ impl Domains {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn plan(line: &str) -> Result<Plan, String> {
+    /// The plan of a command line.
+    pub(crate) fn plan(line: &str) -> Result<Plan, String> {
         let words = std::iter::once("heimdall-load").chain(line.split_whitespace());
         Arguments::try_parse_from(words).map_err(|error| error.to_string())?.plan()
     }
@@ -295,6 +305,10 @@ mod tests {
                 "--clients 257: expected 1 to 256",
             ),
             ("--server ::1 --window 0", "--window 0"),
+            (
+                "--server ::1 --qps 0 --ports 1 --cpus 0,1 --window 131073",
+                "expected 131072 at most",
+            ),
             ("--server ::1 --exponent nan", "--exponent"),
         ] {
             let mistake = plan(line).unwrap_err();

@@ -33,6 +33,17 @@ pub(crate) struct Troubles {
     pub(crate) reopened: u64,
 }
 
+impl Troubles {
+    /// What has come to these since they were `earlier`.
+    pub(crate) const fn since(self, earlier: Self) -> Self {
+        Self {
+            dropped: self.dropped - earlier.dropped,
+            starved: self.starved - earlier.starved,
+            reopened: self.reopened - earlier.reopened,
+        }
+    }
+}
+
 /// A way to the server with several lanes; each has IDs of its own.
 pub(crate) trait Door {
     /// How many lanes there are.

@@ -49,8 +49,12 @@ fn main() -> ExitCode {
     })
 }
 
-/// Writes what was found; a failure when that is nothing.
+/// Writes what was found; a failure when that is nothing. A run that could not ask all that was due has found something: it is said, and
+/// told in figures.
 fn tell(plan: &Plan, results: &Results, mut out: impl Write) -> ExitCode {
+    if let Some(shortfall) = results.shortfall() {
+        complain(&shortfall);
+    }
     let text = if plan.is_json { results.to_json() } else { results.to_table() };
     let written = writeln!(out, "{text}");
     ExitCode::from(u8::from(written.is_err() || results.tally.answered == 0))

@@ -8,7 +8,6 @@ use crate::report::{Tally, duration};
 /// Seconds of several threads, put together.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    is_quiet: bool,
     threads: usize,
     heard: usize,
     seconds: u32,
@@ -19,14 +18,11 @@ impl Progress {
     /// Of the threads of `plan`.
     pub(crate) fn new(plan: &Plan) -> Self {
         let threads = plan.cpus.len();
-        Self { is_quiet: plan.is_quiet, threads, heard: 0, seconds: 0, all: Tally::default() }
+        Self { threads, heard: 0, seconds: 0, all: Tally::default() }
     }
 
     /// Takes one thread's second in; tells it when all have told theirs.
     pub(crate) fn tell(&mut self, second: &Tally) {
-        if self.is_quiet {
-            return;
-        }
         self.all.add(second);
         self.heard += 1;
         if self.heard < self.threads {

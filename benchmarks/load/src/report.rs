@@ -1,5 +1,7 @@
 //! What was found, as a table for people and as JSON for scripts.
 
+use std::time::Duration;
+
 use hdrhistogram::Histogram;
 use serde_json::{Map, Value, json};
 
@@ -11,13 +13,19 @@ use crate::door::Troubles;
 pub(crate) struct Tally {
     /// Questions sent.
     pub(crate) asked: u64,
-    /// Those that were answered in time.
+    /// Questions that were due and not sent before the end; not among those asked.
+    pub(crate) unasked: u64,
+    /// Questions that were answered in time.
     pub(crate) answered: u64,
     /// Those that were not.
     pub(crate) lost: u64,
+    /// Answers that came in time while questions counted, whichever they answer.
+    pub(crate) arrived: u64,
+    /// Questions whose answer came after the timeout, before the run was over; among the lost.
+    pub(crate) late: u64,
     /// Questions that the system would not send; among the lost.
     pub(crate) unsent: u64,
-    /// Datagrams that answer nothing that is open: too late, twice, or not to what was asked.
+    /// Messages that answer nothing that was asked of late: a second time, or something else.
     pub(crate) unexpected: u64,
     /// What went wrong on our own side.
     pub(crate) troubles: Troubles,
@@ -25,7 +33,7 @@ pub(crate) struct Tally {
     pub(crate) truncated: u64,
     /// Answers by RCODE.
     pub(crate) rcodes: [u64; 16],
-    /// From when a question was due to its answer, in nanoseconds.
+    /// From when a question was due to its answer, in nanoseconds; of lost ones to the end of the timeout.
     latency: Histogram<u64>,
     /// From when a question was due to when it was sent.
     lag: Histogram<u64>,
@@ -44,8 +52,11 @@ impl Default for Tally {
         };
         Self {
             asked: 0,
+            unasked: 0,
             answered: 0,
             lost: 0,
+            arrived: 0,
+            late: 0,
             unsent: 0,
             unexpected: 0,
             troubles: Troubles::default(),
@@ -74,11 +85,20 @@ impl Tally {
         }
     }
 
+    /// A question was given up, this much later than it was due: at least so long its answer took.
+    pub(crate) fn lose(&mut self, latency_ns: u64) {
+        self.lost += 1;
+        self.latency.saturating_record(latency_ns.max(1));
+    }
+
     /// Adds what another thread has seen.
     pub(crate) fn add(&mut self, other: &Self) {
         self.asked += other.asked;
+        self.unasked += other.unasked;
         self.answered += other.answered;
         self.lost += other.lost;
+        self.arrived += other.arrived;
+        self.late += other.late;
         self.unsent += other.unsent;
         self.unexpected += other.unexpected;
         self.troubles.dropped += other.troubles.dropped;
@@ -92,7 +112,7 @@ impl Tally {
         self.lag += &other.lag;
     }
 
-    /// P50, P90, P95, P99 and P99.9 of the latency, in nanoseconds.
+    /// P50, P90, P95, P99 and P99.9 of the latency, in nanoseconds, lost questions among them.
     pub(crate) fn percentiles(&self) -> [u64; 5] {
         QUANTILES.map(|(_, quantile)| self.latency.value_at_quantile(quantile))
     }
@@ -103,9 +123,20 @@ impl Tally {
 pub(crate) struct Results {
     pub(crate) plan: Plan,
     pub(crate) tally: Tally,
-    /// The server's CPU time while questions counted.
-    pub(crate) cpu_ns: Option<u64>,
+    /// What the server has used while questions counted.
+    pub(crate) usage: Option<Usage>,
 }
+
+/// CPU time of a process.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    pub(crate) cpu_ns: u64,
+    /// In this time.
+    pub(crate) wall: Duration,
+}
+
+/// From so many questions in a thousand on that were not asked, the generator is not up to the rate.
+const UNASKED_PER_MILLE_MAX: u64 = 1;
 
 #[expect(clippy::cast_precision_loss, reason = "figures for people, with a few digits")]
 impl Results {
@@ -113,15 +144,30 @@ impl Results {
         self.tally.lost as f64 * 100.0 / self.tally.asked.max(1) as f64
     }
 
+    /// Answers per second of the time in which questions counted: what came after it is none of its rate.
     fn rate(&self) -> f64 {
-        self.tally.answered as f64 / self.plan.duration.as_secs_f64()
+        self.tally.arrived as f64 / self.plan.duration.as_secs_f64()
     }
 
     /// The server's CPU time per answer, and how many CPUs that was.
     fn cpu(&self) -> Option<(f64, f64)> {
-        let cpu_ns = self.cpu_ns? as f64;
-        let cpus = cpu_ns / 1e9 / self.plan.duration.as_secs_f64();
-        Some((cpu_ns / self.tally.answered.max(1) as f64, cpus))
+        let usage = self.usage?;
+        let cpus = usage.cpu_ns as f64 / usage.wall.as_nanos().max(1) as f64;
+        Some((usage.cpu_ns as f64 / self.tally.arrived.max(1) as f64, cpus))
+    }
+
+    /// What is to be said of a run that asked less than it was to, if it did so by more than a hiccup at its end.
+    pub(crate) fn shortfall(&self) -> Option<String> {
+        let Tally { asked, unasked, .. } = self.tally;
+        let due = asked + unasked;
+        (unasked * 1_000 > due * UNASKED_PER_MILLE_MAX).then(|| {
+            format!(
+                "of {} questions that were due, {} were not asked before the end: this is not what --qps {} would show",
+                grouped(due),
+                grouped(unasked),
+                self.plan.qps.unwrap_or_default(),
+            )
+        })
     }
 
     /// Lines for people.
@@ -130,7 +176,7 @@ impl Results {
         let mut lines = vec![
             ("Questions", grouped(tally.asked)),
             ("Answered", grouped(tally.answered)),
-            ("Lost", format!("{} ({:.4} %)", grouped(tally.lost), self.loss_percent())),
+            ("Lost", self.lost()),
             ("Answers per second", format!("{:.0}", self.rate())),
         ];
         for ((name, _), nanoseconds) in QUANTILES.iter().zip(tally.percentiles()) {
@@ -145,6 +191,8 @@ impl Results {
         let lag = tally.lag.value_at_quantile(0.999);
         lines.push(("Sent late, P99.9", duration(lag)));
         for (name, count) in [
+            ("Due and not asked", tally.unasked),
+            ("Answered too late", tally.late),
             ("Truncated", tally.truncated),
             ("Unexpected", tally.unexpected),
             ("Not sent", tally.unsent),
@@ -158,6 +206,15 @@ impl Results {
         }
         let lines = lines.iter().map(|(name, value)| format!("{name:<24} {value}"));
         lines.collect::<Vec<_>>().join("\n")
+    }
+
+    fn lost(&self) -> String {
+        let lost = format!("{} ({:.4} %)", grouped(self.tally.lost), self.loss_percent());
+        if self.tally.lost == 0 {
+            return lost;
+        }
+        let timeout = u64::try_from(self.plan.timeout.as_nanos()).unwrap_or(u64::MAX);
+        format!("{lost}; below, each took {}", duration(timeout))
     }
 
     fn rcodes(&self) -> String {
@@ -197,8 +254,10 @@ impl Results {
             "clients": self.plan.from.map_or(1, |(_, clients)| clients),
             "threads": self.plan.cpus.len(),
             "asked": tally.asked,
+            "unasked": tally.unasked,
             "answered": tally.answered,
             "lost": tally.lost,
+            "late": tally.late,
             "loss_percent": self.loss_percent(),
             "answers_per_second": self.rate(),
             "latency_us": latency,
@@ -275,5 +334,20 @@ mod tests {
         assert_eq!((all.asked, all.answered, all.truncated, all.rcodes[3]), (4, 4, 4, 4));
         let [p50, .., p999] = all.percentiles();
         assert!(p50.abs_diff(2_000) <= 2 && p999.abs_diff(4_000) <= 4, "{p50} {p999}");
+    }
+
+    #[test]
+    fn lost_questions_took_until_they_were_given_up() {
+        let mut tally = Tally::default();
+        for number in 0..1_000 {
+            tally.ask(10);
+            if number % 500 == 0 {
+                tally.lose(2_000_000_000);
+            } else {
+                tally.answer(1_000, &[]);
+            }
+        }
+        let [.., p99, p999] = tally.percentiles();
+        assert!(p99 <= 1_001 && p999 >= 2_000_000_000, "{p99} {p999}");
     }
 }

@@ -12,7 +12,7 @@ use crate::asker::Asker;
 use crate::cpu;
 use crate::progress::Progress;
 use crate::questions::{QUESTION_BYTES_MAX, Questions, Walk};
-use crate::report::{Results, Tally};
+use crate::report::{Results, Tally, Usage};
 use crate::stream::Streams;
 use crate::udp::Datagrams;
 
@@ -25,10 +25,11 @@ const HEAD_START: Duration = Duration::from_millis(200);
 /// What the system refuses or a file lacks, in words.
 pub(crate) fn run(plan: &Plan) -> Result<Results, String> {
     let questions = Questions::new(&plan.wanted, plan.seed, salt())?;
-    let cpu_at_first = plan.server_pid.map(cpu::time_ns).transpose()?;
+    // What is wrong with it is said before anything is asked.
+    usage_until_now(plan)?;
     let start = now() + HEAD_START;
     let (seconds, told) = mpsc::channel();
-    let mut cpu_ns = None;
+    let mut usage = None;
     let tally = thread::scope(|scope| {
         let threads: Vec<_> = (0..)
             .zip(&plan.cpus)
@@ -39,15 +40,14 @@ pub(crate) fn run(plan: &Plan) -> Result<Results, String> {
             })
             .collect();
         drop(seconds);
-        let measured = start + plan.warm_up;
-        cpu_ns = watch(plan, &told, measured, cpu_at_first)?;
+        usage = watch(plan, &told, start + plan.warm_up)?;
         let mut all = Tally::default();
         for thread in threads {
             all.add(&thread.join().map_err(|_| "a thread has panicked".to_owned())??);
         }
         Ok::<_, String>(all)
     })?;
-    Ok(Results { plan: plan.clone(), tally, cpu_ns })
+    Ok(Results { plan: plan.clone(), tally, usage })
 }
 
 /// Prints the first `count` questions of the only thread, a name and a type in each line.
@@ -80,44 +80,50 @@ fn ask(
     {
         return Err(format!("--cpus {id}: not a CPU that this process may use"));
     }
-    let wait = || thread::sleep(start.saturating_duration_since(now()));
+    // An asker is made before the start: its books take milliseconds to lay out.
     if plan.transport == Transport::Udp {
         let door = Datagrams::open(plan).map_err(|cause| format!("cannot open a ring: {cause}"))?;
-        wait();
-        Asker::new(plan, questions, door, number, start).run(seconds)
+        let asker = Asker::new(plan, questions, door, number, start);
+        thread::sleep(start.saturating_duration_since(now()));
+        asker.run(seconds)
     } else {
-        let door = Streams::open(plan, number)?;
-        wait();
-        Asker::new(plan, questions, door, number, start).run(seconds)
+        let asker = Asker::new(plan, questions, Streams::open(plan, number)?, number, start);
+        thread::sleep(start.saturating_duration_since(now()));
+        asker.run(seconds)
     }
 }
 
-/// Tells each second until all threads are done; the CPU time of the server from `measured` on to the last answer.
+/// Tells each second until all threads are done; what the server has used from `measured` on for as long as questions count.
 fn watch(
     plan: &Plan,
     told: &mpsc::Receiver<Tally>,
     measured: Instant,
-    at_first: Option<u64>,
-) -> Result<Option<u64>, String> {
+) -> Result<Option<Usage>, String> {
     let mut progress = Progress::new(plan);
-    let mut before = at_first;
-    let mut is_measured = false;
-    loop {
-        let left = measured.saturating_duration_since(now());
-        let wait = if is_measured { Duration::from_secs(3_600) } else { left };
-        match told.recv_timeout(wait) {
-            Ok(second) => progress.tell(&second),
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                if !is_measured {
-                    before = plan.server_pid.map(cpu::time_ns).transpose()?;
-                    is_measured = true;
-                }
-            }
-            Err(mpsc::RecvTimeoutError::Disconnected) => break,
-        }
+    listen(told, measured, &mut progress);
+    let before = usage_until_now(plan)?;
+    let from = now();
+    listen(told, measured + plan.duration, &mut progress);
+    let after = usage_until_now(plan)?;
+    let wall = now() - from;
+    while let Ok(second) = told.recv() {
+        progress.tell(&second);
     }
-    let after = plan.server_pid.map(cpu::time_ns).transpose()?;
-    Ok(after.zip(before).map(|(after, before)| after.saturating_sub(before)))
+    Ok(after
+        .zip(before)
+        .map(|(after, before)| Usage { cpu_ns: after.saturating_sub(before), wall }))
+}
+
+/// Tells seconds until `limit`, or until all threads are done.
+fn listen(told: &mpsc::Receiver<Tally>, limit: Instant, progress: &mut Progress) {
+    while let Ok(second) = told.recv_timeout(limit.saturating_duration_since(now())) {
+        progress.tell(&second);
+    }
+}
+
+/// CPU time that the server has used so far.
+fn usage_until_now(plan: &Plan) -> Result<Option<u64>, String> {
+    plan.server_pid.map(cpu::time_ns).transpose()
 }
 
 #[expect(clippy::disallowed_methods, reason = "a load generator goes by real time")]

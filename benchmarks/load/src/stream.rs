@@ -51,12 +51,18 @@ enum Lane {
 struct Connection {
     stream: mio::net::TcpStream,
     tls: Option<ClientConnection>,
-    /// What is to be sent, from `sent` on.
-    out: Vec<u8>,
-    sent: usize,
+    out: Outgoing,
     /// The start of a message whose end is still to come.
     incoming: Vec<u8>,
     is_unflushed: bool,
+}
+
+/// Octets that are to be sent.
+#[derive(Debug, Default)]
+struct Outgoing {
+    /// From `sent` on; what is before has gone.
+    octets: Vec<u8>,
+    sent: usize,
 }
 
 impl<'a> Streams<'a> {
@@ -120,8 +126,7 @@ impl<'a> Streams<'a> {
         Ok(Connection {
             stream,
             tls: tls.transpose()?,
-            out: Vec::new(),
-            sent: 0,
+            out: Outgoing::default(),
             incoming: Vec::new(),
             is_unflushed: false,
         })
@@ -197,7 +202,7 @@ impl Door for Streams<'_> {
         write: impl FnOnce(&mut [u8]) -> usize,
     ) -> Result<(), Refusal> {
         let Lane::Open(connection) = &mut self.lanes[lane] else { return Err(Refusal::Full) };
-        if connection.out.len() - connection.sent > OUT_MAX {
+        if !connection.takes_more() {
             return Err(Refusal::Full);
         }
         let mut message = [0; 2 + QUESTION_BYTES_MAX];
@@ -245,31 +250,28 @@ impl Door for Streams<'_> {
 }
 
 impl Connection {
+    /// Whether a message may be queued. None while TLS is being agreed on: it would be kept where nobody counts it.
+    fn takes_more(&self) -> bool {
+        let is_agreed = self.tls.as_ref().is_none_or(|tls| !tls.is_handshaking());
+        is_agreed && self.out.waiting().len() <= OUT_MAX
+    }
+
     /// Takes a whole message, to be sent with the next [`Self::flush`].
     fn queue(&mut self, message: &[u8]) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
             tls.writer().write_all(message)?;
-            while tls.wants_write() && tls.write_tls(&mut self.out)? > 0 {}
+            self.out.encrypt(tls)
         } else {
-            self.out.extend_from_slice(message);
+            self.out.octets.extend_from_slice(message);
+            Ok(())
         }
-        Ok(())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         if let Some(tls) = &mut self.tls {
-            while tls.wants_write() && tls.write_tls(&mut self.out)? > 0 {}
+            self.out.encrypt(tls)?;
         }
-        while self.sent < self.out.len() {
-            match self.stream.write(&self.out[self.sent..]) {
-                Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                Ok(count) => self.sent += count,
-                Err(cause) => return harmless(cause),
-            }
-        }
-        self.out.clear();
-        self.sent = 0;
-        Ok(())
+        self.out.flush(&mut self.stream)
     }
 
     /// Reads until nothing is left; each whole message goes to `take`.
@@ -297,6 +299,38 @@ impl Connection {
                 Err(cause) => return harmless(cause),
             }
         }
+    }
+}
+
+impl Outgoing {
+    fn waiting(&self) -> &[u8] {
+        &self.octets[self.sent..]
+    }
+
+    /// Takes what `tls` has to send.
+    fn encrypt(&mut self, tls: &mut ClientConnection) -> io::Result<()> {
+        while tls.wants_write() && tls.write_tls(&mut self.octets)? > 0 {}
+        Ok(())
+    }
+
+    /// Sends what `stream` takes. What has gone is let go of, at the latest when it is more than may wait.
+    fn flush(&mut self, stream: &mut impl io::Write) -> io::Result<()> {
+        while self.sent < self.octets.len() {
+            match stream.write(self.waiting()) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => self.sent += count,
+                Err(cause) => {
+                    if self.sent > OUT_MAX {
+                        self.octets.drain(..self.sent);
+                        self.sent = 0;
+                    }
+                    return harmless(cause);
+                }
+            }
+        }
+        self.octets.clear();
+        self.sent = 0;
+        Ok(())
     }
 }
 
@@ -336,6 +370,45 @@ fn now() -> Instant {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Takes so many octets, then none until it is given more room.
+    struct Narrow {
+        room: usize,
+        taken: Vec<u8>,
+    }
+
+    impl io::Write for Narrow {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            let count = octets.len().min(self.room);
+            self.room -= count;
+            self.taken.extend_from_slice(&octets[..count]);
+            if count == 0 { Err(ErrorKind::WouldBlock.into()) } else { Ok(count) }
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_was_sent_is_let_go_of_though_something_always_waits() {
+        let (mut out, mut stream) = (Outgoing::default(), Narrow { room: 0, taken: Vec::new() });
+        let mut given = Vec::new();
+        for round in 0..2_000u32 {
+            while out.waiting().len() <= OUT_MAX {
+                let message = round.to_be_bytes().repeat(100);
+                given.extend_from_slice(&message);
+                out.octets.extend_from_slice(&message);
+            }
+            stream.room = 1_000;
+            out.flush(&mut stream).unwrap();
+            assert!(!out.waiting().is_empty());
+            assert!(out.octets.len() <= 2 * OUT_MAX + 2_000, "{}", out.octets.len());
+        }
+        stream.room = usize::MAX;
+        out.flush(&mut stream).unwrap();
+        assert!(out.octets.is_empty() && stream.taken == given);
+    }
 
     #[test]
     fn messages_are_handed_over_once_they_are_whole() {

@@ -25,6 +25,9 @@ const RECEIVE_BYTES: usize = PREFIX_BYTES + 1472;
 /// Questions that may wait for the kernel.
 const SEND_BUFFERS: u16 = 1024;
 
+/// Events looked at before questions are sent again: a queue of answers takes milliseconds when it is long.
+const EVENTS_MAX: usize = 512;
+
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
 
 struct Socket {
@@ -140,7 +143,8 @@ impl Door for Datagrams<'_> {
         self.arm();
         self.ring.enter().map_err(|cause| format!("the ring is broken: {cause}"))?;
         let mut is_busy = false;
-        while let Some(event) = self.ring.next_event() {
+        for _ in 0..EVENTS_MAX {
+            let Some(event) = self.ring.next_event() else { break };
             is_busy = true;
             match event {
                 Event::Received { socket, buffer, len, is_armed } => {

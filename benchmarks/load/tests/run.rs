@@ -70,10 +70,13 @@ fn every_question_is_accounted_for() {
     let output = load(&server, "--qps 500 --duration 1s --timeout 5s");
     let results = results(&output);
     assert!(output.status.success());
-    assert_eq!(results["asked"], 500);
-    assert_eq!((&results["answered"], &results["lost"]), (&450.into(), &50.into()), "{results}");
-    assert_eq!(results["rcodes"]["NOERROR"], 450);
-    assert_eq!(server.end().len(), 500);
+    let count = |name: &str| results[name].as_u64().unwrap();
+    // A thread that was kept from running at the end has some left.
+    assert_eq!(count("asked") + count("unasked"), 500);
+    assert_eq!(count("answered") + count("lost"), count("asked"), "{results}");
+    assert_eq!(count("lost"), count("asked") / 10, "{results}");
+    assert_eq!(results["rcodes"]["NOERROR"], count("answered"));
+    assert_eq!(server.end().len(), usize::try_from(count("asked")).unwrap());
 }
 
 #[test]
@@ -85,7 +88,25 @@ fn answers_to_other_questions_do_not_count() {
         true
     });
     let results = results(&load(&server, "--qps 200 --duration 500ms --timeout 5s"));
-    assert_eq!((&results["answered"], &results["unexpected"]), (&50.into(), &50.into()));
+    let count = |name: &str| results[name].as_u64().unwrap();
+    assert_eq!((count("unexpected"), count("lost")), (count("asked") / 2, count("asked") / 2));
+    assert_eq!(count("answered"), count("asked").div_ceil(2));
+    server.end();
+}
+
+#[test]
+fn a_rate_out_of_reach_is_told_as_what_was_reached() {
+    let server = Server::begin(|_, _| true);
+    let output = load(&server, "--qps 50000000 --duration 300ms --timeout 300ms");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(told.contains("were not asked before the end"), "{told}");
+    let results = results(&output);
+    let count = |name: &str| results[name].as_u64().unwrap();
+    assert_eq!(count("asked") + count("unasked"), 15_000_000);
+    assert_eq!(count("answered") + count("lost"), count("asked"));
+    assert!(count("unasked") > count("asked"));
+    let rate = results["answers_per_second"].as_f64().unwrap();
+    assert!(rate * 0.3 <= count("answered") as f64 + 0.5, "{results}");
     server.end();
 }
 
@@ -108,7 +129,9 @@ fn clients_are_as_many_as_asked_for() {
 fn a_window_keeps_so_many_open() {
     let server = Server::begin(|_, _| false);
     let results = results(&load(&server, "--qps 0 --window 32 --duration 1s --timeout 400ms"));
-    assert_eq!((&results["asked"], &results["answered"]), (&96.into(), &0.into()));
+    assert_eq!(results["answered"], 0);
+    let asked = results["asked"].as_u64().unwrap();
+    assert!(asked > 0 && asked <= 96 && asked.is_multiple_of(32), "{asked}");
     server.end();
 }
 
@@ -134,9 +157,10 @@ fn streams_carry_many_questions_each() {
         .output()
         .unwrap();
     let results = results(&output);
-    assert_eq!((&results["asked"], &results["connections_lost"]), (&1000.into(), &1.into()));
-    let answered = results["answered"].as_u64().unwrap();
-    assert_eq!(answered + results["lost"].as_u64().unwrap(), 1000);
+    assert_eq!(results["connections_lost"], 1);
+    let count = |name: &str| results[name].as_u64().unwrap();
+    let (asked, answered) = (count("asked"), count("answered"));
+    assert_eq!((asked + count("unasked"), answered + count("lost")), (1000, asked));
     // What a server says before it hangs up on unread questions may be lost.
     let given = server.join().unwrap();
     assert!((900..=given).contains(&usize::try_from(answered).unwrap()), "{answered} of {given}");
@@ -155,6 +179,28 @@ fn answer(mut stream: TcpStream, count: usize) -> usize {
         stream.write_all(&[&prefix[..], &message].concat()).unwrap();
     }
     count
+}
+
+#[test]
+fn connections_that_are_not_agreed_on_take_no_questions() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    // It never says a word.
+    let server = std::thread::spawn(move || {
+        let mut stream = listener.accept().unwrap().0;
+        stream.read_to_end(&mut Vec::new()).unwrap_or_default()
+    });
+    let output = Command::new(env!("CARGO_BIN_EXE_heimdall-load"))
+        .args(["--server", &address.to_string(), "--proto", "dot", "--ports", "1", "--json"])
+        .args(
+            "--quiet --warm-up 0s --qps 20000 --duration 500ms --timeout 100ms".split_whitespace(),
+        )
+        .output()
+        .unwrap();
+    let results = results(&output);
+    assert_eq!((&results["asked"], &results["unasked"]), (&0.into(), &10_000.into()));
+    assert_eq!(output.status.code(), Some(1));
+    server.join().unwrap();
 }
 
 #[test]
