@@ -3,7 +3,8 @@ import json
 import textwrap
 
 WIDTH = 118
-HEADS = {"met": "ok", "missing": "MISSING", "advice": "advice", "changed": "set", "would change": "would set", "failed": "FAILED"}
+HEADS = {"met": "ok", "missing": "MISSING", "advice": "advice", "changed": "set", "would change": "would set", "failed": "FAILED",
+         "left": "left"}
 
 
 def score(findings):

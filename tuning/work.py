@@ -92,7 +92,7 @@ def revert(machine, topics, state, dry_run, force):
         elif now == entry.old:
             pass
         elif entry.written not in (None, now) and not is_reset and not force:
-            finding.state = "failed"
+            finding.state = "left"
             finding.cause = f"somebody has changed it since from {entry.written}: left alone (--force gives {entry.old} back)"
             continue
         elif dry_run:
@@ -101,7 +101,7 @@ def revert(machine, topics, state, dry_run, force):
             _give_back(machine, entry, finding)
         if entry.resets and finding.state in ("changed", "would change"):
             reset.add(entry.resets)
-        if not dry_run and finding.state != "failed":
+        if not dry_run and finding.state not in ("failed", "left"):
             del state.entries[entry.knob]
     if not dry_run:
         state.save()

@@ -191,7 +191,7 @@ def steering(machine, wishes, nic):
         if is_others(wishes, index):
             continue
         cores = share(wishes.cores, index, count)
-        yield Step("nic", f"{nic}: tx-{index} is used by (XPS)", mask(cores),
+        yield Step("nic", f"{nic}: tx-{index} is used by (XPS mask)", mask(cores),
                    "a worker's replies leave through its own queue: no lock is shared, and the queue is cleaned on the same core",
                    f"file:/sys/class/net/{nic}/queues/tx-{index}/xps_cpus" if count > 1 else None, same_mask,
                    absent="one queue: there is no choice")
@@ -203,7 +203,7 @@ def steering(machine, wishes, nic):
         wanted, reason = "0", "the NIC has spread datagrams over the cores already: a second time only moves them between caches"
         if len(cores) > 1:
             wanted, reason = mask(cores), f"{count} queue(s) for {len(wishes.cores)} workers: the kernel spreads what the NIC cannot"
-        yield Step("nic", f"{nic}: rx-{index} is passed on to (RPS)", wanted, reason,
+        yield Step("nic", f"{nic}: rx-{index} is passed on to (RPS mask)", wanted, reason,
                    f"file:/sys/class/net/{nic}/queues/rx-{index}/rps_cpus", same_mask)
         yield Step("nic", f"{nic}: rx-{index} flows remembered (RFS)", "0",
                    "remembers which core read a flow last: each query is a flow of its own, so nothing is found",
