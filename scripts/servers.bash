@@ -1,9 +1,16 @@
-# Sourced by scripts that measure a node beside other servers: processes that end with the script, NSD and Unbound as they
+# Sourced by scripts that measure a node beside other servers: --help, processes that end with the script, NSD and Unbound as they
 # are set up for that, costs. Its user sets `name` (of the script) and `needs` (tools) before, and may define `clean_up`
 # for what is to go after all processes have ended.
 # shellcheck shell=bash disable=SC2015,SC2016,SC2034,SC2120,SC2154
 
 PATH=$PATH:/usr/sbin:/sbin
+# What the script's head says, before anything is built or started.
+for word in "$@"; do
+    if [[ $word == --help || $word == -h ]]; then
+        sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0"
+        exit
+    fi
+done
 work=$(mktemp -d)
 # The names that are asked for are below test., which the node would not forward (docs/CONFIGURATION.md, [special]).
 export HEIMDALL_SPECIAL_TEST=false
@@ -63,11 +70,16 @@ finish() {
     unset "pids[$process]"
 }
 
+# last_words PROCESS: where it says what is wrong, or the end of its log.
+last_words() {
+    grep -m 1 -A 3 -i '^error' "$work/$1.log" || tail -n 3 "$work/$1.log"
+}
+
 # alive PROCESS...: fails when one has ended.
 alive() {
     local process
     for process in "$@"; do
-        kill -0 "${pids[$process]}" 2>/dev/null || fail "$process does not run: $(tail -n 3 "$work/$process.log")"
+        kill -0 "${pids[$process]}" 2>/dev/null || fail "$process does not run: $(last_words "$process")"
     done
 }
 
@@ -80,7 +92,7 @@ await() {
         if "$@" +tries=1 +time=1 "$qname" A 2>/dev/null | grep -q 'status: NOERROR'; then return; fi
         sleep 0.1
     done
-    fail "$process does not answer: $(tail -n 3 "$work/$process.log")"
+    fail "$process does not answer: $(last_words "$process")"
 }
 
 # CPU time of all threads of a process so far, in nanoseconds: the scheduler's own account.
@@ -90,6 +102,11 @@ cpu_ns() {
 
 resident_kib() {
     awk '/^VmRSS:/ { print $2 }' "/proc/$1/status"
+}
+
+# busy_warning: says so when this machine has other work, which costs are not to be measured beside.
+busy_warning() {
+    awk '$1 > 1 { print "This machine is busy (load average " $1 "): costs are higher than on a quiet one, and vary." }' /proc/loadavg >&2
 }
 
 median() {
@@ -185,5 +202,13 @@ node_binary() {
         NODE=target/release/heimdall-uring
     elif (($#)); then
         cargo build --locked --release --quiet "$@"
+    fi
+}
+
+# load_binary: builds heimdall-load, unless LOAD names one.
+load_binary() {
+    if [[ -z ${LOAD-} ]]; then
+        cargo build --locked --release --quiet --package heimdall-load
+        LOAD=target/release/heimdall-load
     fi
 }

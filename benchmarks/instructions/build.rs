@@ -17,5 +17,8 @@ fn main() {
     // Flags are apart by a control character.
     let flags = told("CARGO_ENCODED_RUSTFLAGS").replace('\u{1f}', " ");
     println!("cargo::rustc-env=BUILT_UNDER={flags}");
+    // Of the profile, only what scripts/check_performance.sh sets is to be seen from here.
+    println!("cargo::rustc-env=BUILT_IN={}", told("CARGO_PROFILE_RELEASE_CODEGEN_UNITS"));
+    println!("cargo::rerun-if-env-changed=CARGO_PROFILE_RELEASE_CODEGEN_UNITS");
     println!("cargo::rerun-if-changed=build.rs");
 }

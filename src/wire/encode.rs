@@ -23,8 +23,20 @@ pub struct Full;
 pub struct Encoder {
     message: Vec<u8>,
     limit: usize,
+    /// The question's, as a rule; most names of a message are the same.
+    first: Option<FirstName>,
+    /// Of all names but the first, unless it had to be compared in parts, too.
     suffixes: Vec<Suffix>,
     is_compressing: bool,
+}
+
+/// The first name of a message, which stands there in full.
+#[derive(Clone, Copy, Debug)]
+struct FirstName {
+    at: u16,
+    len: u16,
+    /// Whether [`Encoder::suffixes`] has it.
+    is_listed: bool,
 }
 
 #[derive(Debug)]
@@ -48,7 +60,7 @@ impl Encoder {
         let mut message = Vec::with_capacity(limit.min(1232));
         message.extend(header.to_bytes());
         let limit = limit.min(super::MESSAGE_BYTES_MAX);
-        Self { message, limit, suffixes: Vec::new(), is_compressing: true }
+        Self { message, limit, first: None, suffixes: Vec::new(), is_compressing: true }
     }
 
     /// Bytes written so far, header included.
@@ -158,11 +170,15 @@ impl Encoder {
         if !self.is_compressing {
             return self.bytes(name.as_bytes());
         }
-        // Most names are the question's.
-        if let Some(first) = self.suffixes.first().filter(|_| !name.is_root())
-            && self.stands_at(name, usize::from(first.at))
-        {
+        if name.is_root() {
+            return self.bytes(&[0]);
+        }
+        let Some(first) = self.first else { return self.first_name(name) };
+        if self.is_first(name, first) {
             return self.u16(0xC000 | first.at);
+        }
+        if !first.is_listed {
+            self.list(first);
         }
         for (suffix, sum) in name.suffixes().zip(checksums(name)) {
             if suffix.is_root() {
@@ -176,10 +192,48 @@ impl Encoder {
                 let at = u16::try_from(here).map_err(|_| Full)?;
                 self.suffixes.push(Suffix { sum, at });
             }
-            let label_len = suffix.as_bytes().first().map_or(0, |&len| 1 + usize::from(len));
+            let label_len = first_label_bytes(suffix);
             self.bytes(suffix.as_bytes().get(..label_len).unwrap_or_default())?;
         }
         self.bytes(&[0])
+    }
+
+    /// Appends the name that others are compared with; its checksums wait until they are needed.
+    fn first_name(&mut self, name: Name<'_>) -> Result<(), Full> {
+        let here = self.message.len();
+        self.bytes(name.as_bytes())?;
+        if here <= POINTER_MAX {
+            let [at, len] = [here, name.as_bytes().len()].map(u16::try_from);
+            let (at, len) = (at.map_err(|_| Full)?, len.map_err(|_| Full)?);
+            self.first = Some(FirstName { at, len, is_listed: false });
+        }
+        Ok(())
+    }
+
+    /// Whether `name` is the first one. Length octets are below all letters, so folding leaves them as they are.
+    fn is_first(&self, name: Name<'_>, first: FirstName) -> bool {
+        self.message
+            .get(usize::from(first.at)..usize::from(first.at) + usize::from(first.len))
+            .is_some_and(|written| case::equal_folded(written, name.as_bytes()))
+    }
+
+    /// Puts the first name and its ancestors among the suffixes.
+    fn list(&mut self, first: FirstName) {
+        self.first = Some(FirstName { is_listed: true, ..first });
+        let start = usize::from(first.at);
+        let written = self.message.get(start..start + usize::from(first.len));
+        let Some(name) = written.and_then(|written| Name::parse(written).ok()) else { return };
+        let mut at = first.at;
+        for (suffix, sum) in name.suffixes().zip(checksums(name)) {
+            if suffix.is_root()
+                || usize::from(at) > POINTER_MAX
+                || self.suffixes.len() == SUFFIXES_MAX
+            {
+                return;
+            }
+            self.suffixes.push(Suffix { sum, at });
+            at += u16::try_from(first_label_bytes(suffix)).unwrap_or(u16::MAX);
+        }
     }
 
     fn find(&self, suffix: Name<'_>, sum: u32) -> Option<u16> {
@@ -215,6 +269,11 @@ impl Encoder {
         }
         at
     }
+}
+
+/// Octets of the first label of `name`, its length octet included.
+fn first_label_bytes(name: Name<'_>) -> usize {
+    name.as_bytes().first().map_or(0, |&len| 1 + usize::from(len))
 }
 
 /// Checksums of the folded `name` and of its ancestors, in the order of [`Name::suffixes`]: only a filter, the names

@@ -14,10 +14,7 @@ pub(crate) enum Task {
     /// All cases, one after the other; under callgrind.
     Run,
     /// Measure and compare.
-    Check {
-        /// Fail when the baseline cannot be compared with.
-        is_strict: bool,
-    },
+    Check,
     /// Measure and write the baseline.
     Accept,
     /// Check, and show that the comparison finds what it should.
@@ -36,16 +33,12 @@ pub(crate) struct Arguments {
 impl Arguments {
     /// Reads them, the program's name left out.
     pub(crate) fn read(mut words: impl Iterator<Item = String>) -> Result<Self, Problem> {
-        let mut read = Self {
-            task: Task::Check { is_strict: false },
-            baseline: default_baseline().into(),
-            slow_down_percent: 0,
-        };
+        let mut read =
+            Self { task: Task::Check, baseline: default_baseline().into(), slow_down_percent: 0 };
         while let Some(word) = words.next() {
             match word.as_str() {
                 "--run" => read.task = Task::Run,
-                "--check" => read.task = Task::Check { is_strict: false },
-                "--strict" => read.task = Task::Check { is_strict: true },
+                "--check" => read.task = Task::Check,
                 "--accept" => read.task = Task::Accept,
                 "--prove" => read.task = Task::Prove,
                 "--baseline" => {
@@ -75,14 +68,14 @@ mod tests {
     #[test]
     fn nothing_asked_for_is_a_check_against_the_committed_baseline() {
         let read = read("").unwrap();
-        assert_eq!(read.task, Task::Check { is_strict: false });
+        assert_eq!(read.task, Task::Check);
         assert_eq!(read.baseline, default_baseline());
     }
 
     #[test]
     fn options_are_read_in_any_order() {
-        let read = read("--slow-down 5 --strict --baseline other.json").unwrap();
-        assert_eq!(read.task, Task::Check { is_strict: true });
+        let read = read("--slow-down 5 --prove --baseline other.json").unwrap();
+        assert_eq!(read.task, Task::Prove);
         assert_eq!((read.slow_down_percent, read.baseline), (5, "other.json".into()));
     }
 

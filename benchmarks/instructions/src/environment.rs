@@ -39,6 +39,7 @@ impl Environment {
             ("target", env!("BUILT_FOR").to_owned()),
             ("target_features", env!("BUILT_WITH").to_owned()),
             ("rustflags", env!("BUILT_UNDER").to_owned()),
+            ("codegen_units", env!("BUILT_IN").to_owned()),
             ("processor", processor.to_owned()),
             ("libc", libc),
             ("cc", said("cc", &["--version"])?),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 pub(crate) enum Problem {
     /// An argument that there is not.
     #[error(
-        "{0}: expected --check, --strict, --accept or --prove, --baseline FILE, --slow-down PERCENT (0 to 100)"
+        "{0}: expected --check, --accept or --prove, --baseline FILE, --slow-down PERCENT (0 to 100)"
     )]
     Argument(String),
     /// A build whose counts say nothing.

@@ -15,7 +15,7 @@ use crate::questions::{Domains, Wanted};
 #[command(version, max_term_width = 100)]
 pub(crate) struct Arguments {
     /// The server: an address, with a port unless it is 53, or 853 with --proto dot
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
     server: String,
     /// What questions are asked over; the certificate of a TLS server is not looked at
     #[arg(long, value_enum, default_value_t = Transport::Udp)]
@@ -80,6 +80,9 @@ pub(crate) struct Arguments {
     /// No line per second on stderr
     #[arg(long)]
     quiet: bool,
+    /// Ask nobody: print so many of the questions, as --file and dnsperf read them
+    #[arg(long, value_name = "N", conflicts_with = "json")]
+    print: Option<u32>,
 }
 
 /// What carries questions.
@@ -126,6 +129,8 @@ pub(crate) struct Plan {
     pub(crate) server_pid: Option<u32>,
     pub(crate) is_json: bool,
     pub(crate) is_quiet: bool,
+    /// How many questions are printed instead of asked.
+    pub(crate) print: Option<u32>,
 }
 
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -191,6 +196,7 @@ impl Arguments {
             server_pid: self.server_pid,
             is_json: self.json,
             is_quiet: self.quiet,
+            print: self.print,
         })
     }
 }

@@ -19,12 +19,13 @@ mod sources;
 mod stream;
 mod udp;
 
-use std::io::Write as _;
+use std::io::{BufWriter, Write};
 use std::process::ExitCode;
 
 use clap::Parser as _;
 
-use crate::arguments::Arguments;
+use crate::arguments::{Arguments, Plan};
+use crate::report::Results;
 
 /// Wrong arguments, as other programs have it.
 const USAGE: u8 = 2;
@@ -37,17 +38,22 @@ fn main() -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    match run::run(&plan) {
-        Ok(results) => {
-            let text = if plan.is_json { results.to_json() } else { results.to_table() };
-            let written = writeln!(std::io::stdout().lock(), "{text}");
-            ExitCode::from(u8::from(written.is_err() || results.tally.answered == 0))
-        }
-        Err(cause) => {
-            complain(&cause);
-            ExitCode::FAILURE
-        }
-    }
+    let stdout = std::io::stdout().lock();
+    let outcome = match plan.print {
+        Some(count) => run::print(&plan, count, BufWriter::new(stdout)).map(|()| ExitCode::SUCCESS),
+        None => run::run(&plan).map(|results| tell(&plan, &results, stdout)),
+    };
+    outcome.unwrap_or_else(|cause| {
+        complain(&cause);
+        ExitCode::FAILURE
+    })
+}
+
+/// Writes what was found; a failure when that is nothing.
+fn tell(plan: &Plan, results: &Results, mut out: impl Write) -> ExitCode {
+    let text = if plan.is_json { results.to_json() } else { results.to_table() };
+    let written = writeln!(out, "{text}");
+    ExitCode::from(u8::from(written.is_err() || results.tally.answered == 0))
 }
 
 fn complain(text: &str) {

@@ -1,14 +1,17 @@
 //! A whole run: the threads, the seconds told while they ask, and what they found together.
 
+use std::io::Write;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use heimdall_uring::wire::Query;
 
 use crate::arguments::{Plan, Transport};
 use crate::asker::Asker;
 use crate::cpu;
 use crate::progress::Progress;
-use crate::questions::Questions;
+use crate::questions::{QUESTION_BYTES_MAX, Questions, Walk};
 use crate::report::{Results, Tally};
 use crate::stream::Streams;
 use crate::udp::Datagrams;
@@ -45,6 +48,24 @@ pub(crate) fn run(plan: &Plan) -> Result<Results, String> {
         Ok::<_, String>(all)
     })?;
     Ok(Results { plan: plan.clone(), tally, cpu_ns })
+}
+
+/// Prints the first `count` questions of the only thread, a name and a type in each line.
+///
+/// # Errors
+/// What a file lacks, or that nothing could be written, in words.
+pub(crate) fn print(plan: &Plan, count: u32, mut out: impl Write) -> Result<(), String> {
+    let questions = Questions::new(&plan.wanted, plan.seed, salt())?;
+    let mut walk = Walk::new(&questions, 0, 1);
+    let mut message = [0; QUESTION_BYTES_MAX];
+    let cannot = |cause: std::io::Error| format!("cannot print questions: {cause}");
+    for _ in 0..count {
+        let (len, _) = walk.next(0, &mut message);
+        let query = Query::parse(&message[..len])
+            .map_err(|error| format!("cannot read a question of our own: {error:?}"))?;
+        writeln!(out, "{} {}", query.qname, query.qtype).map_err(cannot)?;
+    }
+    out.flush().map_err(cannot)
 }
 
 fn ask(

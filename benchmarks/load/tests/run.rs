@@ -170,3 +170,33 @@ fn silence_and_mistakes_are_failures() {
     assert_eq!(output.status.code(), Some(2));
     server.end();
 }
+
+#[test]
+fn printed_questions_are_those_that_are_asked() {
+    let print = |arguments: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_heimdall-load"));
+        let output = command.args(arguments.split_whitespace()).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let printed = print("--domains hot --names 3 --print 200");
+    let names = ["h00000000.site000.test.", "h00000001.site001.test.", "h00000002.site002.test."];
+    assert_eq!(printed.lines().count(), 200);
+    for line in printed.lines() {
+        let (name, rtype) = line.split_once(' ').unwrap();
+        assert!(names.contains(&name) && rtype == "A", "{line}");
+    }
+    let file = std::env::temp_dir().join(format!("heimdall-load-{}", std::process::id()));
+    std::fs::write(&file, &printed).unwrap();
+    let read = print(&format!("--file {} --print 200", file.display()));
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(read, printed);
+    // Nobody has asked for them before, in this run or another.
+    let fresh = print("--domains unique --print 200");
+    let fresh: std::collections::HashSet<_> = fresh.lines().collect();
+    assert_eq!(fresh.len(), 200);
+    let mixed = print("--domains mix --print 4000");
+    for part in [" AAAA", ".blocked.test. A", "-"] {
+        assert!(mixed.lines().any(|line| line.contains(part)), "nothing with {part}");
+    }
+}
