@@ -1,9 +1,12 @@
 //! What the machine grants: raised where we may, named where the operator must.
 
+use std::io;
+
 use thiserror::Error;
 
 use crate::config::Config;
 use crate::sys::rlimit::Resource;
+use crate::sys::uring;
 use crate::upstream;
 
 /// glommio refuses to start below this many bytes of lockable memory.
@@ -41,6 +44,11 @@ pub enum Refusal {
         "io_uring is switched off (kernel.io_uring_disabled = {0}): sysctl -w kernel.io_uring_disabled=0"
     )]
     UringDisabled(String),
+    /// io_uring is refused to this process.
+    #[error(
+        "io_uring is refused ({0}), by a seccomp filter as a rule: run a container with deploy/container/seccomp.json (--security-opt seccomp=FILE), let a unit's SystemCallFilter= have io_uring_setup, io_uring_enter and io_uring_register; or kernel.io_uring_disabled is 1: sysctl -w kernel.io_uring_disabled=0"
+    )]
+    UringRefused(String),
     /// Too little lockable memory.
     #[error(
         "only {0} bytes may be locked, {LOCKED_BYTES_MIN} are needed: LimitMEMLOCK=8M in the systemd unit, or ulimit -l 8192"
@@ -68,10 +76,12 @@ pub enum Refusal {
 /// [`Refusal`].
 pub(super) fn prepare(config: &Config, workers: usize) -> Result<Granted, Refusal> {
     let disabled = read_sysctl("/proc/sys/kernel/io_uring_disabled");
-    // 1 lets privileged processes in; whether we are one, the ring itself will say.
+    // 1 lets privileged processes in; whether we are one, the ring itself says.
     if disabled.as_deref() == Some("2") {
         return Err(Refusal::UringDisabled("2".to_owned()));
     }
+    // glommio would panic, and not say why.
+    uring::try_open().or_else(unless_refused)?;
     if let Ok(locked) = Resource::LockedMemory.limit()
         && locked.soft < LOCKED_BYTES_MIN
     {
@@ -82,6 +92,16 @@ pub(super) fn prepare(config: &Config, workers: usize) -> Result<Granted, Refusa
     let rmem_max = read_sysctl("/proc/sys/net/core/rmem_max");
     let rmem_max = rmem_max.and_then(|text| text.parse().ok()).unwrap_or(u64::MAX);
     grant(config, workers, granted, rmem_max)
+}
+
+/// Passes over what does not mean that this process may have no ring: who opens the real ones can say more of it.
+fn unless_refused(cause: io::Error) -> Result<(), Refusal> {
+    match cause.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::Unsupported => {
+            Err(Refusal::UringRefused(cause.to_string()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Ports that the operator keeps for others (`net.ipv4.ip_local_reserved_ports`, which rules IPv6 too); empty where
@@ -147,6 +167,7 @@ fn read_sysctl(path: &str) -> Option<String> {
 mod tests {
     use super::*;
     use crate::config::Upstream;
+    use crate::sys::errno;
 
     fn config() -> Config {
         let mut config = Config::default();
@@ -192,6 +213,16 @@ mod tests {
         let mut both = config();
         both.forward.root.upstreams.push(Upstream::udp("[2001:db8::1]:53".parse().unwrap()));
         assert_eq!(grant(&both, 1, 64, u64::MAX).unwrap().upstream_sockets, 11);
+    }
+
+    #[test]
+    fn refused_rings_are_told_from_rings_that_fail() {
+        for errno in [errno::EPERM, errno::EACCES] {
+            let refusal = unless_refused(io::Error::from_raw_os_error(errno)).unwrap_err();
+            assert!(refusal.to_string().contains("deploy/container/seccomp.json"), "{refusal}");
+        }
+        assert!(unless_refused(io::ErrorKind::Unsupported.into()).is_err());
+        assert_eq!(unless_refused(io::Error::from_raw_os_error(errno::ENOMEM)), Ok(()));
     }
 
     #[test]

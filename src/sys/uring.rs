@@ -516,6 +516,14 @@ fn register_ring(fd: RawFd, operation: libc::c_long, update: &mut RegisterUpdate
 }
 
 /// Opens the ring with the best set of flags that the kernel takes, from the set `first` on.
+/// Opens the least of a ring and lets it go, to learn whether this process may have any.
+///
+/// # Errors
+/// The kernel's, or its filter's: `PermissionDenied` and `Unsupported` are what seccomp profiles say to io_uring.
+pub fn try_open() -> io::Result<()> {
+    IoUring::new(1).map(drop)
+}
+
 fn build(first: usize, size: RingSize, fallbacks: &mut Vec<Fallback>) -> io::Result<IoUring> {
     let attempts: [fn(&mut io_uring::Builder); 4] = [
         |b| {
