@@ -5,6 +5,7 @@
 mod arena;
 pub mod bind;
 pub mod steer;
+pub mod streams;
 pub mod tcp;
 pub mod udp;
 

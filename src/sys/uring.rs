@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::rc::Rc;
 use std::sync::atomic::{Ordering, fence};
+use std::time::Duration;
 
 use io_uring::squeue::{self, Flags};
 use io_uring::types::{CancelBuilder, Fd};
@@ -354,6 +355,20 @@ impl Ring {
         self.call(GETEVENTS)
     }
 
+    /// As [`Self::enter`], but waits up to `at_most` for a completion when there is none.
+    ///
+    /// # Errors
+    /// The kernel's, when the ring is broken.
+    pub fn wait(&mut self, at_most: Duration) -> io::Result<()> {
+        for group in &mut self.groups {
+            group.refill();
+        }
+        let span = Timespec::from(at_most);
+        let argument =
+            WaitArgument { sigmask: 0, sigmask_size: 0, min_wait_us: 0, span: &raw const span };
+        self.call_for(GETEVENTS | ENTER_EXT_ARG, 1, Some(&argument))
+    }
+
     /// Takes the next completion.
     #[inline]
     pub fn next_event(&mut self) -> Option<Event> {
@@ -437,22 +452,43 @@ impl Ring {
     }
 
     fn call(&mut self, flags: u32) -> io::Result<()> {
+        self.call_for(flags, 0, None)
+    }
+
+    fn call_for(
+        &mut self,
+        flags: u32,
+        completions: libc::c_long,
+        argument: Option<&WaitArgument>,
+    ) -> io::Result<()> {
+        let size = argument.map_or(0, size_of_val);
+        let argument = argument.map_or(std::ptr::null(), std::ptr::from_ref);
         loop {
             let waiting = libc::c_long::try_from(self.ring.submission().len()).unwrap_or(0);
             let fd = libc::c_long::from(self.enter_fd);
             let flags = libc::c_long::from(flags | self.enter_flags);
-            // SAFETY: no argument is passed; queued entries name live memory only (I1) and the thread is right (I4).
+            // SAFETY: the argument, if any, is one `io_uring_getevents_arg` that names a live timespec, as its size and the flags say;
+            // queued entries name live memory only (I1) and the thread is right (I4).
             let result = unsafe {
-                libc::syscall(libc::SYS_io_uring_enter, fd, waiting, 0 as libc::c_long, flags, 0, 0)
+                libc::syscall(
+                    libc::SYS_io_uring_enter,
+                    fd,
+                    waiting,
+                    completions,
+                    flags,
+                    argument,
+                    size,
+                )
             };
             if result >= 0 {
                 return Ok(());
             }
             let error = io::Error::last_os_error();
             match error.raw_os_error() {
-                Some(libc::EINTR) => {}
+                // A wait that a signal ends is over.
+                Some(libc::EINTR) if completions == 0 => {}
                 // Out of memory for requests, or completions overflowed: what is queued stays queued and goes later.
-                Some(libc::EAGAIN | libc::EBUSY) => return Ok(()),
+                Some(libc::EAGAIN | libc::EBUSY | libc::ETIME | libc::EINTR) => return Ok(()),
                 _ => return Err(error),
             }
         }
@@ -496,9 +532,35 @@ pub enum Multishot {
 }
 
 const GETEVENTS: u32 = 1;
+const ENTER_EXT_ARG: u32 = 8;
 const ENTER_REGISTERED_RING: u32 = 16;
 const REGISTER_RING_FDS: libc::c_long = 20;
 const UNREGISTER_RING_FDS: libc::c_long = 21;
+
+/// `struct io_uring_getevents_arg`.
+#[repr(C)]
+struct WaitArgument {
+    sigmask: u64,
+    sigmask_size: u32,
+    min_wait_us: u32,
+    span: *const Timespec,
+}
+
+/// `struct __kernel_timespec`.
+#[repr(C)]
+struct Timespec {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl From<Duration> for Timespec {
+    fn from(duration: Duration) -> Self {
+        Self {
+            seconds: i64::try_from(duration.as_secs()).unwrap_or(i64::MAX),
+            nanoseconds: i64::from(duration.subsec_nanos()),
+        }
+    }
+}
 
 /// `struct io_uring_rsrc_update`.
 #[repr(C)]
@@ -515,7 +577,6 @@ fn register_ring(fd: RawFd, operation: libc::c_long, update: &mut RegisterUpdate
     unsafe { libc::syscall(libc::SYS_io_uring_register, fd, operation, &raw mut *update, one) }
 }
 
-/// Opens the ring with the best set of flags that the kernel takes, from the set `first` on.
 /// Opens the least of a ring and lets it go, to learn whether this process may have any.
 ///
 /// # Errors
@@ -524,6 +585,7 @@ pub fn try_open() -> io::Result<()> {
     IoUring::new(1).map(drop)
 }
 
+/// Opens the ring with the best set of flags that the kernel takes, from the set `first` on.
 fn build(first: usize, size: RingSize, fallbacks: &mut Vec<Fallback>) -> io::Result<IoUring> {
     let attempts: [fn(&mut io_uring::Builder); 4] = [
         |b| {
@@ -599,97 +661,4 @@ impl UserData {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::os::fd::AsFd;
-
-    use super::*;
-    use crate::sys::datagram::Datagram;
-    use crate::sys::mmap::Map;
-    use crate::sys::pool::stride;
-    use crate::sys::sockopt::{UdpSettings, bind_udp};
-
-    const SIZE: RingSize = RingSize { submissions: 8, completions: 16 };
-    const ALONE: UdpSettings = UdpSettings { is_shared: false, buffer_bytes: None };
-
-    fn pool(slot_bytes: usize, count: u16) -> Rc<Pool> {
-        let len = stride(slot_bytes) * usize::from(count);
-        let [region] = Map::anonymous(len).unwrap().split([len]).unwrap();
-        Pool::new(region, slot_bytes, count).unwrap()
-    }
-
-    /// The next event, within a bounded number of looks.
-    fn next(ring: &mut Ring) -> Event {
-        for _ in 0..100_000 {
-            ring.enter().unwrap();
-            if let Some(event) = ring.next_event() {
-                return event;
-            }
-        }
-        panic!("nothing happened");
-    }
-
-    #[test]
-    fn user_data_survives_the_round_trip() {
-        for kind in [Kind::Receive, Kind::Send, Kind::Poll, Kind::Cancel] {
-            let data = UserData { kind, group: 3, index: 0xabcd, sender: 0x1234 };
-            assert_eq!(UserData::unpack(data.pack()), data);
-        }
-    }
-
-    #[test]
-    fn datagrams_cross_whatever_flags_the_kernel_takes() {
-        for first in 0..4 {
-            let (send, receive) = (pool(64, 2), pool(512, 2));
-            let mut ring = Ring::open_from(first, SIZE, Rc::clone(&send)).unwrap();
-            assert!(first == 0 || ring.fallbacks().contains(&Fallback::TaskrunNotDeferred));
-            let bound = bind_udp("127.0.0.1:0".parse().unwrap(), ALONE).unwrap();
-            // Once by its number, once by its descriptor.
-            if first % 2 == 0 {
-                ring.register_files(1);
-            }
-            let target = ring.attach(0, bound.fd.as_fd());
-            let group = ring.add_group(Rc::clone(&receive)).unwrap();
-            ring.receive(target, group, 7).unwrap();
-            for round in 0..10u8 {
-                let mut slot = send.take().unwrap();
-                slot[0] = round;
-                ring.send(target, slot, 1, bound.address, None).unwrap();
-                let (mut is_sent, mut payload) = (false, None);
-                while !is_sent || payload.is_none() {
-                    match next(&mut ring) {
-                        Event::Sent => is_sent = true,
-                        Event::Received { socket: 7, buffer, len, .. } => {
-                            let datagram = Datagram::parse(&buffer[..len]).unwrap();
-                            assert_eq!(datagram.from, Some(bound.address));
-                            payload = Some(datagram.payload.to_vec());
-                        }
-                        event => panic!("{event:?}"),
-                    }
-                }
-                assert_eq!(payload, Some(vec![round]));
-            }
-            drop(ring);
-            assert_eq!(send.free(), 2, "all sends are over");
-        }
-    }
-
-    #[test]
-    fn a_cancelled_receive_ends_and_says_so() {
-        let mut ring = Ring::open(SIZE, pool(64, 1)).unwrap();
-        let bound = bind_udp("[::1]:0".parse().unwrap(), ALONE).unwrap();
-        let target = ring.attach(0, bound.fd.as_fd());
-        let group = ring.add_group(pool(512, 1)).unwrap();
-        ring.receive(target, group, 3).unwrap();
-        ring.cancel(Multishot::Receive(group), 3).unwrap();
-        let mut events = [next(&mut ring), next(&mut ring)];
-        events.sort_by_key(|event| matches!(event, Event::Cancelled { .. }));
-        assert!(matches!(events[0], Event::Ended { socket: 3, errno: libc::ECANCELED }));
-        assert!(matches!(events[1], Event::Cancelled { socket: 3 }));
-    }
-
-    #[test]
-    fn a_group_needs_a_power_of_two() {
-        let mut ring = Ring::open(SIZE, pool(64, 1)).unwrap();
-        assert!(ring.add_group(pool(512, 3)).is_err());
-    }
-}
+mod tests;

@@ -95,12 +95,14 @@ fn host_of_an_absolute_form_counts_and_other_forms_are_nothing() {
     assert_eq!(asked(api, &secret, ""), Some(401));
     assert_eq!(asked(api, &secret, &format!("{BEARER}\r\n")), Some(200));
     assert_eq!(asked(open, &secret, ""), Some(403));
+    // HEAD is let in where GET is.
+    assert_eq!(asked(api, &secret.replace("GET", "HEAD"), ""), Some(401));
     // What leads a browser here by a name of somebody else says so in one place or the other.
     assert_eq!(asked(open, "GET http://localhost/api/v1/status", ""), Some(200));
     assert_eq!(asked(open, "GET http://evil.example/api/v1/status", ""), Some(403));
     assert_eq!(asked(open, "GET http://user@evil.example:80/api/v1/status", ""), Some(403));
     for line in
-        ["OPTIONS *", "CONNECT localhost:80", "TRACE /metrics", "HEAD /metrics", "DELETE /metrics"]
+        ["OPTIONS *", "CONNECT localhost:80", "TRACE /metrics", "PUT /metrics", "DELETE /metrics"]
     {
         for place in [api, open] {
             let status = asked(place, line, "").unwrap_or(400);

@@ -18,6 +18,7 @@ use glommio::timer::Timer;
 use super::frame::{self, Frame, Input, Output};
 use super::seats::Seat;
 use super::{Bell, Core, Scratch};
+use crate::net::streams::OpenStream;
 use crate::net::{Path, Respond, Responder, TcpPath, TcpReply};
 use crate::sys::listen::reset_on_close;
 
@@ -64,6 +65,7 @@ pub(super) struct Connection {
     /// The task is running: it sees what changes without being woken.
     running: Cell<bool>,
     bell: Bell,
+    _open: OpenStream,
 }
 
 impl Connection {
@@ -83,6 +85,7 @@ impl Connection {
             fate: Cell::new(None),
             running: Cell::new(false),
             bell: Bell::default(),
+            _open: OpenStream::new(),
         });
         connection.seat.idle(Rc::downgrade(&connection));
         connection

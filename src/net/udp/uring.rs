@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::{BATCH, Plane};
 use crate::net::Respond;
@@ -12,6 +13,9 @@ use crate::net::arena::Arena;
 use crate::sys::datagram::Datagram;
 use crate::sys::pool::Slot;
 use crate::sys::uring::{Event, Full, GroupId, Multishot, Ring, Target};
+
+/// Datagrams that leave the tasks of the core too little to do for replies to wait for.
+const FEW: u64 = 4;
 
 /// The ring backend.
 pub(super) struct Uring {
@@ -47,7 +51,7 @@ impl Uring {
     /// Handles up to a batch of what arrived and sends what is queued. Whether there was anything to do.
     pub(super) fn turn<R: Respond>(&self, plane: &Plane, responder: &R) -> io::Result<bool> {
         if self.pending.borrow().is_empty() {
-            let is_unfinished = self.enter(plane)?;
+            let is_unfinished = self.enter(plane, Duration::ZERO)?;
             if self.pending.borrow().is_empty() {
                 return Ok(is_unfinished);
             }
@@ -61,8 +65,21 @@ impl Uring {
             self.handle(plane, responder, event)?;
         }
         plane.counts.datagrams_received.add(received);
-        self.enter(plane)?;
+        // Replies to a few go with the call that comes next anyhow.
+        if received > FEW || !self.is_drained() {
+            self.enter(plane, Duration::ZERO)?;
+        }
         Ok(true)
+    }
+
+    /// Whether all that has been taken in is handled.
+    pub(super) fn is_drained(&self) -> bool {
+        self.pending.borrow().is_empty()
+    }
+
+    /// Sends what is queued and waits up to `at_most` for completions, with the thread.
+    pub(super) fn wait(&self, plane: &Plane, at_most: Duration) -> io::Result<()> {
+        self.enter(plane, at_most).map(drop)
     }
 
     /// Shows the responder the batch, if it is one.
@@ -102,9 +119,9 @@ impl Uring {
         Ok(())
     }
 
-    /// Starts receives that wait for it, sends what is queued, fetches completions. Whether something is left
-    /// that no completion will announce: the plane must come back soon instead of sleeping.
-    fn enter(&self, plane: &Plane) -> io::Result<bool> {
+    /// Starts receives that wait for it, sends what is queued, fetches completions, for which it waits up to `at_most`. Whether
+    /// something is left that no completion will announce: the plane must come back soon instead of sleeping.
+    fn enter(&self, plane: &Plane, at_most: Duration) -> io::Result<bool> {
         let mut ring = self.ring.borrow_mut();
         let mut sockets = plane.sockets.borrow_mut();
         let mut is_unfinished = false;
@@ -117,7 +134,7 @@ impl Uring {
         }
         is_unfinished |= !self.queue_cancels(&mut ring, sockets.listeners());
         drop(sockets);
-        ring.enter()?;
+        if at_most.is_zero() || is_unfinished { ring.enter() } else { ring.wait(at_most) }?;
         plane.counts.enters.add(1);
         is_unfinished |= self.settle(plane, &mut ring)?;
         Ok(is_unfinished || ring.is_held_up())

@@ -16,6 +16,7 @@ use super::backoff::Backoff;
 use super::channel::{Channel, Fault};
 use super::flights::{Arrival, Flights, Lost, PLACES_BYTES_MAX, Slot};
 use super::{Core, Line, READ_BYTES};
+use crate::net::streams::OpenStream;
 use crate::net::tcp::Bell;
 use crate::net::tcp::frame::{self, Frame, Input, Output};
 use crate::observe::StreamCounters;
@@ -202,6 +203,7 @@ impl Drop for Flight {
 
 /// The task of one connection, from connect to close.
 pub(super) async fn keep(core: Rc<Core>, line: Rc<Line>, connection: Rc<Connection>) {
+    let _open = OpenStream::new();
     let is_made = match open(&core, &line).await {
         Ok(channel) => {
             connection.is_open.set(true);
