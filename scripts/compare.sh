@@ -11,6 +11,7 @@
 #   hits    CPU per answer over SECONDS (6), 1 000 names that are cached
 #   zipf    the same for names that are asked for as Zipf's law (1 / rank) says, ZIPF-NAMES (100000) of them
 #   misses  CPU per answer for 2 x NAMES (200000) names that each are asked for once, so that each is forwarded
+#   paced   CPU per answer when heimdall-load asks for the 1 000 names in even steps, 20 000 and 100 000 a second; only where it is asked for
 #   memory  growth of the resident set over the second NAMES of them, per name; not of what was reserved before
 # Prints each run and a table of medians, and writes both, with versions and machine, to FILE (benchmarks/results/DATE-MACHINE.json).
 # --limits fails when a limit is broken, or when there are no figures to hold it against: hits at most 0.90 of Unbound's and 1.00 of dnsdist's cost, misses
@@ -29,7 +30,7 @@ medians='
 # table FILE: its medians, each beside the node's, as Markdown.
 table() {
     jq -r "$medians"'
-        [["hit_ns", "hit, ns"], ["zipf_ns", "Zipf, ns"], ["miss_ns", "miss, ns"], ["entry_bytes", "memory, B/name"], ["start_ms", "start, ms"]]
+        [["hit_ns", "hit, ns"], ["zipf_ns", "Zipf, ns"], ["miss_ns", "miss, ns"], ["paced_20k_ns", "20 000 q/s, ns"], ["paced_100k_ns", "100 000 q/s, ns"], ["entry_bytes", "memory, B/name"], ["start_ms", "start, ms"]]
         | map(select(.[0] as $key | any($all.servers[]; any(.runs[]; .[$key] != null)))) as $columns
         | "| server | " + ([$columns[][1]] | join(" | ")) + " |",
         "|---" * (($columns | length) + 1) + "|",
@@ -70,6 +71,7 @@ needs=(awk dig dnsperf jq nsd taskset timeout)
 
 all_peers=unbound,knot-resolver,pdns-recursor,dnsdist,bind,dnsmasq
 all_kinds=start,hits,zipf,misses,memory
+known_kinds=$all_kinds,paced
 peers=$all_peers
 only=$all_kinds
 rounds=5
@@ -99,7 +101,7 @@ number --zipf-names "$zipf_names" 1000 1000000
 # among LIST WORD
 among() { [[ ,$1, == *,$2,* ]]; }
 for word in ${peers//,/ }; do among "$all_peers" "$word" || fail "--peers: $word: expected some of $all_peers"; done
-for word in ${only//,/ }; do among "$all_kinds" "$word" || fail "--only: $word: expected some of $all_kinds"; done
+for word in ${only//,/ }; do among "$known_kinds" "$word" || fail "--only: $word: expected some of $known_kinds"; done
 
 server_cpu=0
 load_cpu=1
@@ -113,6 +115,7 @@ outstanding=200
 start_ms_max=20000
 busy_warning
 node_binary
+if among "$only" paced; then load_binary; fi
 
 servers=(node)
 for peer in ${peers//,/ }; do
@@ -168,6 +171,13 @@ ask() {
     ((answered > 0 && good * 100 >= sent * 99))
 }
 
+# paced SERVER QUERIES_PER_SECOND: sets `spent` per answer; false when one in a hundred is not answered.
+paced() {
+    finish load "$LOAD" --server "$address:$port" --qps "$2" --duration "${seconds}s" --domains hot --cpus "$load_cpu" --server-pid "${pids[$1]}" --json --quiet
+    spent=$(jq 'if .answered * 100 >= .asked * 99 then .server_cpu_ns_per_answer | round else 0 end' "$work/load.log")
+    ((spent > 0))
+}
+
 # measure SERVER ROUND: one line of figures in `runs`; false when the server does not do what it should.
 measure() {
     local server=$1 figures="\"server\": \"$1\", \"round\": $2" before kib
@@ -184,6 +194,12 @@ measure() {
         ask "$server" zipf -l "$seconds" || return 1
         figures+=", \"zipf_ns\": $((spent / answered)), \"zipf_qps\": $rate"
     fi
+    if among "$only" paced; then
+        paced "$server" 20000 || return 1
+        figures+=", \"paced_20k_ns\": $spent"
+        paced "$server" 100000 || return 1
+        figures+=", \"paced_100k_ns\": $spent"
+    fi
     if among "$only" misses || among "$only" memory; then
         # Opens sockets and learns what the upstream takes.
         ask "$server" warm -n 1 || return 1
@@ -194,7 +210,7 @@ measure() {
         kib=$(($(resident_kib "${pids[$server]}") - kib))
         if among "$only" misses; then figures+=", \"miss_ns\": $(((before + spent) / (2 * count))), \"miss_qps\": $rate"; fi
         # What is reserved at the start does not grow, and says nothing of an entry.
-        if among "$only" memory && ((kib > 0)); then figures+=", \"entry_bytes\": $((kib * 1024 / count))"; fi
+        if among "$only" memory && ((kib * 1024 >= count)); then figures+=", \"entry_bytes\": $((kib * 1024 / count))"; fi
     fi
     end "$server"
     echo "{$figures}" | tee -a "$work/runs"

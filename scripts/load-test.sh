@@ -7,7 +7,7 @@
 #                        [--generator=heimdall|dnsperf] [-- NODE-FLAGS...]
 #
 # The node has CPUs --cores, heimdall-load and NSD have --load-cpus. heimdall-load asks (benchmarks/load): what is late counts from when it was due, so a
-# server that stalls is asked no less. --qps=0 asks as fast as answers come, with 1 000 questions open. --qps=80% finds out first, for ten
+# server that stalls is asked no less. --qps=0 asks as fast as answers come, with 1 000 questions open. --qps=80% finds out first, for forty
 # seconds, what the server can answer in that way, and asks for that part of it: `--duration=10m --qps=80%` is a soak. The server's resident
 # memory is told at the start, after each tenth, and at the end.
 #
@@ -124,8 +124,8 @@ if [[ $server == 127.* || -n $spaces ]]; then load+=(--from "$from" --clients "$
 if [[ -n $pid ]]; then load+=(--server-pid "$pid"); fi
 
 if [[ $qps == *% ]]; then
-    workers=$(grep -c '^core-' <(cat "/proc/${pid:-self}/task"/*/comm)) || true
-    finish capacity "${load[@]}" --qps 0 --duration 10s --json --quiet
+    workers=$(sort -u "/proc/${pid:-self}/task"/*/comm | grep -c '^core-') || true
+    finish capacity "${load[@]}" --qps 0 --warm-up 20s --duration 20s --json --quiet
     capacity=$(jq '.answers_per_second | floor' "$work/capacity.log")
     qps=$((capacity * ${qps%\%} / 100))
     busy=$(jq '.server_cpus // 0 | . * 100 | round' "$work/capacity.log")

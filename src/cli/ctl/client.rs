@@ -36,7 +36,7 @@ pub(in crate::cli) enum Failure {
     #[error("api.listen is \"off\": a node with this config cannot be asked")]
     Off,
     /// Nobody is there, or what is there does not answer.
-    #[error("{place}: {cause}")]
+    #[error("{place}: {cause} (is it that node's api.listen? --config or --api names another)")]
     Unreachable {
         /// Where.
         place: String,

@@ -9,7 +9,7 @@ mod table;
 mod tls;
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -370,9 +370,16 @@ fn client_of(arguments: &Arguments) -> Result<Client, Refusal> {
     Ok(Client { place: section.listen, token, certificate, patience })
 }
 
-/// `[api]` of the config. Mistakes elsewhere in it are the node's to tell.
+/// Where packages put the config of a machine's node.
+const PACKAGED: &str = "/etc/heimdall-uring/heimdall-uring.toml";
+
+/// `[api]` of the config: the one that is named, or that of a package when nothing says where the node is. Mistakes elsewhere
+/// in it are the node's to tell.
 fn section_of(arguments: &Arguments) -> Result<crate::config::Api, Refusal> {
-    let text = match &arguments.config {
+    let is_said = arguments.api.is_some() || std::env::var_os("HEIMDALL_API_LISTEN").is_some();
+    let packaged = Path::new(PACKAGED);
+    let usual = (!is_said && packaged.is_file()).then_some(packaged);
+    let text = match arguments.config.as_deref().or(usual) {
         None => None,
         Some(path) => {
             let name = path.display().to_string();
